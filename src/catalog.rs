@@ -1,0 +1,71 @@
+//! What is served: an immutable picture of documents ready to send, and for each path its file.
+//!
+//! Types and look-ups; `render` fills them and `publish` puts one in the place of another, whole.
+
+pub mod document;
+pub mod listing;
+pub mod snapshot;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use crate::catalog::document::Document;
+use crate::catalog::listing::{File, Image, Listing};
+use crate::digest::{Digest, Expected};
+use crate::http::path::StreamPath;
+
+/// One generation of everything that is served.
+#[derive(Debug, Default)]
+pub struct Catalog {
+    /// Counts up by one with each picture.
+    pub generation: u64,
+    /// The documents at the root, which hold all remotes together.
+    pub root: HashMap<StreamPath, Arc<Document>>,
+    /// What is served under each remote's own name.
+    pub remotes: HashMap<Arc<str>, Arc<Remote>>,
+}
+
+/// What is served of one remote.
+#[derive(Debug, Default)]
+pub struct Remote {
+    /// Its documents, by their path below its name.
+    pub documents: HashMap<StreamPath, Arc<Document>>,
+    /// Its files and images.
+    pub listing: Listing,
+    /// Whether the last refresh failed, so that its documents may be behind upstream's.
+    pub stale: bool,
+}
+
+impl Catalog {
+    /// The document at a path below the root, and the remote that it belongs to if there is just one.
+    pub fn document(&self, path: &StreamPath) -> Option<(Option<&Arc<str>>, &Arc<Document>)> {
+        if let Some(document) = self.root.get(path) {
+            return Some((None, document));
+        }
+        let (first, rest) = path.split_first()?;
+        let (name, remote) = self.remotes.get_key_value(first)?;
+        remote.documents.get(&rest).map(|document| (Some(name), document))
+    }
+
+    /// The file at a path below the root.
+    pub fn file(&self, path: &StreamPath) -> Option<(&Arc<str>, File)> {
+        let (first, rest) = path.split_first()?;
+        let (name, remote) = self.remotes.get_key_value(first)?;
+        remote.listing.file(&rest).map(|file| (name, file))
+    }
+
+    /// A file that has this digest by a document's word, and its remote.
+    pub fn file_with_digest(&self, digest: Digest) -> Option<(&Arc<str>, File)> {
+        self.remotes.iter().find_map(|(name, remote)| remote.listing.file_with_digest(digest).map(|file| (name, file)))
+    }
+
+    /// All images that need this file.
+    pub fn images_with(&self, file: Expected) -> impl Iterator<Item = &Image> {
+        self.remotes.values().flat_map(move |remote| remote.listing.images_with(file))
+    }
+
+    /// The documents at the root and under each remote.
+    pub fn documents(&self) -> impl Iterator<Item = &Arc<Document>> {
+        self.root.values().chain(self.remotes.values().flat_map(|remote| remote.documents.values()))
+    }
+}

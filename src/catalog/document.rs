@@ -1,0 +1,64 @@
+//! A document that is ready to send.
+
+use std::io::Write as _;
+use std::time::SystemTime;
+
+use bytes::Bytes;
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use jiff::Timestamp;
+
+use crate::digest::Digest;
+
+/// A document's bytes, plain and gzipped, with the fields that go with them.
+#[derive(Debug)]
+pub struct Document {
+    /// As it is.
+    pub plain: Bytes,
+    /// Gzipped; `None` where that would not be shorter.
+    pub gzip: Option<Bytes>,
+    /// The entity tag of the plain bytes, with quotes.
+    pub etag: String,
+    /// The entity tag of the gzipped ones: another representation, another tag.
+    pub gzip_etag: String,
+    /// When the document that it comes from was taken from upstream.
+    pub last_modified: SystemTime,
+    /// Its media type.
+    pub content_type: &'static str,
+}
+
+impl Document {
+    /// Makes a document ready. `name` decides the media type.
+    pub fn new(name: &str, plain: Bytes, taken_at: Timestamp) -> Self {
+        let digest = Digest::of(&plain);
+        Self {
+            gzip: gzip(&plain),
+            etag: format!("\"{digest}\""),
+            gzip_etag: format!("\"{digest}-gzip\""),
+            plain,
+            last_modified: taken_at.try_into().unwrap_or(SystemTime::UNIX_EPOCH),
+            content_type: content_type(name),
+        }
+    }
+}
+
+fn gzip(plain: &[u8]) -> Option<Bytes> {
+    let mut encoder = GzEncoder::new(Vec::with_capacity(plain.len() / 8), Compression::default());
+    encoder.write_all(plain).ok()?;
+    let zipped = encoder.finish().ok()?;
+    (zipped.len() < plain.len()).then(|| zipped.into())
+}
+
+/// The media type of whatever has this name (interface.md, HTTP).
+pub fn content_type(name: &str) -> &'static str {
+    let ends = |suffix: &str| name.len() >= suffix.len() && name[name.len() - suffix.len()..].eq_ignore_ascii_case(suffix);
+    if ends(".json") {
+        "application/json"
+    } else if ends(".sjson") || ends(".gpg") {
+        "text/plain"
+    } else if ends(".tgz") || ends(".tar.gz") {
+        "application/x-gzip"
+    } else {
+        "application/octet-stream"
+    }
+}

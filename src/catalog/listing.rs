@@ -1,0 +1,99 @@
+//! The files and images of one remote.
+
+use std::collections::HashMap;
+use std::time::SystemTime;
+
+use jiff::civil::Date;
+use jiff::tz::TimeZone;
+
+use crate::digest::{Digest, Expected, Fingerprint};
+use crate::http::path::StreamPath;
+
+/// All files of a remote by path and by digest, and its images.
+#[derive(Debug, Default)]
+pub struct Listing {
+    files: HashMap<StreamPath, Details>,
+    by_digest: HashMap<Digest, StreamPath>,
+    images: Vec<Image>,
+    images_by_file: HashMap<Expected, Vec<usize>>,
+}
+
+/// A file that may be asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct File {
+    /// Where it is, below the top of its remote.
+    pub path: StreamPath,
+    /// What its document claims of it.
+    pub expected: Expected,
+    /// The day of its version's serial.
+    pub modified: Option<SystemTime>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Details {
+    expected: Expected,
+    modified: Option<SystemTime>,
+}
+
+/// An image that is listed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Image {
+    /// What its document says that its fingerprint is.
+    pub fingerprint: Fingerprint,
+    /// Its one file, or metadata and root.
+    pub files: Vec<Expected>,
+}
+
+impl Listing {
+    /// Lists a file. The first to claim a path keeps it: newer documents are listed before older ones. Returns what the
+    /// path keeps, if that is something else.
+    pub fn add_file(&mut self, path: &StreamPath, expected: Expected, serial: Option<Date>) -> Option<Expected> {
+        if let Some(digest) = expected.digest() {
+            self.by_digest.entry(digest).or_insert_with(|| path.clone());
+        }
+        let details = Details { expected, modified: serial.and_then(midnight) };
+        let kept = self.files.entry(path.clone()).or_insert(details).expected;
+        (kept.claim != expected.claim).then_some(kept)
+    }
+
+    /// Lists an image.
+    pub fn add_image(&mut self, image: Image) {
+        let same = |place: &usize| self.images[*place] == image;
+        if image.files.first().and_then(|file| self.images_by_file.get(file)).is_some_and(|places| places.iter().any(same)) {
+            return;
+        }
+        for file in &image.files {
+            self.images_by_file.entry(*file).or_default().push(self.images.len());
+        }
+        self.images.push(image);
+    }
+
+    /// The file at a path.
+    pub fn file(&self, path: &StreamPath) -> Option<File> {
+        self.files.get(path).map(|details| File { path: path.clone(), expected: details.expected, modified: details.modified })
+    }
+
+    /// A file with this digest.
+    pub fn file_with_digest(&self, digest: Digest) -> Option<File> {
+        self.by_digest.get(&digest).and_then(|path| self.file(path)).filter(|file| file.expected.digest() == Some(digest))
+    }
+
+    /// All files.
+    pub fn files(&self) -> impl Iterator<Item = File> {
+        self.files.iter().map(|(path, details)| File { path: path.clone(), expected: details.expected, modified: details.modified })
+    }
+
+    /// All images.
+    pub fn images(&self) -> &[Image] {
+        &self.images
+    }
+
+    /// All images that need this file.
+    pub fn images_with(&self, file: Expected) -> impl Iterator<Item = &Image> {
+        self.images_by_file.get(&file).into_iter().flatten().map(|place| &self.images[*place])
+    }
+}
+
+fn midnight(date: Date) -> Option<SystemTime> {
+    date.to_zoned_datetime(TimeZone::UTC).ok().and_then(|midnight| midnight.timestamp().try_into().ok())
+}

@@ -1,0 +1,55 @@
+//! Upstream's documents, as they were taken from one of its URLs at one time.
+
+use bytes::Bytes;
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::http::path::StreamPath;
+
+/// A whole set of documents that belong together.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Snapshot {
+    /// The URL that all of them come from.
+    pub url: String,
+    /// When they were taken.
+    pub accepted_at: Timestamp,
+    /// The documents; the index is the first.
+    pub documents: Vec<Source>,
+}
+
+/// One document as upstream sent it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Source {
+    /// Its path below the top of its server.
+    pub path: StreamPath,
+    /// What it is.
+    pub role: Role,
+    /// Its bytes.
+    pub bytes: Bytes,
+}
+
+/// What a document is to us.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Role {
+    /// An index; clients begin with the one that comes first.
+    Index,
+    /// A products document that LXD and Incus read.
+    Images,
+    /// A products document for others.
+    Other,
+    /// A signed twin of a document, or a signature: it goes out as it came, or not at all.
+    Signed,
+}
+
+impl Snapshot {
+    /// The document at a path.
+    pub fn document(&self, path: &StreamPath) -> Option<&Source> {
+        self.documents.iter().find(|source| source.path == *path)
+    }
+
+    /// Whether the documents are the same to the byte.
+    pub fn same_documents(&self, other: &Self) -> bool {
+        self.documents == other.documents
+    }
+}

@@ -1,0 +1,233 @@
+//! The file system: the only place that uses `std::fs`.
+//!
+//! Every change to the disk is one call here, so that a test can let the n-th of them fail and see what is left. All of
+//! it blocks; callers on async threads go through the blocking pool.
+
+use std::fmt;
+use std::fs;
+use std::io::{self, IoSliceMut};
+use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use rustix::fs::FallocateFlags;
+use rustix::io::{Errno, ReadWriteFlags};
+
+/// The mode of every file that we make. Keys are among them, and nothing of ours is for other users.
+const OWNER_ONLY: u32 = 0o600;
+
+/// What can be done to a file system.
+pub trait Disk: fmt::Debug + Send + Sync + 'static {
+    /// Opens a file for reading and writing, and makes it if it is not there. What is in it stays.
+    fn create(&self, path: &Path) -> io::Result<File>;
+    /// Opens a file for reading.
+    fn open(&self, path: &Path) -> io::Result<File>;
+    /// Writes all of `bytes` at `offset`.
+    fn write_at(&self, file: &File, bytes: &[u8], offset: u64) -> io::Result<()>;
+    /// Sets room aside for a file of `len` bytes without making it longer.
+    fn reserve(&self, file: &File, len: u64) -> io::Result<()>;
+    /// Cuts a file to `len` bytes.
+    fn truncate(&self, file: &File, len: u64) -> io::Result<()>;
+    /// Waits until a file's bytes will survive a loss of power.
+    fn sync(&self, file: &File) -> io::Result<()>;
+    /// Waits until the names in a folder will.
+    fn sync_directory(&self, path: &Path) -> io::Result<()>;
+    /// Gives a file or folder another name, in the place of whatever has it.
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
+    /// Removes a file, or a folder with all that is in it. One that is not there is no error.
+    fn remove(&self, path: &Path) -> io::Result<()>;
+    /// Makes a folder and those above it.
+    fn create_directory(&self, path: &Path) -> io::Result<()>;
+    /// What is in a folder, in the order of names; nothing if it is not there.
+    fn list(&self, path: &Path) -> io::Result<Vec<Found>>;
+    /// How large the file system is, and how much of that is free to us.
+    fn space(&self, path: &Path) -> io::Result<Space>;
+}
+
+/// An open file. It can be read by many at once; only a [`Disk`] writes it.
+#[derive(Clone, Debug)]
+pub struct File(Arc<fs::File>);
+
+/// What a folder has.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Found {
+    /// Where it is.
+    pub path: PathBuf,
+    /// Its name in the folder; names that are not UTF-8 are none of ours and are not listed.
+    pub name: String,
+    /// Whether it is a folder.
+    pub is_directory: bool,
+    /// How long it is.
+    pub len: u64,
+    /// When it was last written.
+    pub modified: SystemTime,
+}
+
+/// The size of a file system in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Space {
+    /// All of it.
+    pub total: u64,
+    /// What we may still use.
+    pub free: u64,
+}
+
+/// What came of a read that must not wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Immediate {
+    /// So many bytes were in memory.
+    Read(usize),
+    /// None were, or the file system cannot tell; read again where waiting is allowed.
+    WouldWait,
+}
+
+impl File {
+    /// Reads at `offset` as much as there is, up to the length of `buffer`. May wait for the disk.
+    pub fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        let mut read = 0;
+        while read < buffer.len() {
+            match self.0.read_at(&mut buffer[read..], offset + read as u64) {
+                Ok(0) => break,
+                Ok(count) => read += count,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(read)
+    }
+
+    /// Reads what is in memory at `offset`, without waiting for the disk (`RWF_NOWAIT`).
+    pub fn read_resident(&self, buffer: &mut [u8], offset: u64) -> io::Result<Immediate> {
+        match rustix::io::preadv2(&*self.0, &mut [IoSliceMut::new(buffer)], offset, ReadWriteFlags::NOWAIT) {
+            Ok(0) if !buffer.is_empty() => Ok(Immediate::WouldWait),
+            Ok(count) => Ok(Immediate::Read(count)),
+            Err(Errno::AGAIN | Errno::OPNOTSUPP | Errno::INTR | Errno::NOSYS) => Ok(Immediate::WouldWait),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// How long it is.
+    pub fn len(&self) -> io::Result<u64> {
+        self.0.metadata().map(|metadata| metadata.len())
+    }
+
+    /// Whether there is nothing in it.
+    pub fn is_empty(&self) -> io::Result<bool> {
+        self.len().map(|len| len == 0)
+    }
+
+    /// All that is in it; an error if that is more than `limit` bytes.
+    pub fn read_all(&self, limit: u64) -> io::Result<Vec<u8>> {
+        let len = self.len()?;
+        if len > limit {
+            return Err(io::Error::new(io::ErrorKind::FileTooLarge, format!("it has {len} bytes, more than {limit}")));
+        }
+        let mut bytes = vec![0; usize::try_from(len).map_err(io::Error::other)?];
+        let read = self.read_at(&mut bytes, 0)?;
+        bytes.truncate(read);
+        Ok(bytes)
+    }
+
+    /// Takes the file for this process alone, until it is closed; `false` if another process has it.
+    pub fn try_lock(&self) -> io::Result<bool> {
+        match self.0.try_lock() {
+            Ok(()) => Ok(true),
+            Err(fs::TryLockError::WouldBlock) => Ok(false),
+            Err(fs::TryLockError::Error(error)) => Err(error),
+        }
+    }
+}
+
+/// The machine's own file systems.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct OsDisk;
+
+impl Disk for OsDisk {
+    fn create(&self, path: &Path) -> io::Result<File> {
+        let file = fs::OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(OWNER_ONLY).open(path)?;
+        Ok(File(Arc::new(file)))
+    }
+
+    fn open(&self, path: &Path) -> io::Result<File> {
+        fs::File::open(path).map(|file| File(Arc::new(file)))
+    }
+
+    fn write_at(&self, file: &File, bytes: &[u8], offset: u64) -> io::Result<()> {
+        file.0.write_all_at(bytes, offset)
+    }
+
+    fn reserve(&self, file: &File, len: u64) -> io::Result<()> {
+        match rustix::fs::fallocate(&*file.0, FallocateFlags::KEEP_SIZE, 0, len) {
+            // Not every file system can; then the ledger's promise is all there is.
+            Ok(()) | Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn truncate(&self, file: &File, len: u64) -> io::Result<()> {
+        file.0.set_len(len)
+    }
+
+    fn sync(&self, file: &File) -> io::Result<()> {
+        file.0.sync_data()
+    }
+
+    fn sync_directory(&self, path: &Path) -> io::Result<()> {
+        fs::File::open(path)?.sync_all()
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        fs::rename(from, to)
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        let removed = match fs::symlink_metadata(path) {
+            Ok(metadata) if metadata.is_dir() => fs::remove_dir_all(path),
+            Ok(_) => fs::remove_file(path),
+            Err(error) => Err(error),
+        };
+        removed.or_else(|error| if error.kind() == io::ErrorKind::NotFound { Ok(()) } else { Err(error) })
+    }
+
+    fn create_directory(&self, path: &Path) -> io::Result<()> {
+        fs::create_dir_all(path)
+    }
+
+    fn list(&self, path: &Path) -> io::Result<Vec<Found>> {
+        let entries = match fs::read_dir(path) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) => return Err(error),
+        };
+        let mut found = Vec::new();
+        for entry in entries {
+            let entry = entry?;
+            let Ok(name) = entry.file_name().into_string() else { continue };
+            let metadata = entry.metadata()?;
+            let modified = metadata.modified()?;
+            found.push(Found { path: entry.path(), name, is_directory: metadata.is_dir(), len: metadata.len(), modified });
+        }
+        found.sort_by(|one, other| one.name.cmp(&other.name));
+        Ok(found)
+    }
+
+    fn space(&self, path: &Path) -> io::Result<Space> {
+        let stat = rustix::fs::statvfs(path)?;
+        Ok(Space { total: stat.f_blocks.saturating_mul(stat.f_frsize), free: stat.f_bavail.saturating_mul(stat.f_frsize) })
+    }
+}
+
+/// Writes a small file so that a reader finds the old one or the new one, whole: write, sync, rename, sync the folder.
+pub fn replace(disk: &dyn Disk, path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let folder = path.parent().unwrap_or(Path::new("."));
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(".new");
+    let fresh = folder.join(name);
+    let file = disk.create(&fresh)?;
+    disk.truncate(&file, 0)?;
+    disk.write_at(&file, bytes, 0)?;
+    disk.sync(&file)?;
+    disk.rename(&fresh, path)?;
+    disk.sync_directory(folder)
+}

@@ -1,0 +1,114 @@
+//! How well each URL of a remote answers, and in which order they are tried.
+//!
+//! One failure is no verdict. A URL that failed twice in a row is asked last until its back-off is over; one that named
+//! a time itself (`Retry-After`) is asked last until then. Nothing is ever left out: a poor URL beats none.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+/// The back-off after the second failure in a row; it doubles with each one after that.
+const FIRST_BACK_OFF: Duration = Duration::from_secs(5);
+/// The longest back-off, and the longest `Retry-After` that is believed.
+const LONGEST_BACK_OFF: Duration = Duration::from_mins(5);
+
+/// The state of a remote's URLs, by their place in the configuration.
+#[derive(Clone, Debug)]
+pub struct Health {
+    urls: Vec<Url>,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Url {
+    failures: u32,
+    resting_until: Option<Timestamp>,
+}
+
+impl Health {
+    /// So many URLs, all of them well.
+    pub fn new(urls: usize) -> Self {
+        Self { urls: vec![Url::default(); urls] }
+    }
+
+    /// In which order the URLs are to be tried: the configured one, but those that rest at the end.
+    pub fn order(&self, now: Timestamp) -> Vec<usize> {
+        let mut order: Vec<usize> = (0..self.urls.len()).collect();
+        order.sort_by_key(|url| self.urls[*url].resting_until.filter(|until| *until > now));
+        order
+    }
+
+    /// Notes that a URL answered as it should.
+    pub fn succeeded(&mut self, url: usize) {
+        if let Some(url) = self.urls.get_mut(url) {
+            *url = Url::default();
+        }
+    }
+
+    /// Notes that a URL did not, and when it asked to be left alone.
+    pub fn failed(&mut self, url: usize, now: Timestamp, retry_after: Option<Duration>) {
+        let Some(url) = self.urls.get_mut(url) else { return };
+        url.failures = url.failures.saturating_add(1);
+        let rest = retry_after.map(|rest| rest.min(LONGEST_BACK_OFF)).or_else(|| back_off(url.failures));
+        url.resting_until = rest.and_then(|rest| now.checked_add(rest).ok()).max(url.resting_until);
+    }
+
+    /// Whether at least one URL is worth asking now.
+    pub fn is_healthy(&self, now: Timestamp) -> bool {
+        self.urls.iter().any(|url| url.resting_until.is_none_or(|until| until <= now))
+    }
+}
+
+fn back_off(failures: u32) -> Option<Duration> {
+    let doublings = failures.checked_sub(2)?;
+    Some(FIRST_BACK_OFF.saturating_mul(2_u32.saturating_pow(doublings)).min(LONGEST_BACK_OFF))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use jiff::Timestamp;
+
+    use crate::health::Health;
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(second).unwrap()
+    }
+
+    /// T17
+    #[test]
+    fn one_failure_is_no_verdict_and_two_are() {
+        let mut health = Health::new(2);
+        health.failed(0, at(0), None);
+        assert_eq!(health.order(at(0)), [0, 1]);
+        health.failed(0, at(1), None);
+        assert_eq!(health.order(at(2)), [1, 0]);
+        assert!(health.is_healthy(at(2)));
+        assert_eq!(health.order(at(7)), [0, 1], "the back-off is over");
+        health.succeeded(0);
+        health.failed(0, at(8), None);
+        assert_eq!(health.order(at(8)), [0, 1], "a success forgets what was before");
+    }
+
+    /// T14
+    #[test]
+    fn a_url_that_asks_to_be_left_alone_is_asked_last() {
+        let mut health = Health::new(2);
+        health.failed(0, at(0), Some(Duration::from_secs(60)));
+        assert_eq!(health.order(at(59)), [1, 0]);
+        assert_eq!(health.order(at(60)), [0, 1]);
+        health.failed(1, at(60), Some(Duration::from_secs(1_000_000)));
+        assert_eq!(health.order(at(61)), [0, 1]);
+        assert_eq!(health.order(at(60 + 5 * 60)), [0, 1], "no longer than five minutes");
+    }
+
+    #[test]
+    fn when_all_rest_the_first_to_be_back_is_tried_first() {
+        let mut health = Health::new(2);
+        health.failed(0, at(0), Some(Duration::from_secs(60)));
+        health.failed(1, at(0), Some(Duration::from_secs(30)));
+        assert_eq!(health.order(at(1)), [1, 0]);
+        assert!(!health.is_healthy(at(1)));
+        assert!(health.is_healthy(at(30)));
+    }
+}

@@ -1,0 +1,126 @@
+//! How much room the store has and who has spoken for it.
+//!
+//! Bytes are either held (under `blobs/`, or in a partial file) or promised to a fetch that is under way. A promise is
+//! made before the first byte is written, so that many fetches at once cannot go over the limit together.
+
+/// The limits of a store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// The most that the store may hold.
+    pub capacity_bytes: u64,
+    /// What the file system must keep free for others.
+    pub min_free_bytes: u64,
+}
+
+/// Why a fetch gets no room.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NoRoom {
+    /// The store would go over its capacity.
+    #[error("{wanted} bytes more would go over storage.capacity ({capacity} bytes, {taken} of them taken)")]
+    Capacity {
+        /// What was asked for.
+        wanted: u64,
+        /// What is held or promised.
+        taken: u64,
+        /// The limit.
+        capacity: u64,
+    },
+    /// The file system would go below `storage.min_free`.
+    #[error("{wanted} bytes more would leave less than storage.min_free ({min_free} bytes) of the {free} bytes that are free")]
+    FileSystem {
+        /// What was asked for.
+        wanted: u64,
+        /// What the file system has left.
+        free: u64,
+        /// The limit.
+        min_free: u64,
+    },
+}
+
+/// What is held and what is promised, in bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Ledger {
+    held: u64,
+    promised: u64,
+}
+
+impl Ledger {
+    /// A ledger of a store that holds so much already.
+    pub fn new(held: u64) -> Self {
+        Self { held, promised: 0 }
+    }
+
+    /// What is held.
+    pub fn held(&self) -> u64 {
+        self.held
+    }
+
+    /// Promises `wanted` bytes, if they fit. `free` is what the file system has left, promises not yet written included.
+    pub fn promise(&mut self, wanted: u64, free: u64, limits: &Limits) -> Result<(), NoRoom> {
+        let taken = self.held.saturating_add(self.promised);
+        if taken.saturating_add(wanted) > limits.capacity_bytes {
+            return Err(NoRoom::Capacity { wanted, taken, capacity: limits.capacity_bytes });
+        }
+        let unspoken = free.saturating_sub(self.promised);
+        if wanted.saturating_add(limits.min_free_bytes) > unspoken {
+            return Err(NoRoom::FileSystem { wanted, free: unspoken, min_free: limits.min_free_bytes });
+        }
+        self.promised += wanted;
+        Ok(())
+    }
+
+    /// Ends a promise of `promised` bytes, of which `held` are in the store now.
+    pub fn settle(&mut self, promised: u64, held: u64) {
+        self.promised = self.promised.saturating_sub(promised);
+        self.held = self.held.saturating_add(held);
+    }
+
+    /// Notes that so many bytes left the store.
+    pub fn release(&mut self, bytes: u64) {
+        self.held = self.held.saturating_sub(bytes);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::{any, proptest};
+
+    use crate::ledger::{Ledger, Limits, NoRoom};
+
+    const LIMITS: Limits = Limits { capacity_bytes: 100, min_free_bytes: 10 };
+
+    /// T23
+    #[test]
+    fn promises_count_as_if_they_were_held() {
+        let mut ledger = Ledger::new(50);
+        assert_eq!(ledger.promise(30, 1000, &LIMITS), Ok(()));
+        assert_eq!(ledger.promise(21, 1000, &LIMITS), Err(NoRoom::Capacity { wanted: 21, taken: 80, capacity: 100 }));
+        assert_eq!(ledger.promise(20, 1000, &LIMITS), Ok(()));
+        ledger.settle(30, 30);
+        ledger.settle(20, 0);
+        assert_eq!(ledger, Ledger { held: 80, promised: 0 });
+    }
+
+    #[test]
+    fn the_file_systems_reserve_is_never_eaten() {
+        let mut ledger = Ledger::new(0);
+        assert_eq!(ledger.promise(20, 30, &LIMITS), Ok(()));
+        assert_eq!(ledger.promise(1, 30, &LIMITS), Err(NoRoom::FileSystem { wanted: 1, free: 10, min_free: 10 }));
+    }
+
+    proptest! {
+        #[test]
+        fn no_order_of_events_goes_over_the_capacity(events in proptest::collection::vec((0_u64..60, any::<bool>()), 0..50)) {
+            let mut ledger = Ledger::new(0);
+            let mut promises = Vec::new();
+            for (bytes, begins) in events {
+                if begins && ledger.promise(bytes, u64::MAX, &LIMITS).is_ok() {
+                    promises.push(bytes);
+                } else if let Some(promised) = promises.pop() {
+                    ledger.settle(promised, promised);
+                }
+                assert!(ledger.held + ledger.promised <= LIMITS.capacity_bytes);
+            }
+        }
+    }
+}

@@ -1,0 +1,247 @@
+//! What Prometheus sees.
+//!
+//! One method or gauge for each thing that happens; names and labels are in interface.md. Every series is there at 0
+//! from the start, and no label takes a value that a host could choose.
+
+use prometheus::core::Collector;
+use prometheus::process_collector::ProcessCollector;
+use prometheus::{Gauge, GaugeVec, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder};
+
+/// What came of a request, in the words of RFC 9111 and RFC 9211.
+pub const RESULTS: [&str; 7] = ["hit", "miss", "collapsed", "stale", "negative", "bypass", "error"];
+/// What can be asked for.
+pub const ROUTES: [&str; 5] = ["document", "blob", "digest", "page", "other"];
+/// How a refresh can end.
+pub const REFRESHES: [&str; 4] = ["changed", "unchanged", "refused", "failed"];
+/// Why an upstream can fail.
+pub const FAILURES: [&str; 8] = ["connect", "timeout", "cut", "status", "redirect", "size", "protocol", "digest"];
+
+const METHODS: [&str; 2] = ["GET", "HEAD"];
+const KINDS: [&str; 2] = ["document", "blob"];
+const MISMATCHES: [&str; 2] = ["fetch", "fingerprint"];
+const FIRST_BYTE_BUCKETS: [f64; 10] = [0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1.0, 5.0, 20.0];
+
+/// All metrics of a process.
+#[derive(Debug)]
+pub struct Metrics {
+    registry: Registry,
+    cache_requests: IntCounterVec,
+    http_requests: IntCounterVec,
+    http_response_bytes: IntCounterVec,
+    http_first_byte: HistogramVec,
+    upstream_requests: IntCounterVec,
+    upstream_received_bytes: IntCounterVec,
+    upstream_failures: IntCounterVec,
+    upstream_healthy: IntGaugeVec,
+    upstream_resumes: IntCounterVec,
+    digest_mismatches: IntCounterVec,
+    refreshes: IntCounterVec,
+    refresh_success: GaugeVec,
+    images_listed: IntGaugeVec,
+    /// Bytes that the store holds.
+    pub cache_size: IntGauge,
+    /// Bytes that it may hold.
+    pub cache_limit: IntGauge,
+    /// Blobs that it holds.
+    pub cache_blobs: IntGauge,
+    /// Bytes that its file system has left.
+    pub filesystem_free: IntGauge,
+    /// Fetches under way.
+    pub fetches_in_flight: IntGauge,
+    /// Hosts that read from them.
+    pub fetch_readers: IntGauge,
+    /// When the certificate that hosts see ends.
+    pub certificate_expiry: Gauge,
+    /// Whether the configuration was taken when it was last read.
+    pub last_reload_successful: IntGauge,
+}
+
+impl Metrics {
+    /// Registers all metrics, with every series at 0 that does not depend on a remote.
+    pub fn new() -> Self {
+        let registry = Registry::new();
+        let new = &registry;
+        let metrics = Self {
+            cache_requests: counters(
+                new,
+                "cache_requests_total",
+                "Requests of hosts for documents and blobs, by what came of them.",
+                &["remote", "kind", "result"],
+            ),
+            http_requests: counters(new, "http_requests_total", "HTTP requests of hosts.", &["route", "method", "code"]),
+            http_response_bytes: counters(new, "http_response_bytes_total", "Bytes of bodies sent to hosts.", &["route", "result"]),
+            http_first_byte: first_byte(new),
+            upstream_requests: counters(
+                new,
+                "upstream_requests_total",
+                "Requests to image servers; code 0 means no answer.",
+                &["remote", "kind", "code"],
+            ),
+            upstream_received_bytes: counters(
+                new,
+                "upstream_received_bytes_total",
+                "Bytes of bodies received from image servers.",
+                &["remote"],
+            ),
+            upstream_failures: counters(new, "upstream_failures_total", "Failures of image servers.", &["remote", "reason"]),
+            upstream_healthy: gauges(new, "upstream_healthy", "Whether at least one URL of the remote is worth asking.", &["remote"]),
+            upstream_resumes: counters(new, "upstream_resumes_total", "Downloads that went on after they were cut off.", &["remote"]),
+            digest_mismatches: counters(new, "digest_mismatch_total", "Files whose bytes were not what a document says.", &["source"]),
+            refreshes: counters(new, "refresh_total", "Refreshes of remotes, by how they ended.", &["remote", "result"]),
+            refresh_success: register(
+                new,
+                GaugeVec::new(
+                    Opts::new(
+                        "cistern_refresh_last_success_timestamp_seconds",
+                        "When the remote's documents were last seen to be current; 0 if never.",
+                    ),
+                    &["remote"],
+                ),
+            ),
+            images_listed: gauges(new, "images_listed", "Images listed for hosts.", &["remote"]),
+            cache_size: gauge(new, "cache_size_bytes", "Bytes that the store holds."),
+            cache_limit: gauge(new, "cache_limit_bytes", "Bytes that the store may hold."),
+            cache_blobs: gauge(new, "cache_blobs", "Blobs that the store holds."),
+            filesystem_free: gauge(new, "filesystem_free_bytes", "Bytes that the file system of the store has left."),
+            fetches_in_flight: gauge(new, "fetches_in_flight", "Downloads under way."),
+            fetch_readers: gauge(new, "fetch_readers", "Hosts that read from downloads under way."),
+            certificate_expiry: register(
+                new,
+                Gauge::new("cistern_tls_certificate_expiry_timestamp_seconds", "When the certificate that hosts see ends."),
+            ),
+            last_reload_successful: gauge(
+                new,
+                "config_last_reload_successful",
+                "Whether the configuration was taken when it was last read.",
+            ),
+            registry,
+        };
+        metrics.start();
+        metrics
+    }
+
+    fn start(&self) {
+        self.registry.register(Box::new(ProcessCollector::for_self())).expect("there is one such collector");
+        let build = gauges(&self.registry, "build_info", "What runs here.", &["version", "revision"]);
+        build.with_label_values(&[env!("CARGO_PKG_VERSION"), option_env!("CISTERN_REVISION").unwrap_or("unknown")]).set(1);
+        for route in ROUTES {
+            METHODS.iter().for_each(|method| drop(self.http_requests.with_label_values(&[route, method, "200"])));
+            for result in RESULTS {
+                self.http_response_bytes.with_label_values(&[route, result]);
+                self.http_first_byte.with_label_values(&[route, result]);
+            }
+        }
+        MISMATCHES.iter().for_each(|source| drop(self.digest_mismatches.with_label_values(&[source])));
+        self.last_reload_successful.set(1);
+    }
+
+    /// Shows every series of a remote at 0, or as it is.
+    pub fn add_remote(&self, remote: &str) {
+        for kind in KINDS {
+            RESULTS.iter().for_each(|result| drop(self.cache_requests.with_label_values(&[remote, kind, result])));
+            ["200", "0"].iter().for_each(|code| drop(self.upstream_requests.with_label_values(&[remote, kind, code])));
+        }
+        FAILURES.iter().for_each(|reason| drop(self.upstream_failures.with_label_values(&[remote, reason])));
+        REFRESHES.iter().for_each(|result| drop(self.refreshes.with_label_values(&[remote, result])));
+        self.upstream_received_bytes.with_label_values(&[remote]);
+        self.upstream_resumes.with_label_values(&[remote]);
+        self.upstream_healthy.with_label_values(&[remote]).set(1);
+        self.refresh_success.with_label_values(&[remote]);
+        self.images_listed.with_label_values(&[remote]);
+    }
+
+    /// A host asked for a document or a blob.
+    pub fn cache_requested(&self, remote: &str, kind: &str, result: &str) {
+        self.cache_requests.with_label_values(&[remote, kind, result]).inc();
+    }
+
+    /// A host got the head of an answer, so many seconds after its request.
+    pub fn http_answered(&self, route: &str, method: &str, code: u16, result: &str, seconds: f64) {
+        self.http_requests.with_label_values(&[route, method, &code.to_string()]).inc();
+        self.http_first_byte.with_label_values(&[route, result]).observe(seconds);
+    }
+
+    /// A host got bytes of a body.
+    pub fn http_sent(&self, route: &str, result: &str, bytes: u64) {
+        self.http_response_bytes.with_label_values(&[route, result]).inc_by(bytes);
+    }
+
+    /// An image server answered; 0 if it did not.
+    pub fn upstream_requested(&self, remote: &str, kind: &str, code: u16) {
+        self.upstream_requests.with_label_values(&[remote, kind, &code.to_string()]).inc();
+    }
+
+    /// An image server sent bytes.
+    pub fn upstream_received(&self, remote: &str, bytes: usize) {
+        self.upstream_received_bytes.with_label_values(&[remote]).inc_by(bytes as u64);
+    }
+
+    /// An image server failed, for one of [`FAILURES`].
+    pub fn upstream_failed(&self, remote: &str, reason: &str) {
+        self.upstream_failures.with_label_values(&[remote, reason]).inc();
+    }
+
+    /// Whether at least one URL of a remote is worth asking.
+    pub fn upstream_is_healthy(&self, remote: &str, is_healthy: bool) {
+        self.upstream_healthy.with_label_values(&[remote]).set(i64::from(is_healthy));
+    }
+
+    /// A download went on after it was cut off.
+    pub fn upstream_resumed(&self, remote: &str) {
+        self.upstream_resumes.with_label_values(&[remote]).inc();
+    }
+
+    /// Bytes were not what a document says: those of a file (`fetch`), or those of a whole image (`fingerprint`).
+    pub fn digest_mismatched(&self, source: &str) {
+        self.digest_mismatches.with_label_values(&[source]).inc();
+    }
+
+    /// A refresh ended in one of the ways of [`REFRESHES`], at this second.
+    pub fn refreshed(&self, remote: &str, result: &str, second: i64) {
+        self.refreshes.with_label_values(&[remote, result]).inc();
+        if matches!(result, "changed" | "unchanged") {
+            #[expect(clippy::cast_precision_loss, reason = "a time of day fits a double for millions of years")]
+            self.refresh_success.with_label_values(&[remote]).set(second as f64);
+        }
+    }
+
+    /// So many images of a remote are listed.
+    pub fn images_are_listed(&self, remote: &str, images: usize) {
+        self.images_listed.with_label_values(&[remote]).set(i64::try_from(images).unwrap_or(i64::MAX));
+    }
+
+    /// Everything, in the text format of Prometheus.
+    pub fn render(&self) -> String {
+        TextEncoder::new().encode_to_string(&self.registry.gather()).unwrap_or_default()
+    }
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+fn register<C: Collector + Clone + 'static>(registry: &Registry, collector: prometheus::Result<C>) -> C {
+    let collector = collector.expect("the names and labels in this file are good ones");
+    registry.register(Box::new(collector.clone())).expect("no name in this file stands there twice");
+    collector
+}
+
+fn counters(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> IntCounterVec {
+    register(registry, IntCounterVec::new(Opts::new(format!("cistern_{name}"), help), labels))
+}
+
+fn gauges(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> IntGaugeVec {
+    register(registry, IntGaugeVec::new(Opts::new(format!("cistern_{name}"), help), labels))
+}
+
+fn gauge(registry: &Registry, name: &str, help: &str) -> IntGauge {
+    register(registry, IntGauge::new(format!("cistern_{name}"), help))
+}
+
+fn first_byte(registry: &Registry) -> HistogramVec {
+    let help = "Seconds from a host's request to the head of the answer.";
+    let options = HistogramOpts::new("cistern_http_time_to_first_byte_seconds", help).buckets(FIRST_BYTE_BUCKETS.to_vec());
+    register(registry, HistogramVec::new(options, &["route", "result"]))
+}

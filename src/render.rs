@@ -1,0 +1,11 @@
+//! Turns upstream's documents into those that hosts get.
+//!
+//! Pure: equal inputs give equal bytes, and so equal entity tags. Versions, items and aliases are dropped and added;
+//! a field that is not understood is never touched. [`remote`] makes what is served under a remote's own name, and
+//! [`root`] what is served of all remotes together.
+
+pub mod prune;
+pub mod remote;
+pub mod root;
+pub mod sound;
+pub mod twins;

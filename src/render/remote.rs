@@ -1,0 +1,290 @@
+//! What is served under a remote's own name.
+//!
+//! A document goes out exactly as it came, unless the selection, twins, a wrong fingerprint or an item that clients
+//! cannot digest require another one.
+
+use std::borrow::Cow;
+use std::collections::{HashMap, HashSet};
+
+use bytes::Bytes;
+use jiff::Timestamp;
+
+use crate::catalog::listing::{Image, Listing};
+use crate::catalog::snapshot::{Role, Snapshot, Source};
+use crate::digest::{Expected, Fingerprint};
+use crate::http::path::StreamPath;
+use crate::render::prune::{Rest, prune};
+use crate::render::{sound, twins};
+use crate::selection::Selection;
+use crate::signature;
+use crate::simplestreams::fault::Fault;
+use crate::simplestreams::file::ListedFile;
+use crate::simplestreams::images;
+use crate::simplestreams::index::{Entry, Index};
+use crate::simplestreams::products::{Products, Version};
+
+/// How a remote's documents are to be changed.
+#[derive(Clone, Debug, Default)]
+pub struct Policy {
+    /// What of them is listed.
+    pub selection: Selection,
+    /// Whether LXD's images are listed for Incus, and the other way round.
+    pub twins: bool,
+    /// Images whose bytes turned out to have another fingerprint. No client would take them.
+    pub wrong: HashSet<Fingerprint>,
+}
+
+/// What is served of a remote.
+#[derive(Debug, Default)]
+pub struct Rendered {
+    /// The documents below its name.
+    pub documents: Vec<Ready>,
+    /// What the root takes from it: every products document, with its entry in the index.
+    pub parts: Vec<Part>,
+    /// Its files and images.
+    pub listing: Listing,
+    /// What was left out of it, and why.
+    pub faults: Vec<(StreamPath, Fault)>,
+    /// Paths that mean other bytes than they did in an older document.
+    pub changed_paths: Vec<StreamPath>,
+}
+
+/// A document that may go out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ready {
+    /// Its path below the remote's name, or below the root.
+    pub path: StreamPath,
+    /// Its bytes.
+    pub bytes: Bytes,
+    /// When what it was made of was taken from upstream.
+    pub last_modified: Timestamp,
+}
+
+/// A products document and what the index says of it.
+#[derive(Clone, Debug)]
+pub struct Part {
+    /// Its key in the index.
+    pub content_id: String,
+    /// Its entry in the index, as JSON.
+    pub entry: String,
+    /// What it is.
+    pub role: Role,
+    /// The document.
+    pub document: Ready,
+}
+
+/// Renders the newest snapshot of a remote. The files of `retired` ones, newest first, are served and not listed.
+pub fn render(newest: &Snapshot, retired: &[&Snapshot], policy: &Policy) -> Rendered {
+    let mut work = Work::new(newest, policy);
+    let with = |wanted: fn(Role) -> bool| newest.documents.iter().filter(move |source| wanted(source.role));
+    with(|role| matches!(role, Role::Images | Role::Other)).for_each(|source| work.products(source));
+    with(|role| role == Role::Index).for_each(|source| work.index(source));
+    with(|role| role == Role::Signed).for_each(|source| work.signed(source));
+    for source in retired.iter().flat_map(|snapshot| &snapshot.documents).filter(|source| source.role != Role::Index) {
+        work.list_files_of(source);
+    }
+    work.outcome
+}
+
+/// The text of a document, out of its signature if it has one.
+pub fn text(bytes: &[u8]) -> Option<Cow<'_, str>> {
+    match signature::payload(bytes).ok()? {
+        Cow::Borrowed(bytes) => std::str::from_utf8(bytes).ok().map(Cow::Borrowed),
+        Cow::Owned(bytes) => String::from_utf8(bytes).ok().map(Cow::Owned),
+    }
+}
+
+struct Work<'a> {
+    newest: &'a Snapshot,
+    policy: &'a Policy,
+    last_modified: Timestamp,
+    outcome: Rendered,
+    /// The names of the products that each rendered document has left.
+    products_left: HashMap<StreamPath, Vec<String>>,
+    /// Whether upstream's documents name a file that is not served.
+    incomplete: bool,
+}
+
+impl<'a> Work<'a> {
+    fn new(newest: &'a Snapshot, policy: &'a Policy) -> Self {
+        let last_modified = newest.accepted_at;
+        let outcome = Rendered::default();
+        Self { newest, policy, last_modified, outcome, products_left: HashMap::new(), incomplete: false }
+    }
+
+    fn products(&mut self, source: &Source) {
+        let Some(text) = text(&source.bytes) else { return };
+        let Ok((mut document, faults)) = Products::parse(&text) else { return };
+        let is_changed = self.edit(source, &mut document, faults);
+        let bytes = if is_changed { document.to_json().into() } else { source.bytes.clone() };
+        if is_changed {
+            let names = document.products.iter().map(|product| product.name.to_string()).collect();
+            self.products_left.insert(source.path.clone(), names);
+        }
+        let ready = self.ready(&source.path, bytes);
+        self.outcome.documents.push(ready);
+    }
+
+    /// Makes of a document what hosts get, and lists what is in it; whether it was changed.
+    fn edit(&mut self, source: &Source, document: &mut Products<'_>, mut faults: Vec<Fault>) -> bool {
+        let for_images = source.role == Role::Images;
+        faults.retain(|_| for_images);
+        faults.extend(if for_images { sound::make_sound(document) } else { sound::make_servable(document) });
+        self.incomplete |= faults.iter().any(|fault| !fault.reason.breaks_clients());
+        let mut is_changed = !faults.is_empty();
+        self.note(source, faults);
+        if for_images {
+            let is_selected_from = self.policy.selection.apply(document);
+            self.incomplete |= is_selected_from;
+            is_changed |= is_selected_from | self.drop_wrong_images(document);
+        }
+        self.list(source, document, for_images);
+        is_changed |= for_images && self.policy.twins && twins::add_twins(document);
+        if is_changed && for_images {
+            twins::add_requirements(document);
+        }
+        is_changed
+    }
+
+    fn drop_wrong_images(&self, document: &mut Products<'_>) -> bool {
+        let wrong = &self.policy.wrong;
+        let mut is_changed = false;
+        for product in document.products.iter_mut().filter(|_| !wrong.is_empty()) {
+            for version in &mut product.versions {
+                let (images, _) = images::of_version(&product.name, version);
+                if images.iter().any(|image| wrong.contains(&image.fingerprint)) {
+                    prune(version, &images, |image| !wrong.contains(&image.fingerprint), Rest::Keep);
+                    is_changed = true;
+                }
+            }
+        }
+        is_changed
+    }
+
+    fn list(&mut self, source: &Source, document: &Products<'_>, for_images: bool) {
+        let mut faults = Vec::new();
+        for product in &document.products {
+            let architecture = images::architecture(product);
+            for version in &product.versions {
+                let files = self.list_files(version);
+                if for_images {
+                    faults.extend(self.list_images(&product.name, version, &files, architecture.is_ok()));
+                }
+            }
+            faults.extend(architecture.err().filter(|_| for_images).map(|reason| Fault::new(&[&product.name], reason)));
+        }
+        self.note(source, faults);
+    }
+
+    /// Lists the files of a version; what each of its items names.
+    fn list_files(&mut self, version: &Version<'_>) -> Vec<Option<ListedFile>> {
+        let serial = images::serial_date(&version.name).ok();
+        let files: Vec<_> = version.items.iter().map(|item| ListedFile::of_item(&item.fields).ok().flatten()).collect();
+        for file in files.iter().flatten() {
+            if self.outcome.listing.add_file(&file.path, file.expected, serial).is_some() {
+                self.outcome.changed_paths.push(file.path.clone());
+            }
+        }
+        files
+    }
+
+    fn list_images(&mut self, product: &str, version: &Version<'_>, files: &[Option<ListedFile>], is_known: bool) -> Vec<Fault> {
+        let (images, mut faults) = images::of_version(product, version);
+        let serial = images::serial_date(&version.name);
+        if is_known && serial.is_ok() {
+            let expected = |place: usize| files.get(place)?.as_ref().map(|file| file.expected);
+            for image in images {
+                let needed = [Some(image.metadata), image.root.map(|(_, place)| place)];
+                let needed: Option<Vec<Expected>> = needed.into_iter().flatten().map(expected).collect();
+                needed.into_iter().for_each(|files| self.outcome.listing.add_image(Image { fingerprint: image.fingerprint, files }));
+            }
+        } else if !images.is_empty() {
+            faults.extend(serial.err().map(|reason| Fault::new(&[product, &version.name], reason)));
+        }
+        faults
+    }
+
+    fn index(&mut self, source: &Source) {
+        let Some(text) = text(&source.bytes) else { return };
+        let Ok((mut index, mut faults)) = Index::parse(&text) else { return };
+        faults.extend(sound::make_index_sound(&mut index));
+        let mut is_changed = !faults.is_empty();
+        self.note(source, faults);
+        index.entries.retain_mut(|entry| match self.settle_entry(entry) {
+            Settled::AsItCame => true,
+            Settled::Changed => {
+                is_changed = true;
+                true
+            }
+            Settled::Dropped => {
+                is_changed = true;
+                false
+            }
+        });
+        index.entries.iter().for_each(|entry| self.take_part(entry));
+        let bytes = if is_changed { index.to_json().into() } else { source.bytes.clone() };
+        let ready = self.ready(&source.path, bytes);
+        self.outcome.documents.push(ready);
+    }
+
+    /// Makes an entry of an index true of the document that it names.
+    fn settle_entry(&self, entry: &mut Entry<'_>) -> Settled {
+        let Ok(Some(path)) = entry.path() else { return Settled::AsItCame };
+        if self.newest.document(&path).is_none() {
+            return Settled::Dropped;
+        }
+        match self.products_left.get(&path) {
+            Some(names) if names.is_empty() => Settled::Dropped,
+            Some(names) if entry.fields.read::<Vec<String>>("products", "").ok().flatten().as_ref() != Some(names) => {
+                entry.fields.set("products", names);
+                Settled::Changed
+            }
+            _ => Settled::AsItCame,
+        }
+    }
+
+    fn take_part(&mut self, entry: &Entry<'_>) {
+        let Ok(Some(path)) = entry.path() else { return };
+        let Some(role) = self.newest.document(&path).map(|source| source.role) else { return };
+        if self.outcome.parts.iter().any(|part| part.document.path == path) {
+            return;
+        }
+        if let Some(document) = self.outcome.documents.iter().find(|ready| ready.path == path && role != Role::Index).cloned() {
+            let mut json = Vec::new();
+            entry.fields.write(&mut json, None, |_| {});
+            let entry_json = String::from_utf8_lossy(&json).into_owned();
+            self.outcome.parts.push(Part { content_id: entry.content_id.to_string(), entry: entry_json, role, document });
+        }
+    }
+
+    /// A signed document names the files that upstream has; it goes out only while each of them can be had here.
+    fn signed(&mut self, source: &Source) {
+        if self.incomplete {
+            return;
+        }
+        self.list_files_of(source);
+        let ready = self.ready(&source.path, source.bytes.clone());
+        self.outcome.documents.push(ready);
+    }
+
+    fn list_files_of(&mut self, source: &Source) {
+        let Some(text) = text(&source.bytes) else { return };
+        let Ok((document, _)) = Products::parse(&text) else { return };
+        let versions = document.products.iter().flat_map(|product| &product.versions);
+        versions.for_each(|version| drop(self.list_files(version)));
+    }
+
+    fn ready(&self, path: &StreamPath, bytes: Bytes) -> Ready {
+        Ready { path: path.clone(), bytes, last_modified: self.last_modified }
+    }
+
+    fn note(&mut self, source: &Source, faults: Vec<Fault>) {
+        self.outcome.faults.extend(faults.into_iter().map(|fault| (source.path.clone(), fault)));
+    }
+}
+
+enum Settled {
+    AsItCame,
+    Changed,
+    Dropped,
+}

@@ -1,0 +1,191 @@
+//! Takes out of a document what clients cannot digest.
+//!
+//! Go clients refuse a whole document for one field of the wrong type, so such a part must not reach them; and a file
+//! without a hash cannot be verified, so it must not be offered.
+
+use serde::de::{DeserializeOwned, IgnoredAny};
+use std::collections::HashMap;
+
+use crate::simplestreams::fault::{Fault, Reason};
+use crate::simplestreams::file::{self, ListedFile};
+use crate::simplestreams::index::Index;
+use crate::simplestreams::object::Object;
+use crate::simplestreams::products::{Item, Products};
+
+const DOCUMENT_TEXTS: &[&str] = &["content_id", "datatype", "format", "license", "updated"];
+const PRODUCT_TEXTS: &[&str] =
+    &["aliases", "arch", "os", "release", "release_codename", "release_title", "support_eol", "variant", "version"];
+const VERSION_TEXTS: &[&str] = &["label", "pubname"];
+const ITEM_TEXTS: &[&str] = &[
+    "combined_disk1-img_sha256",
+    "combined_disk-kvm-img_sha256",
+    "combined_rootxz_sha256",
+    "combined_sha256",
+    "combined_squashfs_sha256",
+    "combined_type",
+    "combined_uefi1-img_sha256",
+    "delta_base",
+    "ftype",
+    "md5",
+    "path",
+    "sha256",
+];
+const ENTRY_TEXTS: &[&str] = &["datatype", "format", "path", "updated"];
+
+/// Makes a products document sound for every client: parts that would break one are dropped, and `size` becomes a number.
+/// Returns what was wrong; if it is not empty, the document was changed.
+pub fn make_sound(document: &mut Products<'_>) -> Vec<Fault> {
+    let mut faults = Vec::new();
+    drop_fields(&mut document.fields, &["document"], DOCUMENT_TEXTS, &mut faults);
+    document.products.retain(|product| keep(&[&product.name], check_product(&product.fields), &mut faults));
+    for product in &mut document.products {
+        let name = &product.name;
+        product.versions.retain(|version| keep(&[name, &version.name], check_texts(&version.fields, VERSION_TEXTS), &mut faults));
+        for version in &mut product.versions {
+            let at = |item: &Item<'_>| [name.to_string(), version.name.to_string(), item.name.to_string()];
+            version.items.retain_mut(|item| {
+                let at = at(item);
+                let at: Vec<&str> = at.iter().map(String::as_str).collect();
+                keep(&at, check_item(&mut item.fields, &at, &mut faults), &mut faults)
+            });
+        }
+    }
+    faults
+}
+
+/// Takes out of a document for other clients the files that cannot be offered.
+pub fn make_servable(document: &mut Products<'_>) -> Vec<Fault> {
+    let mut faults = Vec::new();
+    for product in &mut document.products {
+        for version in &mut product.versions {
+            let at = [&*product.name, &*version.name];
+            version.items.retain(|item| keep(&[at[0], at[1], &item.name], check_file(&item.fields), &mut faults));
+        }
+    }
+    faults
+}
+
+/// Makes an index sound for every client. Returns what was wrong; if it is not empty, the index was changed.
+pub fn make_index_sound(index: &mut Index<'_>) -> Vec<Fault> {
+    let mut faults = Vec::new();
+    drop_fields(&mut index.fields, &["index"], &["format", "updated"], &mut faults);
+    index.entries.retain(|entry| {
+        let products = || entry.fields.read::<Vec<String>>("products", "a list of strings").map(|_| ());
+        let path = || entry.path().map(|_| ());
+        keep(&[&entry.content_id], check_texts(&entry.fields, ENTRY_TEXTS).and_then(|()| products()).and_then(|()| path()), &mut faults)
+    });
+    faults
+}
+
+fn keep(at: &[&str], checked: Result<(), Reason>, faults: &mut Vec<Fault>) -> bool {
+    let kept = checked.is_ok();
+    faults.extend(checked.err().map(|reason| Fault::new(at, reason)));
+    kept
+}
+
+fn drop_fields(fields: &mut Object<'_>, at: &[&str], names: &[&str], faults: &mut Vec<Fault>) {
+    for name in names {
+        if let Err(reason) = fields.text(name) {
+            fields.remove(name);
+            faults.push(Fault::new(at, reason));
+        }
+    }
+}
+
+fn check_product(fields: &Object<'_>) -> Result<(), Reason> {
+    check_texts(fields, PRODUCT_TEXTS)?;
+    check::<bool>(fields, "supported", "true or false")?;
+    check::<HashMap<String, String>>(fields, "requirements", "an object of strings")?;
+    check::<HashMap<String, String>>(fields, "lxd_requirements", "an object of strings")
+}
+
+fn check_item(fields: &mut Object<'_>, at: &[&str], faults: &mut Vec<Fault>) -> Result<(), Reason> {
+    check_texts(fields, ITEM_TEXTS)?;
+    if let Some(size) = file::size(fields)?
+        && let Err(reason) = fields.read::<u64>("size", "a number")
+    {
+        fields.set("size", &size);
+        faults.push(Fault::new(at, reason));
+    }
+    check_file(fields)
+}
+
+fn check_file(fields: &Object<'_>) -> Result<(), Reason> {
+    ListedFile::of_item(fields).map(|_| ())
+}
+
+fn check_texts(fields: &Object<'_>, names: &[&str]) -> Result<(), Reason> {
+    names.iter().try_for_each(|name| fields.text(name).map(|_| ()))
+}
+
+fn check<T: DeserializeOwned>(fields: &Object<'_>, name: &str, wanted: &'static str) -> Result<(), Reason> {
+    fields.read::<T>(name, wanted).map(|_| ())
+}
+
+/// Whether a field is there at all, of whatever type.
+pub fn has_field(fields: &Object<'_>, name: &str) -> bool {
+    fields.read::<IgnoredAny>(name, "anything").is_ok_and(|value| value.is_some())
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::render::sound::{make_index_sound, make_sound};
+    use crate::simplestreams::index::Index;
+    use crate::simplestreams::products::Products;
+
+    const HASH: &str = "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
+
+    fn sound(text: &str) -> (String, Vec<String>) {
+        let (mut document, _) = Products::parse(text).unwrap();
+        let faults = make_sound(&mut document).iter().map(ToString::to_string).collect();
+        (String::from_utf8(document.to_json()).unwrap(), faults)
+    }
+
+    fn items(items: &str) -> String {
+        format!(r#"{{"products":{{"p":{{"versions":{{"20260101":{{"items":{{{items}}}}}}}}}}}}}"#)
+    }
+
+    #[test]
+    fn a_sound_document_is_left_alone() {
+        let text = items(&format!(r#""a":{{"path":"a","sha256":"{HASH}","size":1,"extra":[1]}},"b":{{"id":"ami-1"}}"#));
+        assert_eq!(sound(&text), (text, vec![]));
+    }
+
+    #[test]
+    fn a_size_in_quotes_becomes_a_number() {
+        let (json, faults) = sound(&items(&format!(r#""a":{{"size":"12","path":"a","sha256":"{HASH}"}}"#)));
+        assert_eq!(json, items(&format!(r#""a":{{"size":12,"path":"a","sha256":"{HASH}"}}"#)));
+        assert_eq!(faults, ["p / 20260101 / a: size is not a number, and clients would refuse the whole document"]);
+    }
+
+    #[test]
+    fn only_the_smallest_part_that_would_break_a_client_is_dropped() {
+        let good = format!(r#""good":{{"path":"a","sha256":"{HASH}"}}"#);
+        for bad in [
+            r#""bad":{"size":"many"}"#,
+            r#""bad":{"size":1.5}"#,
+            r#""bad":{"ftype":7}"#,
+            r#""bad":{"path":"a"}"#,
+            r#""bad":{"path":"../a","md5":"900150983cd24fb0d6963f7d28e17f72"}"#,
+        ] {
+            let (json, faults) = sound(&items(&format!("{bad},{good}")));
+            assert_eq!(json, items(&good), "{bad}");
+            assert_eq!(faults.len(), 1, "{faults:?}");
+        }
+        for product in [r#"{"aliases":["a"]}"#, r#"{"supported":"yes"}"#, r#"{"requirements":{"secureboot":false}}"#, r#"{"os":1}"#] {
+            let (json, faults) = sound(&format!(r#"{{"products":{{"bad":{product},"good":{{}}}}}}"#));
+            assert_eq!(json, r#"{"products":{"good":{"versions":{}}}}"#, "{product}");
+            assert_eq!(faults.len(), 1, "{faults:?}");
+        }
+        let (json, _) = sound(r#"{"license":7,"products":{"p":{"versions":{"v":{"label":7},"w":{"items":{}}}}}}"#);
+        assert_eq!(json, r#"{"products":{"p":{"versions":{"w":{"items":{}}}}}}"#);
+    }
+
+    #[test]
+    fn an_index_entry_that_would_break_a_client_is_dropped() {
+        let text = r#"{"index":{"a":{"products":["x"],"path":"a"},"b":{"products":"x"},"c":{"path":7}}}"#;
+        let (mut index, _) = Index::parse(text).unwrap();
+        assert_eq!(make_index_sound(&mut index).len(), 2);
+        assert_eq!(String::from_utf8(index.to_json()).unwrap(), r#"{"index":{"a":{"products":["x"],"path":"a"}}}"#);
+    }
+}

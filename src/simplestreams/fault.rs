@@ -1,0 +1,65 @@
+//! Why a part of a document is left out, in words for the person who asks why an image is invisible.
+
+use std::fmt;
+
+use crate::http::path::BadPath;
+
+/// A part of a document that makes no sense, or none to a client.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fault {
+    /// Where: the names of product, version and item, as far as they go.
+    pub at: Vec<String>,
+    /// What is wrong there.
+    pub reason: Reason,
+}
+
+/// What is wrong with a part of a document.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Reason {
+    /// The field has a type that Go clients cannot decode; one such field makes them refuse the whole document.
+    #[error("{field} is not {wanted}, and clients would refuse the whole document")]
+    WrongType {
+        /// Which field.
+        field: String,
+        /// What it should be, with its article.
+        wanted: &'static str,
+    },
+    /// An item's path cannot be asked for.
+    #[error("its path cannot be served: {0}")]
+    Path(BadPath),
+    /// There is nothing by which the file could be checked.
+    #[error("it has a path and no hash to check the file by")]
+    NoHash,
+    /// Clients skip the product.
+    #[error("LXD and Incus know no architecture '{0}'")]
+    Architecture(String),
+    /// Clients skip the version.
+    #[error("LXD and Incus want a version name that begins with a date, as YYYYMMDD")]
+    VersionName,
+    /// Clients skip the version.
+    #[error("it has a root file and neither lxd.tar.xz nor incus.tar.xz")]
+    NoMetadata,
+    /// Clients skip the image.
+    #[error("its metadata item gives no fingerprint for the root {0}")]
+    NoFingerprint(&'static str),
+}
+
+impl Reason {
+    /// Whether clients refuse the whole document for it, so that the document cannot go out as it came.
+    pub fn breaks_clients(&self) -> bool {
+        matches!(self, Self::WrongType { .. })
+    }
+}
+
+impl Fault {
+    /// A fault of the part that `at` names.
+    pub fn new(at: &[&str], reason: Reason) -> Self {
+        Self { at: at.iter().map(ToString::to_string).collect(), reason }
+    }
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.at.join(" / "), self.reason)
+    }
+}

@@ -1,0 +1,199 @@
+//! A JSON object whose values are left as they came.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
+use serde_json::value::{RawValue, to_raw_value};
+
+use crate::simplestreams::fault::Reason;
+
+/// Fields in their order, each value a span of the document or a value of ours.
+#[derive(Clone, Debug, Default)]
+pub struct Object<'a>(Vec<(Cow<'a, str>, Cow<'a, RawValue>)>);
+
+impl<'a> Object<'a> {
+    /// Reads an object out of a document's text.
+    pub fn parse(text: &'a str) -> serde_json::Result<Self> {
+        serde_json::from_str(text)
+    }
+
+    /// The fields in their order.
+    pub fn iter(&self) -> impl Iterator<Item = (&Cow<'a, str>, &Cow<'a, RawValue>)> {
+        self.0.iter().map(|(name, value)| (name, value))
+    }
+
+    /// The value of a field. The last one wins, as in Go; `null` is as good as absent, as in Go.
+    pub fn get(&self, name: &str) -> Option<&RawValue> {
+        self.0.iter().rev().find(|(key, _)| key == name).map(|(_, value)| &**value).filter(|value| value.get() != "null")
+    }
+
+    /// A field that must be a string, if it is there at all.
+    pub fn text(&self, name: &str) -> Result<Option<Cow<'_, str>>, Reason> {
+        self.read::<Text<'_>>(name, "a string").map(|text| text.map(|text| text.0))
+    }
+
+    /// A field that should be a string; one of another type is as good as absent.
+    pub fn text_or_none(&self, name: &str) -> Option<Cow<'_, str>> {
+        self.text(name).ok().flatten()
+    }
+
+    /// A field of the type `T`, if it is there at all; `wanted` names the type, with its article.
+    pub fn read<'b, T: Deserialize<'b>>(&'b self, name: &str, wanted: &'static str) -> Result<Option<T>, Reason> {
+        let Some(value) = self.get(name) else { return Ok(None) };
+        serde_json::from_str(value.get()).map(Some).map_err(|_| Reason::WrongType { field: name.to_owned(), wanted })
+    }
+
+    /// Takes a field out, with the place where it stood.
+    pub fn take(&mut self, name: &str) -> Option<(usize, Cow<'a, RawValue>)> {
+        let place = self.0.iter().rposition(|(key, _)| key == name)?;
+        Some((place, self.0.remove(place).1))
+    }
+
+    /// Removes a field; whether it was there.
+    pub fn remove(&mut self, name: &str) -> bool {
+        let before = self.0.len();
+        self.0.retain(|(key, _)| key != name);
+        self.0.len() != before
+    }
+
+    /// Gives a field a value, in its old place if it has one.
+    pub fn set<T: serde::Serialize + ?Sized>(&mut self, name: &str, value: &T) {
+        let value = to_raw_value(value).expect("strings, numbers and raw values always serialize");
+        match self.0.iter_mut().rev().find(|(key, _)| key == name) {
+            Some(field) => field.1 = Cow::Owned(value),
+            None => self.0.push((Cow::Owned(name.to_owned()), Cow::Owned(value))),
+        }
+    }
+
+    /// Appends this object as JSON. `children` writes a field of its own that stands at its `place`.
+    pub fn write(&self, out: &mut Vec<u8>, place: Option<usize>, children: impl FnOnce(&mut Vec<u8>)) {
+        let mut children = Some(children).filter(|_| place.is_some());
+        let place = place.unwrap_or_default().min(self.0.len());
+        out.push(b'{');
+        for at in 0..=self.0.len() {
+            if at == place
+                && let Some(children) = children.take()
+            {
+                separate(out);
+                children(out);
+            }
+            if let Some((name, value)) = self.0.get(at) {
+                separate(out);
+                write_name(out, name);
+                out.extend_from_slice(value.get().as_bytes());
+            }
+        }
+        out.push(b'}');
+    }
+}
+
+/// Appends a comma, unless an object has just begun.
+pub fn separate(out: &mut Vec<u8>) {
+    if out.last().is_some_and(|last| *last != b'{') {
+        out.push(b',');
+    }
+}
+
+/// Appends a field's name and its colon.
+pub fn write_name(out: &mut Vec<u8>, name: &str) {
+    serde_json::to_writer(&mut *out, name).expect("a string always serializes, and a Vec takes it");
+    out.push(b':');
+}
+
+/// A string that is borrowed from the document where it has no escapes.
+#[derive(serde::Deserialize)]
+struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
+
+impl<'de: 'a, 'a> Deserialize<'de> for Object<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Fields;
+        impl<'de> Visitor<'de> for Fields {
+            type Value = Object<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+                let mut fields = Vec::with_capacity(8);
+                while let Some((Text(name), value)) = map.next_entry::<Text<'de>, &'de RawValue>()? {
+                    fields.push((name, Cow::Borrowed(value)));
+                }
+                Ok(Object(fields))
+            }
+        }
+        deserializer.deserialize_map(Fields)
+    }
+}
+
+/// Takes the object called `name` out of `fields`: its entries, and the place where it stood.
+///
+/// `Ok(None)` if it is absent or `null`. Its entries are spans of the document, for `fields` were just read from it.
+pub fn take_entries<'a>(fields: &mut Object<'a>, name: &str) -> Result<Option<(usize, Vec<(Cow<'a, str>, &'a RawValue)>)>, Reason> {
+    let Some((place, value)) = fields.take(name) else { return Ok(None) };
+    let Cow::Borrowed(value) = value else { return Ok(None) };
+    if value.get() == "null" {
+        return Ok(None);
+    }
+    let object = Object::parse(value.get()).map_err(|_| Reason::WrongType { field: name.to_owned(), wanted: "an object" })?;
+    let borrowed = object.0.into_iter().filter_map(|(name, value)| match value {
+        Cow::Borrowed(value) => Some((name, value)),
+        Cow::Owned(_) => None,
+    });
+    Ok(Some((place, borrowed.collect())))
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::simplestreams::fault::Reason;
+    use crate::simplestreams::object::{Object, take_entries, write_name};
+
+    fn written(object: &Object<'_>) -> String {
+        let mut out = Vec::new();
+        object.write(&mut out, None, |_| {});
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn unknown_fields_and_their_order_survive() {
+        let text = r#"{"z":1.50,"a":{"b":[1, 2]},"m\u00e9":null}"#;
+        assert_eq!(written(&Object::parse(text).unwrap()), r#"{"z":1.50,"a":{"b":[1, 2]},"mé":null}"#);
+    }
+
+    #[test]
+    fn a_field_is_changed_in_its_place() {
+        let mut object = Object::parse(r#"{"a":1,"b":2,"c":3}"#).unwrap();
+        object.set("b", "two");
+        object.set("d", &4);
+        assert!(object.remove("a"));
+        assert_eq!(written(&object), r#"{"b":"two","c":3,"d":4}"#);
+    }
+
+    #[test]
+    fn children_are_written_where_they_stood() {
+        for (text, expected) in [
+            (r#"{"products":{"x":1},"a":1}"#, r#"{"products":{},"a":1}"#),
+            (r#"{"a":1,"products":{"x":1}}"#, r#"{"a":1,"products":{}}"#),
+            (r#"{"products":{}}"#, r#"{"products":{}}"#),
+        ] {
+            let mut object = Object::parse(text).unwrap();
+            let (place, _) = take_entries(&mut object, "products").unwrap().unwrap();
+            let mut out = Vec::new();
+            object.write(&mut out, Some(place), |out| {
+                write_name(out, "products");
+                out.extend_from_slice(b"{}");
+            });
+            assert_eq!(String::from_utf8(out).unwrap(), expected);
+        }
+    }
+
+    #[test]
+    fn null_is_absent_and_a_wrong_type_is_named() {
+        let object = Object::parse(r#"{"a":null,"b":7,"c":"x"}"#).unwrap();
+        assert_eq!(object.text("a"), Ok(None));
+        assert_eq!(object.text("b"), Err(Reason::WrongType { field: "b".to_owned(), wanted: "a string" }));
+        assert_eq!(object.text("c").unwrap().unwrap(), "x");
+        assert_eq!(object.read::<u64>("b", "a number"), Ok(Some(7)));
+    }
+}

@@ -1,0 +1,107 @@
+//! What lies on the disk: blobs, partial files, upstream's documents, facts that we learnt.
+//!
+//! ```text
+//! storage.path/
+//!   lock                              one process at a time
+//!   blobs/sha256/ab/<hex>             whole and verified, nothing else
+//!   partials/<hash>-<size>            fetches under way, and those to be resumed
+//!   documents/<remote>/<time>/        one snapshot of upstream's documents each
+//!   documents/<remote>/validators     what upstream wants to see in conditional requests
+//!   learnt/<hash>                     the digest of a file whose document gives another hash
+//!   fingerprints/<hex>                whether an image's bytes have its fingerprint
+//!   trash/                            on its way out
+//!   tls/                              the CA and the certificate that we made
+//! ```
+//!
+//! Everything here blocks and decides nothing.
+
+pub mod blob;
+pub mod facts;
+pub mod layout;
+pub mod partial;
+pub mod snapshots;
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::digest::{Digest, Expected};
+use crate::disk::{Disk, File, Space};
+use crate::store::blob::Blob;
+use crate::store::layout::Layout;
+use crate::store::partial::Partial;
+
+/// An open store. While it lives, no other process can open it.
+#[derive(Debug)]
+pub struct Store {
+    disk: Arc<dyn Disk>,
+    layout: Layout,
+    _lock: File,
+}
+
+/// Why a store cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// Two processes would each count the other's bytes wrong.
+    #[error("another cistern uses {0}; stop it, or give this one a storage.path of its own")]
+    InUse(PathBuf),
+    /// The disk said no.
+    #[error("cannot use {path}: {source}; storage.path must be a folder that this user may write to, with room left")]
+    Unusable {
+        /// What was touched.
+        path: PathBuf,
+        /// What the disk said.
+        source: io::Error,
+    },
+}
+
+impl Store {
+    /// Opens the store at `path`, makes it if there is none, and clears away what a killed process left half done.
+    pub fn open(disk: Arc<dyn Disk>, path: &Path) -> Result<Self, StoreError> {
+        let unusable = |source| StoreError::Unusable { path: path.to_owned(), source };
+        let layout = Layout::new(path);
+        disk.create_directory(path).map_err(unusable)?;
+        let lock = disk.create(&layout.lock()).map_err(unusable)?;
+        if !lock.try_lock().map_err(unusable)? {
+            return Err(StoreError::InUse(path.to_owned()));
+        }
+        layout.create(&*disk).map_err(unusable)?;
+        disk.remove(&layout.trash()).and_then(|()| disk.create_directory(&layout.trash())).map_err(unusable)?;
+        Ok(Self { disk, layout, _lock: lock })
+    }
+
+    /// The disk that it is on.
+    pub fn disk(&self) -> &Arc<dyn Disk> {
+        &self.disk
+    }
+
+    /// Where things are.
+    pub fn layout(&self) -> &Layout {
+        &self.layout
+    }
+
+    /// How much room its file system has.
+    pub fn space(&self) -> io::Result<Space> {
+        self.disk.space(self.layout.root())
+    }
+
+    /// Opens a blob; `None` if it is not held.
+    pub fn blob(&self, digest: Digest) -> io::Result<Option<Blob>> {
+        Blob::open(&*self.disk, &self.layout, digest)
+    }
+
+    /// The digest and size of every blob.
+    pub fn blobs(&self) -> io::Result<Vec<(Digest, u64)>> {
+        blob::scan(&*self.disk, &self.layout)
+    }
+
+    /// Begins to write a blob, or goes on with what an earlier fetch left.
+    pub fn partial(&self, expected: Expected) -> io::Result<Partial> {
+        Partial::open(Arc::clone(&self.disk), &self.layout, expected)
+    }
+
+    /// Removes partial files that nobody came back for since `oldest`; how many bytes the others take.
+    pub fn sweep_partials(&self, oldest: std::time::SystemTime) -> io::Result<u64> {
+        partial::sweep(&*self.disk, &self.layout, oldest)
+    }
+}

@@ -1,0 +1,59 @@
+//! What we found out ourselves and would not like to find out again: one small file for each fact.
+//!
+//! A fact that is lost costs time and nothing else, so a file that cannot be read is as good as absent.
+
+use std::io;
+use std::path::Path;
+
+use crate::digest::{Claim, Digest, Fingerprint};
+use crate::disk::{self, Disk};
+use crate::store::layout::Layout;
+
+const MAX_FACT_BYTES: u64 = 256;
+
+/// Whether an image's bytes have the fingerprint that its document says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Checked {
+    /// They have.
+    Right,
+    /// They have another one, and no client would take the image.
+    Wrong,
+}
+
+/// Notes the digest of a file whose document gives another hash.
+pub fn learn(disk: &dyn Disk, layout: &Layout, claim: Claim, digest: Digest) -> io::Result<()> {
+    disk::replace(disk, &layout.learnt(claim), digest.to_string().as_bytes())
+}
+
+/// The digest of the file with this claim, if it was learnt.
+pub fn learnt(disk: &dyn Disk, layout: &Layout, claim: Claim) -> Option<Digest> {
+    read(disk, &layout.learnt(claim)).and_then(|text| Digest::from_hex(text.trim()))
+}
+
+/// Notes whether an image's bytes have its fingerprint.
+pub fn note_fingerprint(disk: &dyn Disk, layout: &Layout, fingerprint: Fingerprint, checked: Checked) -> io::Result<()> {
+    let text = match checked {
+        Checked::Right => "right",
+        Checked::Wrong => "wrong",
+    };
+    disk::replace(disk, &layout.fingerprint(fingerprint), text.as_bytes())
+}
+
+/// All fingerprints that were checked.
+pub fn fingerprints(disk: &dyn Disk, layout: &Layout) -> io::Result<Vec<(Fingerprint, Checked)>> {
+    let found = disk.list(&layout.fingerprints())?;
+    let checked = found.iter().filter_map(|found| {
+        let fingerprint = Fingerprint::from_hex(&found.name)?;
+        match read(disk, &found.path)?.as_str() {
+            "right" => Some((fingerprint, Checked::Right)),
+            "wrong" => Some((fingerprint, Checked::Wrong)),
+            _ => None,
+        }
+    });
+    Ok(checked.collect())
+}
+
+fn read(disk: &dyn Disk, path: &Path) -> Option<String> {
+    let bytes = disk.open(path).and_then(|file| file.read_all(MAX_FACT_BYTES)).ok()?;
+    String::from_utf8(bytes).ok()
+}

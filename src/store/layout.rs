@@ -1,0 +1,98 @@
+//! Where things are in a store.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::digest::{Claim, Digest, Expected, Fingerprint};
+use crate::disk::Disk;
+
+/// The paths of a store.
+#[derive(Clone, Debug)]
+pub struct Layout {
+    root: PathBuf,
+}
+
+impl Layout {
+    /// The paths below `root`.
+    pub fn new(root: &Path) -> Self {
+        Self { root: root.to_owned() }
+    }
+
+    /// The folder of the store itself.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// The file that a process holds locked.
+    pub fn lock(&self) -> PathBuf {
+        self.root.join("lock")
+    }
+
+    /// The folder of all blobs.
+    pub fn blobs(&self) -> PathBuf {
+        self.root.join("blobs").join("sha256")
+    }
+
+    /// A blob.
+    pub fn blob(&self, digest: Digest) -> PathBuf {
+        let hex = digest.to_string();
+        self.blobs().join(&hex[..2]).join(hex)
+    }
+
+    /// The folder of partial files.
+    pub fn partials(&self) -> PathBuf {
+        self.root.join("partials")
+    }
+
+    /// The partial file of a fetch.
+    pub fn partial(&self, expected: Expected) -> PathBuf {
+        self.partials().join(expected.to_string())
+    }
+
+    /// The folder of a remote's documents.
+    pub fn documents(&self, remote: &str) -> PathBuf {
+        self.root.join("documents").join(remote)
+    }
+
+    /// What is known of a claim that is no digest.
+    pub fn learnt(&self, claim: Claim) -> PathBuf {
+        self.learnt_folder().join(claim.to_string())
+    }
+
+    /// The folder of learnt digests.
+    pub fn learnt_folder(&self) -> PathBuf {
+        self.root.join("learnt")
+    }
+
+    /// What is known of a fingerprint.
+    pub fn fingerprint(&self, fingerprint: Fingerprint) -> PathBuf {
+        self.fingerprints().join(fingerprint.to_string())
+    }
+
+    /// The folder of checked fingerprints.
+    pub fn fingerprints(&self) -> PathBuf {
+        self.root.join("fingerprints")
+    }
+
+    /// Where things wait for removal.
+    pub fn trash(&self) -> PathBuf {
+        self.root.join("trash")
+    }
+
+    /// The folder of the certificates that we make.
+    pub fn tls(&self) -> PathBuf {
+        self.root.join("tls")
+    }
+
+    /// Makes all folders. Those of blobs are made at once, so that a commit has one folder to sync and not two.
+    pub fn create(&self, disk: &dyn Disk) -> io::Result<()> {
+        let blobs = self.blobs();
+        if disk.list(&blobs)?.len() < 256 {
+            (0..=u8::MAX).try_for_each(|first| disk.create_directory(&blobs.join(format!("{first:02x}"))))?;
+            disk.sync_directory(&blobs)?;
+        }
+        let folders = [self.partials(), self.root.join("documents"), self.learnt_folder(), self.fingerprints(), self.trash(), self.tls()];
+        folders.iter().try_for_each(|folder| disk.create_directory(folder))?;
+        disk.sync_directory(&self.root)
+    }
+}

@@ -1,0 +1,102 @@
+//! Where a redirect of an image server may lead, and with which headers.
+
+use std::net::IpAddr;
+
+use reqwest::Url;
+
+/// How a redirect is followed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Follow {
+    /// Where it leads.
+    pub url: Url,
+    /// Whether the remote's configured headers go along: only to its own origin.
+    pub with_headers: bool,
+}
+
+/// Why a redirect is not followed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refused {
+    /// There is no `Location` that can be read.
+    #[error("to nowhere")]
+    NoLocation,
+    /// There were too many already.
+    #[error("more often than limits.redirects allows")]
+    TooMany,
+    /// It leaves HTTP, or TLS.
+    #[error("from https to something less")]
+    Scheme,
+    /// It leads from a public server into a private network, where it could reach what only we can reach.
+    #[error("from a public address to a private one")]
+    Private,
+}
+
+/// Decides on a redirect from `from` to `location`, after `followed` others. `origin` is the configured URL.
+pub fn decide(origin: &Url, from: &Url, location: Option<&str>, followed: usize, limit: usize) -> Result<Follow, Refused> {
+    let url = location.and_then(|location| from.join(location).ok()).ok_or(Refused::NoLocation)?;
+    if followed >= limit {
+        return Err(Refused::TooMany);
+    }
+    match (from.scheme(), url.scheme()) {
+        ("https" | "http", "https") | ("http", "http") => {}
+        _ => return Err(Refused::Scheme),
+    }
+    if is_private(&url) && !is_private(origin) {
+        return Err(Refused::Private);
+    }
+    let with_headers = url.origin() == origin.origin();
+    Ok(Follow { url, with_headers })
+}
+
+/// Whether a URL names, as it is written, an address that is not on the public internet.
+fn is_private(url: &Url) -> bool {
+    let host = url.host_str().unwrap_or_default();
+    let address = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
+    match address.map(|address| address.to_canonical()) {
+        Ok(IpAddr::V4(v4)) => v4.is_private() || v4.is_loopback() || v4.is_link_local() || v4.is_unspecified() || v4.is_broadcast(),
+        Ok(IpAddr::V6(v6)) => v6.is_loopback() || v6.is_unspecified() || v6.is_unique_local() || v6.is_unicast_link_local(),
+        Err(_) => host == "localhost" || host.ends_with(".localhost"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use reqwest::Url;
+
+    use crate::upstream::redirect::{Refused, decide};
+
+    fn decided(from: &str, location: &str) -> Result<(String, bool), Refused> {
+        let from = Url::parse(from).unwrap();
+        decide(&from, &from, Some(location), 0, 5).map(|follow| (follow.url.to_string(), follow.with_headers))
+    }
+
+    #[test]
+    fn a_redirect_is_followed_and_secrets_stay_at_home() {
+        let from = "https://images.example/streams/v1/index.json";
+        assert_eq!(decided(from, "/other"), Ok(("https://images.example/other".to_owned(), true)));
+        assert_eq!(decided(from, "https://cdn.example/x"), Ok(("https://cdn.example/x".to_owned(), false)));
+        assert_eq!(decided(from, "https://images.example:8443/x"), Ok(("https://images.example:8443/x".to_owned(), false)));
+        assert_eq!(decided("http://a.example/", "https://a.example/"), Ok(("https://a.example/".to_owned(), false)));
+    }
+
+    #[test]
+    fn a_redirect_that_leads_astray_is_refused() {
+        let from = "https://images.example/";
+        for (location, expected) in [
+            ("http://images.example/", Refused::Scheme),
+            ("ftp://images.example/", Refused::Scheme),
+            ("file:///etc/passwd", Refused::Scheme),
+            ("https://127.0.0.1/", Refused::Private),
+            ("https://[::1]/", Refused::Private),
+            ("https://[::ffff:10.0.0.1]/", Refused::Private),
+            ("https://169.254.169.254/latest", Refused::Private),
+            ("https://localhost/", Refused::Private),
+            ("https://[fd00::1]/", Refused::Private),
+        ] {
+            assert_eq!(decided(from, location), Err(expected), "{location}");
+        }
+        assert!(decided("http://10.0.0.1/", "http://10.0.0.2/").is_ok(), "a private server may lead to another");
+        let url = Url::parse(from).unwrap();
+        assert_eq!(decide(&url, &url, None, 0, 5), Err(Refused::NoLocation));
+        assert_eq!(decide(&url, &url, Some("/x"), 5, 5), Err(Refused::TooMany));
+    }
+}
