@@ -4,7 +4,6 @@
 
 pub mod document;
 pub mod listing;
-pub mod snapshot;
 
 use std::collections::HashMap;
 use std::sync::Arc;

@@ -162,6 +162,12 @@ enum Claimed {
     Md5(Md5),
 }
 
+impl fmt::Debug for Hasher {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Hasher({} bytes of {})", self.len, self.expected)
+    }
+}
+
 /// Why a whole file is not the one that its document claims.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Mismatch {
@@ -177,9 +183,9 @@ pub enum Mismatch {
     #[error("its bytes hash to {actual} where its document says {expected}")]
     Hash {
         /// What the document says.
-        expected: Claim,
+        expected: Box<Claim>,
         /// What came.
-        actual: Claim,
+        actual: Box<Claim>,
     },
 }
 
@@ -226,7 +232,11 @@ impl Hasher {
             Claimed::Sha512(hash) => Claim::Sha512(hash.finalize().into()),
             Claimed::Md5(hash) => Claim::Md5(hash.finalize().into()),
         };
-        if actual == self.expected.claim { Ok(digest) } else { Err(Mismatch::Hash { expected: self.expected.claim, actual }) }
+        if actual == self.expected.claim {
+            Ok(digest)
+        } else {
+            Err(Mismatch::Hash { expected: Box::new(self.expected.claim), actual: Box::new(actual) })
+        }
     }
 }
 
@@ -291,7 +301,7 @@ mod tests {
         let other = Claim::Sha256(Digest::of(b"abd"));
         assert_eq!(
             hash(Expected { claim: other, size: Some(3) }),
-            Err(Mismatch::Hash { expected: other, actual: Claim::Sha256(Digest::of(b"abc")) })
+            Err(Mismatch::Hash { expected: Box::new(other), actual: Box::new(Claim::Sha256(Digest::of(b"abc"))) })
         );
     }
 

@@ -6,7 +6,7 @@
 use std::fmt;
 use std::fs;
 use std::io::{self, IoSliceMut};
-use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -39,6 +39,8 @@ pub trait Disk: fmt::Debug + Send + Sync + 'static {
     fn remove(&self, path: &Path) -> io::Result<()>;
     /// Makes a folder and those above it.
     fn create_directory(&self, path: &Path) -> io::Result<()>;
+    /// Sets who may use a file or socket.
+    fn restrict(&self, path: &Path, mode: u32) -> io::Result<()>;
     /// What is in a folder, in the order of names; nothing if it is not there.
     fn list(&self, path: &Path) -> io::Result<Vec<Found>>;
     /// How large the file system is, and how much of that is free to us.
@@ -192,6 +194,10 @@ impl Disk for OsDisk {
 
     fn create_directory(&self, path: &Path) -> io::Result<()> {
         fs::create_dir_all(path)
+    }
+
+    fn restrict(&self, path: &Path, mode: u32) -> io::Result<()> {
+        fs::set_permissions(path, fs::Permissions::from_mode(mode))
     }
 
     fn list(&self, path: &Path) -> io::Result<Vec<Found>> {

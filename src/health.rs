@@ -10,7 +10,7 @@ use jiff::Timestamp;
 /// The back-off after the second failure in a row; it doubles with each one after that.
 const FIRST_BACK_OFF: Duration = Duration::from_secs(5);
 /// The longest back-off, and the longest `Retry-After` that is believed.
-const LONGEST_BACK_OFF: Duration = Duration::from_mins(5);
+const LONGEST_BACK_OFF: Duration = Duration::from_secs(300);
 
 /// The state of a remote's URLs, by their place in the configuration.
 #[derive(Clone, Debug)]

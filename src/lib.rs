@@ -1,17 +1,27 @@
 //! Cistern: a content-addressed caching proxy and mirror for LXD and Incus image servers.
 
+pub mod api;
+pub mod app;
+pub mod cache;
 pub mod catalog;
+pub mod cli;
 pub mod clock;
+pub mod config;
+pub mod demo;
 pub mod digest;
 pub mod disk;
+pub mod fetch;
 pub mod health;
 pub mod http;
 pub mod image;
 pub mod ledger;
 pub mod metrics;
+pub mod publish;
+pub mod refresh;
 pub mod render;
 pub mod revalidation;
 pub mod selection;
+pub mod server;
 pub mod signature;
 pub mod simplestreams;
 pub mod store;

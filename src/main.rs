@@ -1,1 +1,7 @@
-fn main() {}
+//! The `cistern` program. Everything is in the library.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    cistern::cli::run(std::env::args_os())
+}

@@ -11,4 +11,5 @@ pub mod index;
 pub mod inherited;
 pub mod object;
 pub mod products;
+pub mod snapshot;
 pub mod updated;

@@ -10,7 +10,6 @@ use bytes::Bytes;
 use jiff::Timestamp;
 
 use crate::catalog::listing::{Image, Listing};
-use crate::catalog::snapshot::{Role, Snapshot, Source};
 use crate::digest::{Expected, Fingerprint};
 use crate::http::path::StreamPath;
 use crate::render::prune::{Rest, prune};
@@ -22,6 +21,7 @@ use crate::simplestreams::file::ListedFile;
 use crate::simplestreams::images;
 use crate::simplestreams::index::{Entry, Index};
 use crate::simplestreams::products::{Products, Version};
+use crate::simplestreams::snapshot::{Role, Snapshot, Source};
 
 /// How a remote's documents are to be changed.
 #[derive(Clone, Debug, Default)]

@@ -12,7 +12,6 @@ use std::collections::HashSet;
 
 use jiff::Timestamp;
 
-use crate::catalog::snapshot::Role;
 use crate::http::path::StreamPath;
 use crate::render::remote::{Part, Ready, text};
 use crate::render::root::ownership::{Ownership, Seen, Spot};
@@ -20,6 +19,7 @@ use crate::render::twins;
 use crate::simplestreams::index::{Entry, INDEX_PATH, Index};
 use crate::simplestreams::object::Object;
 use crate::simplestreams::products::Products;
+use crate::simplestreams::snapshot::Role;
 use crate::simplestreams::updated;
 
 /// A remote's name and its products documents, as they are served under that name.

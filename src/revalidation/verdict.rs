@@ -1,27 +1,7 @@
 //! Compares a set of documents with the one that it would replace.
 
-use std::collections::BTreeMap;
-
-use jiff::Timestamp;
-
-use crate::http::path::StreamPath;
+use crate::revalidation::census::Census;
 use crate::revalidation::refusal::Refusal;
-
-/// What is compared of a set of documents.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Census {
-    /// When each document says that it was made, if it says so.
-    pub updated: BTreeMap<StreamPath, Timestamp>,
-    /// How many images each product of each document has.
-    pub images: BTreeMap<(StreamPath, String), usize>,
-}
-
-impl Census {
-    /// How many images there are.
-    pub fn total(&self) -> usize {
-        self.images.values().sum()
-    }
-}
 
 /// Whether `new` may take the place of `old`.
 ///
@@ -62,8 +42,9 @@ mod tests {
     use jiff::Timestamp;
 
     use crate::http::path::StreamPath;
+    use crate::revalidation::census::Census;
     use crate::revalidation::refusal::Refusal;
-    use crate::revalidation::verdict::{Census, judge};
+    use crate::revalidation::verdict::judge;
 
     fn census(updated: i64, products: &[(&str, usize)]) -> Census {
         let path = StreamPath::from_document("streams/v1/images.json").unwrap();

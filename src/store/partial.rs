@@ -16,12 +16,13 @@ use crate::store::layout::Layout;
 /// How much is read at once when an earlier fetch's bytes are hashed again.
 const REHASH_BYTES: usize = 256 * 1024;
 
-/// A file that bytes are appended to. Unless it is kept or committed, it is removed.
+/// A file that bytes are appended to. One that is dropped stays on the disk for a later fetch to go on with, unless
+/// there is nothing in it.
 #[derive(Debug)]
 pub struct Partial {
     place: Place,
     expected: Expected,
-    hasher: Option<Hasher>,
+    hasher: Hasher,
 }
 
 #[derive(Debug)]
@@ -30,7 +31,14 @@ struct Place {
     layout: Layout,
     path: PathBuf,
     file: File,
-    is_kept: bool,
+    fate: Fate,
+}
+
+/// What becomes of the file when it is dropped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fate {
+    Remove,
+    Keep,
 }
 
 /// A file whose size and hash are right, and which has no name yet.
@@ -41,10 +49,11 @@ pub struct Verified {
     size: u64,
 }
 
-impl std::fmt::Debug for Hasher {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Hasher({} bytes)", self.len())
-    }
+/// Makes what was written so far survive a loss of power, beside the writing.
+#[derive(Clone, Debug)]
+pub struct Syncer {
+    disk: Arc<dyn Disk>,
+    file: File,
 }
 
 impl Partial {
@@ -55,10 +64,16 @@ impl Partial {
         if expected.size.is_some_and(|size| file.len().is_ok_and(|len| len > size)) {
             disk.truncate(&file, 0)?;
         }
-        let place = Place { disk, layout: layout.clone(), path, file, is_kept: false };
         let mut hasher = Hasher::new(expected);
-        rehash(&place.file, &mut hasher)?;
-        Ok(Self { place, expected, hasher: Some(hasher) })
+        rehash(&file, &mut hasher)?;
+        let fate = if hasher.is_empty() { Fate::Remove } else { Fate::Keep };
+        let place = Place { disk, layout: layout.clone(), path, file, fate };
+        Ok(Self { place, expected, hasher })
+    }
+
+    /// What its document claims of it.
+    pub fn expected(&self) -> Expected {
+        self.expected
     }
 
     /// Its bytes, for readers.
@@ -68,7 +83,7 @@ impl Partial {
 
     /// How many bytes it has.
     pub fn len(&self) -> u64 {
-        self.hasher.as_ref().map_or(0, Hasher::len)
+        self.hasher.len()
     }
 
     /// Whether it has none.
@@ -76,42 +91,39 @@ impl Partial {
         self.len() == 0
     }
 
-    /// Sets room aside for `len` bytes.
-    pub fn reserve(&self, len: u64) -> io::Result<()> {
-        self.place.disk.reserve(&self.place.file, len)
-    }
-
-    /// Appends bytes. After an error the file ends where it did before.
+    /// Appends bytes. After an error the file counts as ending where it did before.
     pub fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
-        let len = self.len();
-        self.place.disk.write_at(&self.place.file, bytes, len)?;
-        if let Some(hasher) = &mut self.hasher {
-            hasher.update(bytes);
-        }
+        self.place.disk.write_at(&self.place.file, bytes, self.hasher.len())?;
+        self.place.fate = Fate::Keep;
+        self.hasher.update(bytes);
         Ok(())
     }
 
-    /// Waits until what was appended so far would survive a loss of power.
-    pub fn sync(&self) -> io::Result<()> {
-        self.place.disk.sync(&self.place.file)
+    /// What syncs it while it is written.
+    pub fn syncer(&self) -> Syncer {
+        Syncer { disk: Arc::clone(&self.place.disk), file: self.place.file.clone() }
     }
 
     /// Ends the file: the way on if size and hash are right. Otherwise it is removed.
     pub fn verify(mut self) -> Result<Verified, Mismatch> {
         let size = self.len();
-        let hasher = self.hasher.take().unwrap_or_else(|| Hasher::new(self.expected));
-        let digest = hasher.verify()?;
+        self.place.fate = Fate::Remove;
+        let digest = self.hasher.verify()?;
+        self.place.fate = Fate::Keep;
         Ok(Verified { place: self.place, digest, size })
     }
 
-    /// Leaves the file where it is, for a later fetch to go on with.
-    pub fn keep(mut self) {
-        self.place.is_kept = true;
-    }
-
-    /// Gives up the file and goes on without it: what was hashed so far. The file goes when the last reader closes it.
+    /// Gives up the file and goes on without it: what was hashed so far. Its bytes go when the last reader closes it.
     pub fn into_hasher(mut self) -> Hasher {
-        self.hasher.take().unwrap_or_else(|| Hasher::new(self.expected))
+        self.place.fate = Fate::Remove;
+        self.hasher
+    }
+}
+
+impl Syncer {
+    /// Waits until what was written so far would survive a loss of power.
+    pub fn sync(&self) -> io::Result<()> {
+        self.disk.sync(&self.file)
     }
 }
 
@@ -127,21 +139,19 @@ impl Verified {
     }
 
     /// Makes it a blob.
-    pub fn commit(mut self) -> io::Result<Blob> {
+    pub fn commit(self) -> io::Result<Blob> {
         let Place { disk, layout, path, file, .. } = &self.place;
         let target = layout.blob(self.digest);
         disk.sync(file)?;
         disk.rename(path, &target)?;
         disk.sync_directory(target.parent().unwrap_or(Path::new("/")))?;
-        let blob = Blob::new(self.digest, self.size, file.clone());
-        self.place.is_kept = true;
-        Ok(blob)
+        Ok(Blob::new(self.digest, self.size, file.clone()))
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        if !self.is_kept
+        if self.fate == Fate::Remove
             && let Err(error) = self.disk.remove(&self.path)
         {
             tracing::warn!(path = %self.path.display(), %error, "cannot remove a partial file");

@@ -10,10 +10,10 @@ use std::path::{Path, PathBuf};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::catalog::snapshot::{Role, Snapshot, Source};
 use crate::digest::Digest;
 use crate::disk::{self, Disk};
 use crate::http::path::StreamPath;
+use crate::simplestreams::snapshot::{Role, Snapshot, Source};
 use crate::store::layout::Layout;
 
 const MANIFEST: &str = "snapshot.json";

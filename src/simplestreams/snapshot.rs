@@ -4,6 +4,7 @@ use bytes::Bytes;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use crate::digest::Digest;
 use crate::http::path::StreamPath;
 
 /// A whole set of documents that belong together.
@@ -47,9 +48,11 @@ impl Snapshot {
     pub fn document(&self, path: &StreamPath) -> Option<&Source> {
         self.documents.iter().find(|source| source.path == *path)
     }
+}
 
-    /// Whether the documents are the same to the byte.
-    pub fn same_documents(&self, other: &Self) -> bool {
-        self.documents == other.documents
+impl Source {
+    /// The digest of its bytes.
+    pub fn digest(&self) -> Digest {
+        Digest::of(&self.bytes)
     }
 }

@@ -1,0 +1,102 @@
+//! What travels over the admin socket, as JSON.
+//!
+//! Field names are part of what scripts rely on (`--format json`).
+
+use serde::{Deserialize, Serialize};
+
+/// How a remote is doing.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RemoteStatus {
+    /// Its name.
+    pub name: String,
+    /// Its URLs, without secrets.
+    pub urls: Vec<String>,
+    /// How it is held.
+    pub mode: String,
+    /// Whether at least one URL is worth asking.
+    pub healthy: bool,
+    /// How many images are listed.
+    pub images: usize,
+    /// The URL that the documents come from.
+    pub documents_from: Option<String>,
+    /// When the documents were last taken from upstream.
+    pub documents_taken_at: Option<String>,
+    /// When the documents were last seen to be current.
+    pub last_success_at: Option<String>,
+    /// How the last refresh ended.
+    pub last_refresh: Option<LastRefresh>,
+}
+
+/// How a refresh ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LastRefresh {
+    /// When.
+    pub at: String,
+    /// How.
+    pub result: RefreshResult,
+    /// Why, if it was refused or failed.
+    pub reason: Option<String>,
+}
+
+/// The ways in which a refresh ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum RefreshResult {
+    /// Upstream had new documents, and they are served.
+    Changed,
+    /// Upstream has what we have.
+    Unchanged,
+    /// What upstream has is not to be trusted; the old goes on.
+    Refused,
+    /// Upstream could not be asked; the old goes on.
+    Failed,
+}
+
+impl RefreshResult {
+    /// What metrics and people call it.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Changed => "changed",
+            Self::Unchanged => "unchanged",
+            Self::Refused => "refused",
+            Self::Failed => "failed",
+        }
+    }
+}
+
+/// A wish for a refresh.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RefreshRequest {
+    /// Take what comes, even if it is older or much is gone.
+    #[serde(default)]
+    pub accept: bool,
+}
+
+/// What a refresh came to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RefreshReport {
+    /// Of which remote.
+    pub remote: String,
+    /// How it ended.
+    pub result: RefreshResult,
+    /// Why, if it was refused or failed.
+    pub reason: Option<String>,
+    /// From which URL.
+    pub url: Option<String>,
+    /// How many images there were.
+    pub images_before: usize,
+    /// How many there are now, or would be if it was refused.
+    pub images_after: usize,
+    /// Products that are new.
+    pub products_added: Vec<String>,
+    /// Products that are gone, or would be if it was refused.
+    pub products_gone: Vec<String>,
+}
+
+/// Why a command could not be done.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ErrorBody {
+    /// One line that says what and why.
+    pub error: String,
+}

@@ -1,0 +1,262 @@
+//! Puts everything together: configuration → app → run → drained.
+
+pub mod certificates;
+pub mod housekeeping;
+pub mod outside;
+pub mod team;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use rustls::ServerConfig;
+use tokio::net::{TcpListener, UnixListener};
+use tokio::sync::{Semaphore, mpsc};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::app::certificates::{CertificateError, Certificates};
+use crate::app::outside::Outside;
+use crate::app::team::{Means, Team, TeamError};
+use crate::cache::Cache;
+use crate::config::Config;
+use crate::config::error::ConfigError;
+use crate::disk::Disk;
+use crate::fetch::{Fetcher, sink};
+use crate::metrics::Metrics;
+use crate::publish::Publisher;
+use crate::publish::checker::Checker;
+use crate::refresh::desk::Desk;
+use crate::refresh::status::StatusBoard;
+use crate::server::admin::{self, Office};
+use crate::server::door::Door;
+use crate::server::listener::{self, CannotListen, Listener};
+use crate::server::observe::{self, Readiness};
+use crate::store::facts::{self, Checked};
+use crate::store::{Store, StoreError};
+
+/// How many events may wait for those who are told of them.
+const QUEUED_EVENTS: usize = 1024;
+/// How often certificates are looked at.
+const CERTIFICATE_CHECK: Duration = Duration::from_secs(24 * 3600);
+
+/// Why an app does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The store cannot be used.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// An address cannot be used.
+    #[error(transparent)]
+    Listen(#[from] CannotListen),
+    /// The admin socket cannot be used.
+    #[error("cannot listen on {path}: {source}; set server.admin_socket to a path in a folder that this user may write to")]
+    Socket {
+        /// Where.
+        path: PathBuf,
+        /// What the system says.
+        source: std::io::Error,
+    },
+    /// A certificate cannot be used.
+    #[error(transparent)]
+    Certificate(#[from] CertificateError),
+    /// A remote cannot be used.
+    #[error(transparent)]
+    Team(#[from] TeamError),
+    /// The configuration is wrong.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+}
+
+/// A program that is listening.
+#[derive(Debug)]
+pub struct App {
+    config: Config,
+    door: Arc<Door>,
+    team: Team,
+    certificates: Certificates,
+    tls: Arc<ArcSwap<ServerConfig>>,
+    metrics: Arc<Metrics>,
+    readiness: Arc<Readiness>,
+    addresses: Vec<SocketAddr>,
+    stop: CancellationToken,
+    connections: TaskTracker,
+    tasks: Vec<JoinHandle<()>>,
+}
+
+/// What is bound before anything else: a port that is taken is the commonest mistake.
+struct Sockets {
+    hosts: Vec<TcpListener>,
+    metrics: TcpListener,
+    admin: UnixListener,
+}
+
+impl Sockets {
+    async fn bind(config: &Config, disk: &dyn Disk) -> Result<Self, StartError> {
+        let server = &config.file.server;
+        let mut hosts = Vec::new();
+        for address in &server.listen {
+            hosts.push(listener::bind(*address).await?);
+        }
+        let metrics = listener::bind(server.metrics).await?;
+        let path = &server.admin_socket;
+        let admin = admin::bind(disk, path).await.map_err(|source| StartError::Socket { path: path.clone(), source })?;
+        Ok(Self { hosts, metrics, admin })
+    }
+}
+
+impl App {
+    /// Starts: the last good documents are served as soon as this returns, upstream or none.
+    pub async fn start(config: Config, outside: Outside) -> Result<Self, StartError> {
+        let metrics = Arc::new(Metrics::new());
+        let store = Arc::new(Store::open(Arc::clone(&outside.disk), &config.file.storage.path)?);
+        let sockets = Sockets::bind(&config, &*outside.disk).await?;
+        let certificates = Certificates::new(&config, store.layout().tls(), outside.clone(), Arc::clone(&metrics));
+        let tls = Arc::new(ArcSwap::from_pointee(certificates.load(false)?));
+        let space = store.space().map_err(|source| StoreError::Unusable { path: config.file.storage.path.clone(), source })?;
+        housekeeping::warn_if_full(space, &config.limits(space));
+        let (events, told) = mpsc::channel(QUEUED_EVENTS);
+        let cache = Arc::new(Cache::new(Arc::clone(&store), &config.cache(space), events, Arc::clone(&metrics)));
+        let checked = facts::fingerprints(&**store.disk(), store.layout()).unwrap_or_default();
+        let wrong = checked.iter().filter(|(_, checked)| *checked == Checked::Wrong).map(|(fingerprint, _)| *fingerprint).collect();
+        let (publisher, publishing) = Publisher::new(Arc::clone(&cache), Arc::clone(&metrics), wrong);
+        let checker = Checker::new(
+            Arc::clone(&cache),
+            publisher.clone(),
+            Arc::clone(&metrics),
+            checked.iter().map(|(fingerprint, _)| *fingerprint).collect(),
+        );
+        let (gone, listed_as_gone) = mpsc::channel(QUEUED_EVENTS);
+        let fetcher = Arc::new(Fetcher::new(sink::Means::new(Arc::clone(&cache), config.fetch(), gone)));
+        let (status, desk) = (Arc::new(StatusBoard::default()), Arc::new(Desk::default()));
+        let mut tasks =
+            vec![tokio::spawn(publishing), tokio::spawn(checker.run(told)), tokio::spawn(pass_on(listed_as_gone, Arc::clone(&desk)))];
+        let means = Means {
+            store,
+            publisher: publisher.clone(),
+            status,
+            desk,
+            fetcher: Arc::clone(&fetcher),
+            outside: outside.clone(),
+            metrics: Arc::clone(&metrics),
+        };
+        let office = Office { status: Arc::clone(&means.status), desk: Arc::clone(&means.desk), current: publisher.current().clone() };
+        let team = Team::assemble(&config, means).await?;
+        let door = Arc::new(Door {
+            current: publisher.current().clone(),
+            fetcher,
+            cache: Arc::clone(&cache),
+            metrics: Arc::clone(&metrics),
+            clock: Arc::clone(&outside.clock),
+            bounds: config.bounds(),
+            policy: ArcSwap::from_pointee(config.policy()),
+        });
+        tasks.push(tokio::spawn(housekeeping::reconcile(cache, Arc::clone(&metrics), outside.clock.now())));
+        let mut app = Self {
+            addresses: sockets.hosts.iter().filter_map(|socket| socket.local_addr().ok()).collect(),
+            config,
+            door,
+            team,
+            certificates,
+            tls,
+            metrics,
+            readiness: Arc::default(),
+            stop: CancellationToken::new(),
+            connections: TaskTracker::new(),
+            tasks,
+        };
+        app.listen(sockets, office);
+        Ok(app)
+    }
+
+    fn listen(&mut self, sockets: Sockets, office: Office) {
+        let turns = Arc::new(Semaphore::new(self.door.bounds.connections));
+        let listener = Listener {
+            door: Arc::clone(&self.door),
+            tls: Arc::clone(&self.tls),
+            stop: self.stop.clone(),
+            connections: self.connections.clone(),
+            turns,
+        };
+        self.tasks.extend(sockets.hosts.into_iter().map(|socket| tokio::spawn(listener.clone().run(socket))));
+        let observing = observe::run(sockets.metrics, Arc::clone(&self.metrics), Arc::clone(&self.readiness), self.stop.clone());
+        self.tasks.push(tokio::spawn(observing));
+        self.tasks.push(tokio::spawn(admin::run(sockets.admin, Arc::new(office), self.stop.clone())));
+        self.readiness.set(true);
+    }
+
+    /// Where hosts connect.
+    pub fn addresses(&self) -> &[SocketAddr] {
+        &self.addresses
+    }
+
+    /// Goes on until `stop` is cancelled, and takes each configuration that comes; then ends what is under way.
+    pub async fn run(mut self, mut reloads: mpsc::Receiver<Result<Config, ConfigError>>, stop: CancellationToken) {
+        let mut certificate_check = tokio::time::interval(CERTIFICATE_CHECK);
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => break,
+                Some(reload) = reloads.recv() => self.reload(reload).await,
+                _ = certificate_check.tick() => self.renew(),
+            }
+        }
+        self.drain().await;
+    }
+
+    /// Takes a new configuration, or keeps the old one whole.
+    async fn reload(&mut self, config: Result<Config, ConfigError>) {
+        let taken = match config {
+            Ok(config) => self.take(config).await,
+            Err(error) => Err(error.into()),
+        };
+        self.metrics.last_reload_successful.set(i64::from(taken.is_ok()));
+        match taken {
+            Ok(()) => tracing::info!("the new configuration is in force"),
+            Err(error) => tracing::error!(%error, "the new configuration is refused; the old one stays"),
+        }
+    }
+
+    async fn take(&mut self, config: Config) -> Result<(), StartError> {
+        let certificates = self.certificates.with(&config);
+        let tls = certificates.load(false)?;
+        self.team.reassemble(&config).await?;
+        self.tls.store(Arc::new(tls));
+        self.certificates = certificates;
+        self.door.policy.store(Arc::new(config.policy()));
+        for key in config.needs_restart(&self.config) {
+            tracing::warn!(key, "this key is read at the start only; restart to change it");
+        }
+        self.config = config;
+        Ok(())
+    }
+
+    fn renew(&self) {
+        match self.certificates.load(false) {
+            Ok(tls) => self.tls.store(Arc::new(tls)),
+            Err(error) => tracing::error!(%error, "the certificate could not be looked at; the one in use stays"),
+        }
+    }
+
+    /// Accepts no more, lets answers under way finish for as long as the operator allows, and stops.
+    async fn drain(self) {
+        self.readiness.set(false);
+        self.stop.cancel();
+        self.connections.close();
+        let patience = self.config.drain();
+        if tokio::time::timeout(patience, self.connections.wait()).await.is_err() {
+            tracing::warn!(connections = self.connections.len(), "stopping in the middle of answers; server.drain is over");
+        }
+        self.team.dismiss().await;
+        self.tasks.iter().for_each(JoinHandle::abort);
+        tracing::info!("stopped");
+    }
+}
+
+async fn pass_on(mut gone: mpsc::Receiver<Arc<str>>, desk: Arc<Desk>) {
+    while let Some(remote) = gone.recv().await {
+        desk.gone(&remote);
+    }
+}

@@ -1,0 +1,152 @@
+//! Those who work for each remote: its source and its refresher. A reload sends them home and hires others.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::api::RemoteStatus;
+use crate::app::outside::Outside;
+use crate::config::Config;
+use crate::config::error::ConfigError;
+use crate::config::remote::Remote;
+use crate::fetch::Fetcher;
+use crate::fetch::source::Source;
+use crate::metrics::Metrics;
+use crate::publish::Publisher;
+use crate::publish::command::Settings;
+use crate::refresh::desk::Desk;
+use crate::refresh::status::StatusBoard;
+use crate::refresh::{self, Refresher};
+use crate::store::Store;
+use crate::upstream::client::{BadOptions, HttpUpstream};
+
+/// How many wishes may wait for a refresher.
+const QUEUED_DEMANDS: usize = 16;
+const MAX_CA_BYTES: u64 = 4 << 20;
+
+/// What they work with.
+#[derive(Clone, Debug)]
+pub struct Means {
+    /// Where documents are kept.
+    pub store: Arc<Store>,
+    /// Who serves them.
+    pub publisher: Publisher,
+    /// Where people look.
+    pub status: Arc<StatusBoard>,
+    /// Where refreshes are asked for.
+    pub desk: Arc<Desk>,
+    /// Who draws files.
+    pub fetcher: Arc<Fetcher>,
+    /// Disk and clock.
+    pub outside: Outside,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
+}
+
+/// Why a remote has nobody.
+#[derive(Debug, thiserror::Error)]
+pub enum TeamError {
+    /// No client can be made for it.
+    #[error(transparent)]
+    Remote(#[from] BadOptions),
+    /// Its CA cannot be read.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+}
+
+/// All who work for remotes.
+#[derive(Debug)]
+pub struct Team {
+    means: Means,
+    stop: CancellationToken,
+    tasks: TaskTracker,
+}
+
+impl Team {
+    /// Hires everybody. Documents that are on the disk are served when this returns.
+    pub async fn assemble(config: &Config, means: Means) -> Result<Self, TeamError> {
+        let sources = sources(config, &means)?;
+        let mut team = Self { means, stop: CancellationToken::new(), tasks: TaskTracker::new() };
+        team.begin(config, sources).await;
+        Ok(team)
+    }
+
+    /// Sends everybody home and hires anew, unless that cannot be done; then everything stays as it is.
+    pub async fn reassemble(&mut self, config: &Config) -> Result<(), TeamError> {
+        let sources = sources(config, &self.means)?;
+        self.go_home().await;
+        self.stop = CancellationToken::new();
+        self.tasks = TaskTracker::new();
+        self.begin(config, sources).await;
+        Ok(())
+    }
+
+    /// Sends everybody home.
+    pub async fn dismiss(self) {
+        self.go_home().await;
+    }
+
+    async fn go_home(&self) {
+        self.stop.cancel();
+        self.tasks.close();
+        self.tasks.wait().await;
+    }
+
+    async fn begin(&mut self, config: &Config, sources: Vec<Arc<Source>>) {
+        let Means { store, publisher, status, desk, fetcher, outside, metrics } = &self.means;
+        status.show(config.remotes.iter().zip(&sources).map(|(remote, source)| status_of(remote, source)).collect());
+        let settings = Settings { remotes: config.remotes.iter().map(|remote| remote.settings.clone()).collect() };
+        if let Err(error) = publisher.configure(settings).await {
+            tracing::error!(%error, "nothing can be published");
+        }
+        let mut demands = HashMap::new();
+        for (remote, source) in config.remotes.iter().zip(&sources) {
+            let means = refresh::Means {
+                store: Arc::clone(store),
+                publisher: publisher.clone(),
+                status: Arc::clone(status),
+                clock: Arc::clone(&outside.clock),
+                metrics: Arc::clone(metrics),
+            };
+            let refresher = Refresher::start(Arc::clone(source), remote.refresh, means).await;
+            let (demand, queue) = mpsc::channel(QUEUED_DEMANDS);
+            self.tasks.spawn(refresher.run(queue, self.stop.clone()));
+            demands.insert(Arc::clone(source.name()), demand);
+        }
+        desk.staff(demands);
+        fetcher.set_sources(sources.into_iter().map(|source| (Arc::clone(source.name()), source)).collect());
+    }
+}
+
+fn sources(config: &Config, means: &Means) -> Result<Vec<Arc<Source>>, TeamError> {
+    config.remotes.iter().map(|remote| source(remote, means).map(Arc::new)).collect()
+}
+
+fn source(remote: &Remote, means: &Means) -> Result<Source, TeamError> {
+    let mut options = remote.upstream.clone();
+    if let Some(path) = &remote.ca {
+        let read = means.outside.disk.open(path).and_then(|file| file.read_all(MAX_CA_BYTES));
+        let key = format!("remotes.{}.ca", remote.name());
+        options.ca = Some(read.map_err(|error| ConfigError::of_key(&key, format!("cannot read {}: {error}", path.display())))?);
+    }
+    let upstream = HttpUpstream::new(options, Arc::clone(&means.outside.clock), Arc::clone(&means.metrics))?;
+    let (clock, metrics) = (Arc::clone(&means.outside.clock), Arc::clone(&means.metrics));
+    Ok(Source::new(Arc::clone(remote.name()), Arc::new(upstream), clock, metrics))
+}
+
+fn status_of(remote: &Remote, source: &Source) -> RemoteStatus {
+    RemoteStatus {
+        name: remote.name().to_string(),
+        urls: source.upstream().urls().to_vec(),
+        mode: "proxy".to_owned(),
+        healthy: true,
+        images: 0,
+        documents_from: None,
+        documents_taken_at: None,
+        last_success_at: None,
+        last_refresh: None,
+    }
+}

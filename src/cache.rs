@@ -1,0 +1,229 @@
+//! What is held, what is on its way, and what turned out not to be had.
+//!
+//! A blob is found by what its document claims of it. While it is fetched it is a [`flight::Flight`], which belongs to
+//! the cache and not to the request that began it, and any number of readers follow it. Who fetches, and from where, is
+//! decided above; nothing here knows of an upstream.
+
+pub mod chunk;
+pub mod error;
+pub mod flight;
+pub mod reader;
+pub mod ring;
+pub mod room;
+
+use std::collections::HashMap;
+use std::io;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use moka::sync::Cache as Moka;
+use tokio::sync::mpsc;
+
+use crate::cache::error::FetchError;
+use crate::cache::flight::{Flight, Pilot};
+use crate::cache::reader::Reader;
+use crate::cache::room::Room;
+use crate::digest::{Claim, Digest, Expected};
+use crate::disk::Space;
+use crate::ledger::Limits;
+use crate::metrics::Metrics;
+use crate::store::Store;
+use crate::store::blob::Blob;
+use crate::store::facts;
+use crate::store::partial::Verified;
+
+/// The bounds of a cache.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// How much may be held.
+    pub limits: Limits,
+    /// How many files are kept open for the next reader.
+    pub open_files: u64,
+    /// How long it is remembered that upstream has no such file.
+    pub retry_gone: Duration,
+    /// How long it is remembered that upstream sent wrong bytes.
+    pub retry_wrong: Duration,
+}
+
+/// What those above are told of a blob. The channel is bounded; an event that finds it full is dropped and logged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// It is held from now on.
+    Committed(Expected),
+}
+
+/// Blobs by what is claimed of them.
+#[derive(Debug)]
+pub struct Cache {
+    store: Arc<Store>,
+    room: Arc<Room>,
+    open: Moka<Digest, Blob>,
+    learnt: Moka<Claim, Digest>,
+    refused: [Moka<Expected, FetchError>; 2],
+    flights: Mutex<HashMap<Expected, Arc<Flight>>>,
+    events: mpsc::Sender<Event>,
+    metrics: Arc<Metrics>,
+}
+
+/// How a request comes to a blob that is not held.
+#[derive(Debug)]
+pub enum Boarding {
+    /// It follows a fetch that is under way.
+    Following(Reader),
+    /// It is the first, and somebody has to fetch.
+    Leading(Reader, Pilot),
+}
+
+/// How long an open file stays open without being asked for.
+const IDLE_FILE: Duration = Duration::from_secs(60);
+/// How many refusals and learnt digests are remembered.
+const REMEMBERED: u64 = 65_536;
+
+impl Cache {
+    /// A cache over a store.
+    pub fn new(store: Arc<Store>, options: &Options, events: mpsc::Sender<Event>, metrics: Arc<Metrics>) -> Self {
+        let refused =
+            [options.retry_gone, options.retry_wrong].map(|ttl| Moka::builder().max_capacity(REMEMBERED).time_to_live(ttl).build());
+        metrics.cache_limit.set(i64::try_from(options.limits.capacity_bytes).unwrap_or(i64::MAX));
+        Self {
+            room: Arc::new(Room::new(options.limits, Arc::clone(&metrics))),
+            store,
+            open: Moka::builder().max_capacity(options.open_files).time_to_idle(IDLE_FILE).build(),
+            learnt: Moka::new(REMEMBERED),
+            refused,
+            flights: Mutex::default(),
+            events,
+            metrics,
+        }
+    }
+
+    /// The store below.
+    pub fn store(&self) -> &Arc<Store> {
+        &self.store
+    }
+
+    /// The metrics that it is counted in.
+    pub fn metrics(&self) -> &Arc<Metrics> {
+        &self.metrics
+    }
+
+    /// The room that is left in it.
+    pub fn room(&self) -> &Arc<Room> {
+        &self.room
+    }
+
+    /// Finds a blob that is held. An error means that nobody knows, and never that it is absent.
+    pub async fn find(self: &Arc<Self>, expected: Expected) -> io::Result<Option<Blob>> {
+        if let Some(blob) = self.digest_in_memory(expected).and_then(|digest| self.open.get(&digest)) {
+            return Ok(Some(blob).filter(|blob| is_as_expected(blob, expected)));
+        }
+        let cache = Arc::clone(self);
+        blocking(move || cache.find_on_disk(expected)).await
+    }
+
+    /// The digest of a file, if its document or an earlier fetch told.
+    pub async fn digest(self: &Arc<Self>, expected: Expected) -> Option<Digest> {
+        if let Some(digest) = self.digest_in_memory(expected) {
+            return Some(digest);
+        }
+        let cache = Arc::clone(self);
+        blocking(move || Ok(cache.digest_on_disk(expected))).await.ok().flatten()
+    }
+
+    /// Finds a blob like [`Cache::find`], on a thread that may wait.
+    pub fn find_on_disk(&self, expected: Expected) -> io::Result<Option<Blob>> {
+        let Some(digest) = self.digest_on_disk(expected) else { return Ok(None) };
+        let blob = self.store.blob(digest)?.filter(|blob| is_as_expected(blob, expected));
+        blob.iter().for_each(|blob| self.open.insert(digest, blob.clone()));
+        Ok(blob)
+    }
+
+    /// Why a file that was asked for lately cannot be had.
+    pub fn refusal(&self, expected: Expected) -> Option<FetchError> {
+        self.refused.iter().find_map(|refused| refused.get(&expected))
+    }
+
+    /// Remembers why a file cannot be had, if that is not a passing trouble.
+    pub fn refuse(&self, expected: Expected, error: &FetchError) {
+        match error {
+            FetchError::Gone => self.refused[0].insert(expected, error.clone()),
+            FetchError::Wrong(_) => self.refused[1].insert(expected, error.clone()),
+            _ => {}
+        }
+    }
+
+    /// Forgets what upstream did not have: it has new documents.
+    pub fn forget_gone(&self) {
+        self.refused[0].invalidate_all();
+    }
+
+    /// Joins the fetch of a blob, for a reader that begins at `start`; or begins one. The reader has its place before
+    /// the fetch can know that it has none.
+    pub fn board(&self, expected: Expected, start: u64) -> Boarding {
+        let mut flights = lock(&self.flights);
+        if let Some(reader) = flights.get(&expected).and_then(|flight| Reader::board(flight, start, &self.metrics)) {
+            return Boarding::Following(reader);
+        }
+        let flight = Arc::new(Flight::new(expected));
+        flights.insert(expected, Arc::clone(&flight));
+        let reader = Reader::first(&flight, start, &self.metrics);
+        Boarding::Leading(reader, Pilot::new(flight, Arc::clone(&self.metrics)))
+    }
+
+    /// Takes a flight off the map, once whatever became of it can be found without it.
+    pub fn land(&self, flight: &Arc<Flight>) {
+        let mut flights = lock(&self.flights);
+        if flights.get(&flight.expected()).is_some_and(|other| Arc::ptr_eq(other, flight)) {
+            flights.remove(&flight.expected());
+        }
+    }
+
+    /// Makes a verified file a blob that can be found. Waits for the disk.
+    pub fn commit(&self, expected: Expected, verified: Verified) -> io::Result<Blob> {
+        let blob = verified.commit()?;
+        if expected.digest().is_none() {
+            facts::learn(&**self.store.disk(), self.store.layout(), expected.claim, blob.digest)?;
+            self.learnt.insert(expected.claim, blob.digest);
+        }
+        self.open.insert(blob.digest, blob.clone());
+        self.metrics.cache_blobs.inc();
+        if let Err(error) = self.events.try_send(Event::Committed(expected)) {
+            tracing::warn!(%expected, %error, "nobody could be told of a new blob");
+        }
+        Ok(blob)
+    }
+
+    /// Looks at how much room the file system has.
+    pub fn space(&self) -> io::Result<Space> {
+        let space = self.store.space()?;
+        self.metrics.filesystem_free.set(i64::try_from(space.free).unwrap_or(i64::MAX));
+        Ok(space)
+    }
+
+    fn digest_in_memory(&self, expected: Expected) -> Option<Digest> {
+        expected.digest().or_else(|| self.learnt.get(&expected.claim))
+    }
+
+    fn digest_on_disk(&self, expected: Expected) -> Option<Digest> {
+        self.digest_in_memory(expected).or_else(|| {
+            let digest = facts::learnt(&**self.store.disk(), self.store.layout(), expected.claim)?;
+            self.learnt.insert(expected.claim, digest);
+            Some(digest)
+        })
+    }
+}
+
+/// A blob of another size than its document says is damaged, or its document is wrong; either way it is fetched again,
+/// and a good copy takes its place.
+fn is_as_expected(blob: &Blob, expected: Expected) -> bool {
+    expected.size.is_none_or(|size| size == blob.size)
+}
+
+/// Runs work that may wait for the disk where it delays nobody.
+pub async fn blocking<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send + 'static) -> io::Result<T> {
+    tokio::task::spawn_blocking(work).await.map_err(io::Error::other)?
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

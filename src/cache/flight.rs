@@ -1,0 +1,275 @@
+//! A blob on its way: what its writer tells its readers.
+//!
+//! The writer publishes how far it got; readers read up to there, at their own speed, out of the partial file or out of
+//! a ring in memory. Three things end it: *verified* releases the last byte, *committed* makes a hit, *failed* aborts.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::sync::{Notify, watch};
+
+use crate::cache::error::FetchError;
+use crate::cache::ring::Ring;
+use crate::digest::{Digest, Expected};
+use crate::disk::File;
+use crate::metrics::Metrics;
+use crate::store::blob::Blob;
+
+/// A fetch that is under way, shared by its writer and its readers.
+#[derive(Debug)]
+pub struct Flight {
+    expected: Expected,
+    progress: watch::Sender<Progress>,
+    cabin: Mutex<Cabin>,
+    moved: Notify,
+}
+
+/// How far a flight is.
+#[derive(Clone, Debug)]
+pub struct Progress {
+    /// What happens now.
+    pub stage: Stage,
+    /// So many bytes can be read.
+    pub received: u64,
+    /// How many there will be, by the document's word or upstream's.
+    pub size: Option<u64>,
+    /// Where they are; those from `in_file` on are in the ring.
+    pub file: Option<File>,
+    /// So many of them are in the file.
+    pub in_file: u64,
+}
+
+/// The stages of a flight, in their order.
+#[derive(Clone, Debug)]
+pub enum Stage {
+    /// No upstream has accepted to send it yet.
+    Asking,
+    /// Bytes come in.
+    Flowing,
+    /// All are here and right.
+    Verified(Digest),
+    /// It was here already, or has become a blob.
+    Landed(Blob),
+    /// There will be no more.
+    Failed(FetchError),
+}
+
+/// Those who read, and what they read when there is no file.
+#[derive(Debug, Default)]
+struct Cabin {
+    seats: Vec<Arc<Seat>>,
+    ring: Option<Ring>,
+}
+
+/// A reader's place.
+#[derive(Debug)]
+pub struct Seat {
+    position: AtomicU64,
+    is_left_behind: AtomicBool,
+}
+
+impl Flight {
+    /// A flight whose writer has not begun.
+    pub fn new(expected: Expected) -> Self {
+        let progress = Progress { stage: Stage::Asking, received: 0, size: expected.size, file: None, in_file: u64::MAX };
+        Self { expected, progress: watch::Sender::new(progress), cabin: Mutex::default(), moved: Notify::new() }
+    }
+
+    /// What it is to bring.
+    pub fn expected(&self) -> Expected {
+        self.expected
+    }
+
+    /// How far it is, from now on.
+    pub fn watch(&self) -> watch::Receiver<Progress> {
+        self.progress.subscribe()
+    }
+
+    /// Takes a place for a reader that begins at `start`; `None` if what it needs is forgotten already, or it is over.
+    pub fn take_seat(&self, start: u64) -> Option<Arc<Seat>> {
+        let mut cabin = self.cabin();
+        let is_over = matches!(self.progress.borrow().stage, Stage::Failed(_));
+        if is_over || cabin.ring.as_ref().is_some_and(|ring| !ring.has_all_from(start)) {
+            return None;
+        }
+        let seat = Arc::new(Seat { position: AtomicU64::new(start), is_left_behind: AtomicBool::new(false) });
+        cabin.seats.push(Arc::clone(&seat));
+        Some(seat)
+    }
+
+    /// Gives a reader's place back.
+    pub fn leave_seat(&self, seat: &Arc<Seat>) {
+        self.cabin().seats.retain(|other| !Arc::ptr_eq(other, seat));
+        self.moved.notify_one();
+    }
+
+    /// Bytes out of the ring.
+    pub fn read_ring(&self, position: u64, len: usize) -> Bytes {
+        self.cabin().ring.as_ref().map(|ring| ring.read(position, len)).unwrap_or_default()
+    }
+
+    /// Notes how far a reader got.
+    pub fn moved(&self, seat: &Seat, position: u64) {
+        seat.position.store(position, Ordering::Relaxed);
+        self.moved.notify_one();
+    }
+
+    fn cabin(&self) -> MutexGuard<'_, Cabin> {
+        self.cabin.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Seat {
+    /// Whether the others went on without this reader.
+    pub fn is_left_behind(&self) -> bool {
+        self.is_left_behind.load(Ordering::Relaxed)
+    }
+}
+
+impl Progress {
+    /// Whether all bytes are here and right.
+    pub fn is_verified(&self) -> bool {
+        matches!(self.stage, Stage::Verified(_) | Stage::Landed(_))
+    }
+
+    /// How far a response that ends at `end` may be sent. Its last byte waits until everything is verified, so that a
+    /// host can see a short body and never a complete wrong one.
+    pub fn readable(&self, end: Option<u64>) -> u64 {
+        if self.is_verified() {
+            return end.unwrap_or(self.received).min(self.received);
+        }
+        let last = end.unwrap_or(self.received).saturating_sub(1);
+        self.received.min(last)
+    }
+}
+
+/// The writer's side of a flight. If it is dropped before the end, its readers get an error.
+#[derive(Debug)]
+pub struct Pilot {
+    flight: Arc<Flight>,
+    metrics: Arc<Metrics>,
+}
+
+impl Pilot {
+    /// Takes over a flight.
+    pub fn new(flight: Arc<Flight>, metrics: Arc<Metrics>) -> Self {
+        metrics.fetches_in_flight.inc();
+        Self { flight, metrics }
+    }
+
+    /// The flight.
+    pub fn flight(&self) -> &Arc<Flight> {
+        &self.flight
+    }
+
+    /// How many bytes there will be, if anybody said so.
+    pub fn size(&self) -> Option<u64> {
+        self.flight.progress.borrow().size
+    }
+
+    /// Where the bytes will be, and how many are there already.
+    pub fn opened(&self, file: &File, received: u64) {
+        self.flight.progress.send_modify(|progress| {
+            progress.file = Some(file.clone());
+            progress.received = received;
+        });
+    }
+
+    /// An upstream accepted to send it; `size` is what it says, if the document does not.
+    pub fn flowing(&self, size: Option<u64>) {
+        self.flight.progress.send_modify(|progress| {
+            progress.size = progress.size.or(size);
+            if matches!(progress.stage, Stage::Asking) {
+                progress.stage = Stage::Flowing;
+            }
+        });
+    }
+
+    /// So many bytes are in the file now.
+    pub fn received(&self, received: u64) {
+        self.flight.progress.send_modify(|progress| progress.received = received);
+    }
+
+    /// From the byte `first` on, bytes go through a ring of `capacity` bytes.
+    pub fn open_ring(&self, first: u64, capacity: u64) {
+        self.flight.cabin().ring = Some(Ring::new(first, capacity));
+        self.flight.progress.send_modify(|progress| progress.in_file = first);
+    }
+
+    /// Puts bytes into the ring. Waits while it is full, and leaves the slowest reader behind after `patience`. An error
+    /// means that nobody reads any more.
+    pub async fn push(&self, chunk: Bytes, patience: Duration) -> Result<(), FetchError> {
+        let len = chunk.len() as u64;
+        while !self.try_push(&chunk)? {
+            if tokio::time::timeout(patience, self.flight.moved.notified()).await.is_err() {
+                self.leave_slowest_behind();
+            }
+        }
+        self.flight.progress.send_modify(|progress| progress.received += len);
+        Ok(())
+    }
+
+    fn try_push(&self, chunk: &Bytes) -> Result<bool, FetchError> {
+        let Cabin { seats, ring } = &mut *self.flight.cabin();
+        let slowest = seats.iter().map(|seat| seat.position.load(Ordering::Relaxed)).min().ok_or(FetchError::Abandoned)?;
+        let ring = ring.get_or_insert_with(|| Ring::new(0, 0));
+        ring.forget_before(slowest);
+        let has_room = ring.has_room(chunk.len());
+        if has_room {
+            ring.push(chunk.clone());
+        }
+        Ok(has_room)
+    }
+
+    fn leave_slowest_behind(&self) {
+        let slowest = {
+            let seats = &mut self.flight.cabin().seats;
+            let slowest = seats.iter().enumerate().min_by_key(|(_, seat)| seat.position.load(Ordering::Relaxed)).map(|(place, _)| place);
+            slowest.map(|place| seats.swap_remove(place))
+        };
+        slowest.into_iter().for_each(|seat| seat.is_left_behind.store(true, Ordering::Relaxed));
+        // The reader may wait for progress that does not come while the ring is full.
+        self.flight.progress.send_modify(|_| {});
+    }
+
+    /// All bytes are here and right.
+    pub fn verified(&self, digest: Digest, size: u64) {
+        self.flight.progress.send_modify(|progress| {
+            progress.size = Some(size);
+            progress.received = size;
+            progress.stage = Stage::Verified(digest);
+        });
+    }
+
+    /// The blob can be found from now on.
+    pub fn landed(&self, blob: Blob) {
+        self.flight.progress.send_modify(|progress| {
+            progress.size = Some(blob.size);
+            progress.received = blob.size;
+            progress.in_file = u64::MAX;
+            progress.file = Some(blob.file().clone());
+            progress.stage = Stage::Landed(blob);
+        });
+    }
+
+    /// There will be no more. What was verified stays so.
+    pub fn failed(&self, error: FetchError) {
+        self.flight.progress.send_modify(|progress| {
+            if !progress.is_verified() {
+                progress.stage = Stage::Failed(error);
+            }
+        });
+    }
+}
+
+impl Drop for Pilot {
+    fn drop(&mut self) {
+        self.metrics.fetches_in_flight.dec();
+        let is_under_way = matches!(self.flight.progress.borrow().stage, Stage::Asking | Stage::Flowing);
+        if is_under_way {
+            self.failed(FetchError::Vanished);
+        }
+    }
+}

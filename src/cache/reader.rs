@@ -1,0 +1,140 @@
+//! One host's way through a flight.
+
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::sync::watch;
+
+use crate::cache::chunk;
+use crate::cache::error::FetchError;
+use crate::cache::flight::{Flight, Progress, Seat, Stage};
+use crate::metrics::Metrics;
+
+/// Reads a flight from some byte on, as fast as its host takes it.
+#[derive(Debug)]
+pub struct Reader {
+    flight: Arc<Flight>,
+    progress: watch::Receiver<Progress>,
+    seat: Arc<Seat>,
+    position: u64,
+    end: Option<u64>,
+    metrics: Arc<Metrics>,
+}
+
+impl Reader {
+    /// Joins a flight; `None` if it has not got what a reader from `start` on needs.
+    pub fn board(flight: &Arc<Flight>, start: u64, metrics: &Arc<Metrics>) -> Option<Self> {
+        flight.take_seat(start).map(|seat| Self::seated(flight, seat, start, metrics))
+    }
+
+    /// The first reader of a new flight.
+    pub fn first(flight: &Arc<Flight>, start: u64, metrics: &Arc<Metrics>) -> Self {
+        let seat = flight.take_seat(start).expect("a flight that has not begun has forgotten nothing");
+        Self::seated(flight, seat, start, metrics)
+    }
+
+    fn seated(flight: &Arc<Flight>, seat: Arc<Seat>, position: u64, metrics: &Arc<Metrics>) -> Self {
+        metrics.fetch_readers.inc();
+        Self { flight: Arc::clone(flight), progress: flight.watch(), seat, position, end: None, metrics: Arc::clone(metrics) }
+    }
+
+    /// Waits until an upstream has accepted to send the file, or none has: the size of the file, if that is known.
+    pub async fn answered(&mut self, patience: Duration) -> Result<Option<u64>, FetchError> {
+        let answered = self.progress.wait_for(|progress| !matches!(progress.stage, Stage::Asking));
+        let progress = tokio::time::timeout(patience, answered).await.map_err(|_| FetchError::TimedOut)?;
+        let progress = progress.map_err(|_| FetchError::Vanished)?;
+        match &progress.stage {
+            Stage::Failed(error) => Err(error.clone()),
+            _ => Ok(progress.size),
+        }
+    }
+
+    /// Waits until the whole file is verified; its size.
+    pub async fn verified(&mut self) -> Result<u64, FetchError> {
+        let ended = |progress: &Progress| progress.is_verified() || matches!(progress.stage, Stage::Failed(_));
+        let progress = self.progress.wait_for(ended).await.map_err(|_| FetchError::Vanished)?;
+        match &progress.stage {
+            Stage::Failed(error) => Err(error.clone()),
+            _ => Ok(progress.received),
+        }
+    }
+
+    /// Whether the bytes go to the disk, as far as is known yet.
+    pub fn is_stored(&self) -> bool {
+        self.progress.borrow().in_file == u64::MAX
+    }
+
+    /// Reads these bytes instead of the whole file.
+    pub fn select(&mut self, range: Range<u64>) {
+        self.position = self.position.max(range.start);
+        self.end = Some(range.end);
+        self.flight.moved(&self.seat, self.position);
+    }
+
+    /// The next bytes, `max` at most; `None` after the last one, which comes when the whole file is verified.
+    pub async fn next(&mut self, max: usize) -> Option<Result<Bytes, FetchError>> {
+        loop {
+            let progress = self.progress.borrow_and_update().clone();
+            match self.step(&progress) {
+                Step::Over => return None,
+                Step::Failed(error) => return Some(Err(error)),
+                Step::Read(limit) => {
+                    let len = usize::try_from(limit - self.position).unwrap_or(max).min(max);
+                    return Some(self.read(&progress, len).await);
+                }
+                Step::Wait => {}
+            }
+            if self.progress.changed().await.is_err() {
+                return Some(Err(FetchError::Vanished));
+            }
+        }
+    }
+
+    fn step(&self, progress: &Progress) -> Step {
+        let end = self.end.or(progress.size);
+        let limit = progress.readable(end);
+        if let Stage::Failed(error) = &progress.stage {
+            Step::Failed(error.clone())
+        } else if self.seat.is_left_behind() {
+            Step::Failed(FetchError::TooSlow)
+        } else if self.position < limit {
+            Step::Read(limit)
+        } else if progress.is_verified() {
+            Step::Over
+        } else {
+            Step::Wait
+        }
+    }
+
+    async fn read(&mut self, progress: &Progress, len: usize) -> Result<Bytes, FetchError> {
+        let bytes = match &progress.file {
+            Some(file) if self.position < progress.in_file => {
+                let in_file = usize::try_from(progress.in_file - self.position).unwrap_or(len);
+                chunk::read(file, self.position, len.min(in_file)).await.map_err(|error| FetchError::Disk(error.to_string()))?
+            }
+            _ => self.flight.read_ring(self.position, len),
+        };
+        if bytes.is_empty() {
+            return Err(FetchError::Vanished);
+        }
+        self.position += bytes.len() as u64;
+        self.flight.moved(&self.seat, self.position);
+        Ok(bytes)
+    }
+}
+
+enum Step {
+    Read(u64),
+    Wait,
+    Over,
+    Failed(FetchError),
+}
+
+impl Drop for Reader {
+    fn drop(&mut self) {
+        self.metrics.fetch_readers.dec();
+        self.flight.leave_seat(&self.seat);
+    }
+}

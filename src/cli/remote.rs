@@ -1,0 +1,112 @@
+//! `cistern remote`
+
+use std::path::Path;
+
+use clap::Subcommand;
+use hyper::Method;
+
+use crate::api::{RefreshReport, RefreshRequest, RefreshResult, RemoteStatus};
+use crate::cli::admin::ask;
+use crate::cli::exit::{FAILED, Failure};
+use crate::cli::serve::runtime;
+use crate::cli::table::{Format, print};
+
+/// How many names of products are shown of those that came or went.
+const SHOWN_PRODUCTS: usize = 20;
+
+/// What to do with remotes.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// List remotes: their URLs, how they are doing, and what they have
+    List,
+    /// Refresh remotes now, and say what changed
+    Refresh {
+        /// The remote [default: all]
+        name: Option<String>,
+        /// Take what upstream has, even if it is older or much is gone
+        #[arg(long)]
+        accept: bool,
+    },
+}
+
+/// Lists or refreshes remotes.
+pub fn run(socket: &Path, format: Format, command: &Command) -> Result<(), Failure> {
+    let runtime = runtime()?;
+    match command {
+        Command::List => list(&runtime.block_on(remotes(socket))?, format),
+        Command::Refresh { name, accept } => {
+            let reports = runtime.block_on(refresh(socket, name.as_deref(), *accept))?;
+            show(&reports, format)?;
+            let bad = reports.iter().filter(|report| !is_good(report)).count();
+            if bad == 0 { Ok(()) } else { Err(Failure::new(FAILED, format!("{bad} of {} remotes could not be refreshed", reports.len()))) }
+        }
+    }
+}
+
+async fn remotes(socket: &Path) -> Result<Vec<RemoteStatus>, Failure> {
+    ask(socket, Method::GET, "/1.0/remotes", Vec::new()).await
+}
+
+async fn refresh(socket: &Path, name: Option<&str>, accept: bool) -> Result<Vec<RefreshReport>, Failure> {
+    let names = match name {
+        Some(name) => vec![name.to_owned()],
+        None => remotes(socket).await?.into_iter().map(|remote| remote.name).collect(),
+    };
+    let body = serde_json::to_vec(&RefreshRequest { accept }).map_err(|error| Failure::new(FAILED, error))?;
+    let mut reports = Vec::new();
+    for name in names {
+        reports.push(ask(socket, Method::POST, &format!("/1.0/remotes/{name}/refresh"), body.clone()).await?);
+    }
+    Ok(reports)
+}
+
+fn list(remotes: &[RemoteStatus], format: Format) -> Result<(), Failure> {
+    let headers = ["NAME", "MODE", "IMAGES", "HEALTH", "LAST REFRESH", "RESULT", "URL"];
+    let rows: Vec<Vec<String>> = remotes.iter().map(row).collect();
+    print(format, &headers, &rows, &remotes)?;
+    if format == Format::Table {
+        let reasons = remotes.iter().filter_map(|remote| Some((&remote.name, remote.last_refresh.as_ref()?.reason.as_ref()?)));
+        reasons.for_each(|(name, reason)| println!("{name}: {reason}"));
+    }
+    Ok(())
+}
+
+fn row(remote: &RemoteStatus) -> Vec<String> {
+    let RemoteStatus { name, mode, images, healthy, urls, last_refresh, .. } = remote;
+    let (at, result) = last_refresh.as_ref().map_or(("never", "-"), |last| (last.at.as_str(), last.result.label()));
+    let at = at.split('.').next().unwrap_or(at).trim_end_matches('Z');
+    let health = if *healthy { "good" } else { "poor" };
+    vec![name.clone(), mode.clone(), images.to_string(), health.to_owned(), at.to_owned(), result.to_owned(), urls.join(" ")]
+}
+
+fn show(reports: &[RefreshReport], format: Format) -> Result<(), Failure> {
+    if format != Format::Table {
+        return print(format, &[], &[], &reports);
+    }
+    reports.iter().for_each(|report| print!("{}", told(report)));
+    Ok(())
+}
+
+fn is_good(report: &RefreshReport) -> bool {
+    matches!(report.result, RefreshResult::Changed | RefreshResult::Unchanged)
+}
+
+fn told(report: &RefreshReport) -> String {
+    let RefreshReport { remote, result, images_before, images_after, products_added, products_gone, .. } = report;
+    let reason = report.reason.as_deref().unwrap_or_default();
+    let mut lines = match result {
+        RefreshResult::Unchanged => format!("{remote}: unchanged, {images_after} images\n"),
+        RefreshResult::Changed => format!("{remote}: changed, {images_before} images before, {images_after} now\n"),
+        RefreshResult::Refused => {
+            format!("{remote}: refused: {reason}\n  take it all the same with: cistern remote refresh {remote} --accept\n")
+        }
+        RefreshResult::Failed => format!("{remote}: failed: {reason}\n"),
+    };
+    for (sign, products) in [('+', products_added), ('-', products_gone)] {
+        products.iter().take(SHOWN_PRODUCTS).for_each(|product| lines.push_str(&format!("  {sign} {product}\n")));
+        if products.len() > SHOWN_PRODUCTS {
+            lines.push_str(&format!("  {sign} and {} more\n", products.len() - SHOWN_PRODUCTS));
+        }
+    }
+    lines
+}

@@ -1,0 +1,78 @@
+//! `cistern serve`
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use sd_notify::NotifyState;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use crate::app::App;
+use crate::app::outside::Outside;
+use crate::cli::exit::{FAILED, Failure};
+use crate::cli::logging;
+use crate::clock::SystemClock;
+use crate::config::Config;
+use crate::config::error::ConfigError;
+use crate::disk::OsDisk;
+
+/// Runs the server until it is told to stop.
+pub fn run(path: Option<&Path>) -> Result<(), Failure> {
+    let config = Config::load(&OsDisk, path)?;
+    logging::start(config.log());
+    runtime()?.block_on(serve(config, path.map(Path::to_owned)))
+}
+
+/// Threads for everything that is async.
+pub fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    runtime.map_err(|error| Failure::new(FAILED, format!("cannot start threads: {error}")))
+}
+
+/// The real disk and clock.
+pub fn outside() -> Outside {
+    Outside { disk: Arc::new(OsDisk), clock: Arc::new(SystemClock) }
+}
+
+async fn serve(config: Config, path: Option<PathBuf>) -> Result<(), Failure> {
+    let app = App::start(config, outside()).await?;
+    let addresses: Vec<String> = app.addresses().iter().map(ToString::to_string).collect();
+    tracing::info!(version = env!("CARGO_PKG_VERSION"), addresses = addresses.join(", "), "listening");
+    tell_systemd(&[NotifyState::Ready]);
+    let stop = CancellationToken::new();
+    let (reload, reloads) = mpsc::channel(1);
+    let signals = tokio::spawn(follow_signals(path, reload, stop.clone()));
+    app.run(reloads, stop).await;
+    signals.abort();
+    Ok(())
+}
+
+/// SIGHUP reads the configuration again, SIGTERM and SIGINT end the program.
+async fn follow_signals(path: Option<PathBuf>, reload: mpsc::Sender<Result<Config, ConfigError>>, stop: CancellationToken) {
+    let signals = [SignalKind::hangup(), SignalKind::terminate(), SignalKind::interrupt()].map(signal);
+    let [Ok(mut hangup), Ok(mut terminate), Ok(mut interrupt)] = signals else {
+        tracing::error!("cannot listen to signals; only SIGKILL ends this program");
+        return;
+    };
+    loop {
+        tokio::select! {
+            _ = hangup.recv() => {
+                if reload.send(Config::load(&OsDisk, path.as_deref())).await.is_err() {
+                    return;
+                }
+            }
+            _ = terminate.recv() => break,
+            _ = interrupt.recv() => break,
+        }
+    }
+    tracing::info!("stopping");
+    tell_systemd(&[NotifyState::Stopping]);
+    stop.cancel();
+}
+
+fn tell_systemd(states: &[NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(states) {
+        tracing::debug!(%error, "systemd could not be told");
+    }
+}

@@ -1,0 +1,215 @@
+//! The configuration: read, checked, and turned into the options of every module. No string is left to check.
+
+pub mod environment;
+pub mod error;
+pub mod file;
+pub mod keys;
+pub mod remote;
+pub mod value;
+
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use toml::Table;
+
+use crate::config::error::ConfigError;
+use crate::config::file::{Access, File, Log, PlainHttp, Remotes};
+use crate::config::remote::{Remote, check_root};
+use crate::disk::{Disk, Space};
+use crate::fetch::sink;
+use crate::server::door::{self, AccessLog};
+use crate::{cache, ledger};
+
+/// Where the configuration is looked for when nobody says where.
+pub const DEFAULT_PATH: &str = "/etc/cistern/cistern.toml";
+/// A configuration file has no more bytes than this.
+const MAX_FILE_BYTES: u64 = 4 << 20;
+
+/// A configuration that can be used.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// As it was written, with defaults and the environment.
+    pub file: File,
+    /// Each remote, in the order of `server.root`.
+    pub remotes: Vec<Remote>,
+    /// The certificate and its key, if the operator has one.
+    pub certificate: Option<(PathBuf, PathBuf)>,
+}
+
+impl Config {
+    /// Reads a file, or the built-in defaults if none is named and there is none at the default place.
+    pub fn load(disk: &dyn Disk, path: Option<&Path>) -> Result<Self, ConfigError> {
+        let wanted = path.unwrap_or(Path::new(DEFAULT_PATH));
+        let unreadable = |error: &dyn std::fmt::Display| ConfigError {
+            origin: wanted.display().to_string(),
+            line: None,
+            key: None,
+            reason: format!("cannot be read: {error}"),
+        };
+        let bytes = match disk.open(wanted).and_then(|file| file.read_all(MAX_FILE_BYTES)) {
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound && path.is_none() => Vec::new(),
+            Err(error) => return Err(unreadable(&error)),
+        };
+        let text = String::from_utf8(bytes).map_err(|error| unreadable(&error))?;
+        Self::parse(&text, &wanted.display().to_string(), std::env::vars())
+    }
+
+    /// Reads the text of a file. `origin` is what errors call it.
+    pub fn parse(text: &str, origin: &str, variables: impl IntoIterator<Item = (String, String)>) -> Result<Self, ConfigError> {
+        let at = |span: Range<usize>, error: ConfigError| ConfigError {
+            origin: origin.to_owned(),
+            line: Some(keys::line(text, span.start)),
+            ..error
+        };
+        let plain = |reason: String| ConfigError { origin: String::new(), line: None, key: None, reason };
+        let keys = keys::of_text(text).map_err(|(span, reason)| at(span, plain(reason)))?;
+        keys::check(&keys).map_err(|(span, error)| at(span, error))?;
+        toml::from_str::<File>(text).map_err(|error| {
+            let span = error.span().unwrap_or_default();
+            let key = keys.iter().filter(|key| key.span.contains(&span.start)).min_by_key(|key| key.span.len());
+            at(span, ConfigError { key: key.map(|key| key.name.clone()), ..plain(error.message().to_owned()) })
+        })?;
+        let file = with_environment(text, variables)?;
+        Self::new(file).map_err(|error| {
+            let key = keys
+                .iter()
+                .filter(|key| error.key.as_deref().is_some_and(|name| name == key.name || name.starts_with(&format!("{}.", key.name))));
+            match key.max_by_key(|key| key.name.len()) {
+                Some(key) => at(key.span.clone(), error),
+                None => ConfigError { origin: origin.to_owned(), ..error },
+            }
+        })
+    }
+
+    fn new(mut file: File) -> Result<Self, ConfigError> {
+        if file.remotes.0.is_empty() {
+            file.remotes = Remotes::well_known();
+        }
+        let certificate = certificate(&file)?;
+        if file.server.listen.is_empty() {
+            return Err(ConfigError::of_key("server.listen", "there must be at least one address"));
+        }
+        let mut remotes = file.remotes.0.iter().map(|(name, remote)| Remote::new(name, remote, &file)).collect::<Result<Vec<_>, _>>()?;
+        check_root(&file.server.root, &mut remotes)?;
+        Ok(Self { remotes, certificate, file })
+    }
+
+    /// How logs are written.
+    pub fn log(&self) -> &Log {
+        &self.file.log
+    }
+
+    /// How much may be held, on a file system of this size.
+    pub fn limits(&self, space: Space) -> ledger::Limits {
+        let storage = &self.file.storage;
+        ledger::Limits { capacity_bytes: storage.capacity.of(space.total), min_free_bytes: storage.min_free.of(space.total) }
+    }
+
+    /// The bounds of the cache.
+    pub fn cache(&self, space: Space) -> cache::Options {
+        let limits = &self.file.limits;
+        cache::Options {
+            limits: self.limits(space),
+            open_files: limits.open_files,
+            retry_gone: limits.retry_gone.0,
+            retry_wrong: limits.retry_wrong.0,
+        }
+    }
+
+    /// The bounds of downloads.
+    pub fn fetch(&self) -> sink::Options {
+        let limits = &self.file.limits;
+        sink::Options {
+            fetches: limits.fetches,
+            unbuffered_fetches: limits.unbuffered_fetches,
+            ring_bytes: limits.ring_size.0,
+            turn: limits.answer_timeout.0,
+            silence: limits.silence_timeout.0,
+            extra_rounds: limits.resume_rounds,
+        }
+    }
+
+    /// The bounds of connections.
+    pub fn bounds(&self) -> door::Bounds {
+        let limits = &self.file.limits;
+        door::Bounds {
+            connections: limits.connections,
+            header_bytes: usize::try_from(limits.header_size.0).unwrap_or(usize::MAX),
+            header_timeout: limits.header_timeout.0,
+            write_timeout: limits.write_timeout.0,
+            answer_timeout: limits.answer_timeout.0,
+        }
+    }
+
+    /// What the operator says of requests.
+    pub fn policy(&self) -> door::Policy {
+        let plain_http = match self.file.server.plain_http {
+            PlainHttp::Files => door::PlainHttp::Files,
+            PlainHttp::All => door::PlainHttp::All,
+            PlainHttp::Off => door::PlainHttp::Off,
+        };
+        let access_log = match self.file.log.access {
+            Access::Off => AccessLog::Off,
+            Access::Combined => AccessLog::Combined,
+            Access::Json => AccessLog::Json,
+        };
+        door::Policy { plain_http, trusted_proxies: self.file.server.trusted_proxies.clone(), access_log }
+    }
+
+    /// How long a stop waits for what is under way.
+    pub fn drain(&self) -> Duration {
+        self.file.server.drain.0
+    }
+
+    /// The keys whose change from `old` takes a restart.
+    pub fn needs_restart(&self, old: &Self) -> Vec<&'static str> {
+        let (new, old) = (&self.file, &old.file);
+        let changed = [
+            ("server.listen", new.server.listen != old.server.listen),
+            ("server.metrics", new.server.metrics != old.server.metrics),
+            ("server.admin_socket", new.server.admin_socket != old.server.admin_socket),
+            ("storage", new.storage != old.storage),
+            ("log", new.log != old.log),
+            ("limits", new.limits != old.limits),
+        ];
+        changed.into_iter().filter(|(_, changed)| *changed).map(|(key, _)| key).collect()
+    }
+
+    /// The effective configuration as TOML, without secrets.
+    pub fn show(&self) -> String {
+        let mut file = self.file.clone();
+        file.remotes.0.iter_mut().for_each(|(_, remote)| remote::hide_secrets(remote));
+        toml::to_string_pretty(&file).unwrap_or_else(|error| format!("# cannot be shown: {error}\n"))
+    }
+}
+
+fn certificate(file: &File) -> Result<Option<(PathBuf, PathBuf)>, ConfigError> {
+    let (certificate, key) = (&file.tls.certificate, &file.tls.key);
+    match (certificate.as_os_str().is_empty(), key.as_os_str().is_empty()) {
+        (true, true) => Ok(None),
+        (false, false) => Ok(Some((certificate.clone(), key.clone()))),
+        (false, true) => Err(ConfigError::of_key("tls.key", "tls.certificate is set, so the key must be as well")),
+        (true, false) => Err(ConfigError::of_key("tls.certificate", "tls.key is set, so the certificate must be as well")),
+    }
+}
+
+fn with_environment(text: &str, variables: impl IntoIterator<Item = (String, String)>) -> Result<File, ConfigError> {
+    let of_text = |error: toml::de::Error| ConfigError {
+        origin: "configuration".to_owned(),
+        line: None,
+        key: None,
+        reason: error.message().to_owned(),
+    };
+    let defaults = Table::try_from(File::default()).expect("the defaults can be written as TOML");
+    let mut table: Table = toml::from_str(text).map_err(of_text)?;
+    for change in environment::overrides(&defaults, variables) {
+        change.apply(&mut table, &defaults);
+        table.clone().try_into::<File>().map_err(|error| {
+            let key = Some(format!("{}.{}", change.section, change.key));
+            ConfigError { origin: format!("environment variable {}", change.variable), key, ..of_text(error) }
+        })?;
+    }
+    table.try_into().map_err(of_text)
+}

@@ -1,0 +1,38 @@
+//! What is wrong with a configuration: where, which key, why, and what may have been meant.
+
+use std::fmt;
+
+/// One thing that is wrong. It is shown as one line.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConfigError {
+    /// The file, or `environment variable NAME`.
+    pub origin: String,
+    /// The line in the file, counted from 1.
+    pub line: Option<usize>,
+    /// The key with its sections.
+    pub key: Option<String>,
+    /// What is wrong.
+    pub reason: String,
+}
+
+impl ConfigError {
+    /// Something wrong with a value, of which the line is found later.
+    pub fn of_key(key: &str, reason: impl fmt::Display) -> Self {
+        Self { origin: String::new(), line: None, key: Some(key.to_owned()), reason: reason.to_string() }
+    }
+}
+
+impl std::error::Error for ConfigError {}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.origin)?;
+        if let Some(line) = self.line {
+            write!(f, ":{line}")?;
+        }
+        if let Some(key) = &self.key {
+            write!(f, ": {key}")?;
+        }
+        write!(f, ": {}", self.reason)
+    }
+}

@@ -1,0 +1,102 @@
+//! Brings blobs in: one download each, however many hosts ask.
+//!
+//! A download belongs to the cache. It goes on when the host that began it leaves, it is resumed at the next URL when
+//! one breaks, and it ends in a verified blob or in one error that every reader gets. There is no limit on how long it
+//! may take, only on how long upstream may be silent.
+
+pub mod allowance;
+pub mod attempts;
+pub mod download;
+pub mod sink;
+pub mod source;
+pub mod writer;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use tokio_util::task::TaskTracker;
+
+use crate::cache::Boarding;
+use crate::cache::error::FetchError;
+use crate::cache::flight::Pilot;
+use crate::cache::reader::Reader;
+use crate::fetch::download::{Download, Wanted};
+use crate::fetch::sink::Means;
+use crate::fetch::source::Source;
+use crate::store::blob::Blob;
+
+/// How a file is had.
+#[derive(Debug)]
+pub enum Found {
+    /// It is held.
+    Held(Blob),
+    /// It is fetched for this reader.
+    Fetched(Reader),
+    /// It is fetched for somebody else already.
+    Collapsed(Reader),
+}
+
+/// Why a file is not to be had.
+#[derive(Debug, thiserror::Error)]
+pub enum NotFound {
+    /// It turned out lately that it cannot be had.
+    #[error("it could not be had a moment ago: {0}")]
+    Refused(FetchError),
+    /// The disk does not say whether it is held.
+    #[error("cannot read the store: {0}")]
+    Disk(#[from] std::io::Error),
+    /// It belongs to a remote that is not configured any more.
+    #[error("its remote is not configured any more")]
+    NoRemote,
+}
+
+/// Finds files, in the store or upstream.
+#[derive(Debug)]
+pub struct Fetcher {
+    sources: ArcSwap<HashMap<Arc<str>, Arc<Source>>>,
+    means: Arc<Means>,
+    tasks: TaskTracker,
+}
+
+impl Fetcher {
+    /// A fetcher without remotes.
+    pub fn new(means: Means) -> Self {
+        Self { sources: ArcSwap::default(), means: Arc::new(means), tasks: TaskTracker::new() }
+    }
+
+    /// Takes these remotes in the place of the ones before.
+    pub fn set_sources(&self, sources: HashMap<Arc<str>, Arc<Source>>) {
+        self.sources.store(Arc::new(sources));
+    }
+
+    /// Finds a file for a reader that begins at byte `start`.
+    pub async fn find(&self, wanted: &Wanted, start: u64) -> Result<Found, NotFound> {
+        let cache = &self.means.cache;
+        if let Some(blob) = cache.find(wanted.expected).await? {
+            return Ok(Found::Held(blob));
+        }
+        if let Some(error) = cache.refusal(wanted.expected) {
+            return Err(NotFound::Refused(error));
+        }
+        let source = self.sources.load().get(&wanted.remote).cloned().ok_or(NotFound::NoRemote)?;
+        match cache.board(wanted.expected, start) {
+            Boarding::Following(reader) => Ok(Found::Collapsed(reader)),
+            Boarding::Leading(reader, pilot) => {
+                self.begin(wanted.clone(), source, pilot);
+                Ok(Found::Fetched(reader))
+            }
+        }
+    }
+
+    /// Waits for the downloads under way. None may begin any more.
+    pub async fn drained(&self) {
+        self.tasks.close();
+        self.tasks.wait().await;
+    }
+
+    fn begin(&self, wanted: Wanted, source: Arc<Source>, pilot: Pilot) {
+        let means = Arc::clone(&self.means);
+        self.tasks.spawn(Download::new(means, wanted, source, pilot).run());
+    }
+}

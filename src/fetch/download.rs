@@ -1,0 +1,242 @@
+//! One download, from the first question to the blob.
+
+use std::sync::Arc;
+
+use futures_util::stream::BoxStream;
+use futures_util::{FutureExt as _, StreamExt as _};
+
+use bytes::Bytes;
+
+use crate::cache::blocking;
+use crate::cache::error::FetchError;
+use crate::cache::flight::Pilot;
+use crate::digest::{Expected, Mismatch};
+use crate::fetch::allowance::Allowance;
+use crate::fetch::attempts::{Attempts, Fault, accept};
+use crate::fetch::sink::{Means, Sink, Whole};
+use crate::fetch::source::Source;
+use crate::fetch::writer::{self, Batch};
+use crate::http::path::StreamPath;
+use crate::store::partial::Partial;
+use crate::upstream::{Answer, Failure, Kind, Request};
+
+/// How much is gathered before it is written and readers are told; less when upstream pauses.
+const BATCH_BYTES: u64 = 256 * 1024;
+
+/// A file that is to be had.
+#[derive(Clone, Debug)]
+pub struct Wanted {
+    /// From which remote.
+    pub remote: Arc<str>,
+    /// Its path there.
+    pub path: StreamPath,
+    /// What its document claims of it.
+    pub expected: Expected,
+}
+
+/// A download that has its flight.
+#[derive(Debug)]
+pub struct Download {
+    means: Arc<Means>,
+    wanted: Wanted,
+    source: Arc<Source>,
+    pilot: Arc<Pilot>,
+    /// The URL that sent bytes last, and its entity tag.
+    last: Option<(usize, Option<String>)>,
+}
+
+impl Download {
+    /// A download for a flight that nobody else brings in.
+    pub fn new(means: Arc<Means>, wanted: Wanted, source: Arc<Source>, pilot: Pilot) -> Self {
+        Self { means, wanted, source, pilot: Arc::new(pilot), last: None }
+    }
+
+    /// Brings the file in. The flight leaves the map when its outcome can be found without it.
+    pub async fn run(mut self) {
+        if let Err(error) = self.fly().await {
+            let Wanted { remote, path, expected } = &self.wanted;
+            tracing::warn!(%remote, %path, %error, "a file could not be fetched");
+            self.means.cache.refuse(*expected, &error);
+            if error == FetchError::Gone {
+                drop(self.means.gone.try_send(Arc::clone(remote)));
+            }
+            self.pilot.failed(error);
+        }
+        self.means.cache.land(self.pilot.flight());
+    }
+
+    async fn fly(&mut self) -> Result<(), FetchError> {
+        if self.is_here_already().await? {
+            return Ok(());
+        }
+        let turns = Arc::clone(&self.means.fetches);
+        let turn = tokio::time::timeout(self.means.options.turn, turns.acquire_owned()).await;
+        let _turn = turn.ok().and_then(Result::ok).ok_or(FetchError::Busy)?;
+        let sink = Sink::open(Arc::clone(&self.means), Arc::clone(&self.pilot), self.wanted.expected).await?;
+        let adopted = sink.len();
+        let sink = self.receive(sink).await?;
+        match sink.finish().await? {
+            Whole::File(partial, allowance) => self.commit(*partial, allowance).await,
+            Whole::Ring(hasher) => {
+                let size = hasher.len();
+                let digest = hasher.verify().map_err(|mismatch| self.wrong(mismatch, adopted))?;
+                self.pilot.verified(digest, size);
+                Ok(())
+            }
+        }
+    }
+
+    /// Between a look into the store and the flight's beginning another one may have landed.
+    async fn is_here_already(&self) -> Result<bool, FetchError> {
+        let (cache, expected) = (Arc::clone(&self.means.cache), self.wanted.expected);
+        let blob = blocking(move || cache.find_on_disk(expected)).await.map_err(|error| FetchError::Disk(error.to_string()))?;
+        let is_here = blob.is_some();
+        blob.into_iter().for_each(|blob| self.pilot.landed(blob));
+        Ok(is_here)
+    }
+
+    async fn receive(&mut self, mut sink: Sink) -> Result<Sink, FetchError> {
+        let mut attempts = Attempts::new(self.source.order(), self.means.options.extra_rounds);
+        while self.wanted.expected.size.is_none_or(|size| sink.len() < size) {
+            let (url, wait) = attempts.next_url().ok_or_else(|| attempts.verdict())?;
+            tokio::time::sleep(wait).await;
+            let (kept, ended) = self.attempt(url, sink, &mut attempts).await?;
+            sink = kept;
+            match ended {
+                Ok(()) => return Ok(sink),
+                Err(fault) => self.note(url, fault, &mut attempts),
+            }
+        }
+        self.pilot.flowing(None);
+        Ok(sink)
+    }
+
+    /// Asks one URL for what is missing. The sink comes back with whatever came.
+    async fn attempt(&mut self, url: usize, sink: Sink, attempts: &mut Attempts) -> Result<(Sink, Result<(), Fault>), FetchError> {
+        let from = sink.len();
+        let if_range = self.last.as_ref().filter(|(last, _)| *last == url).and_then(|(_, etag)| etag.clone());
+        let request = Request { url, path: self.wanted.path.clone(), kind: Kind::Blob { from, if_range } };
+        let answer = match self.source.upstream().get(request).await {
+            Ok(answer) => answer,
+            Err(failure) => return Ok((sink, Err(failure.into()))),
+        };
+        let skip = match accept(answer.status, answer.length, answer.range, from, self.wanted.expected.size) {
+            Ok(skip) => skip,
+            Err(fault) => return Ok((sink, Err(fault))),
+        };
+        if from > 0 {
+            self.means.cache.metrics().upstream_resumed(&self.wanted.remote);
+        }
+        let size = self.wanted.expected.size.or_else(|| total(&answer));
+        let sink = sink.make_room(size).await?;
+        self.pilot.flowing(size);
+        self.last = Some((url, answer.etag));
+        self.pump(url, answer.body, skip, sink, attempts).await
+    }
+
+    async fn pump(
+        &self,
+        url: usize,
+        mut body: BoxStream<'static, Result<Bytes, Failure>>,
+        mut skip: u64,
+        mut sink: Sink,
+        attempts: &mut Attempts,
+    ) -> Result<(Sink, Result<(), Fault>), FetchError> {
+        let size = self.wanted.expected.size;
+        loop {
+            let (batch, end) = gather(&mut body).await;
+            let batch = without_first(batch, &mut skip);
+            if !batch.is_empty() {
+                let actual = sink.len() + writer::len(&batch);
+                if let Some(expected) = size.filter(|size| actual > *size) {
+                    return Err(self.wrong(Mismatch::Size { expected, actual }, 0));
+                }
+                sink = sink.put(batch).await?;
+                attempts.progressed(url);
+            }
+            match end {
+                None => {}
+                Some(Err(failure)) => return Ok((sink, Err(failure.into()))),
+                Some(Ok(())) if size.is_some_and(|size| sink.len() < size) => {
+                    return Ok((sink, Err(Failure::Cut("it ended early".to_owned()).into())));
+                }
+                Some(Ok(())) => {
+                    self.source.succeeded(url);
+                    return Ok((sink, Ok(())));
+                }
+            }
+        }
+    }
+
+    fn note(&self, url: usize, fault: Fault, attempts: &mut Attempts) {
+        match &fault {
+            Fault::Failure(failure) => self.source.failed(url, failure),
+            Fault::Wrong(_) => self.source.sent_wrong_bytes(url),
+        }
+        attempts.failed(fault);
+    }
+
+    /// What was left by a process that was killed may be damaged; then it is not upstream's fault, and the next fetch
+    /// begins anew.
+    fn wrong(&self, mismatch: Mismatch, adopted: u64) -> FetchError {
+        if adopted > 0 {
+            return FetchError::Upstream {
+                reason: format!("what was left of an earlier download was damaged: {mismatch}"),
+                retry_after: None,
+            };
+        }
+        if let Some((url, _)) = &self.last {
+            self.source.sent_wrong_bytes(*url);
+        }
+        FetchError::Wrong(mismatch)
+    }
+
+    async fn commit(&self, partial: Partial, allowance: Allowance) -> Result<(), FetchError> {
+        let adopted = allowance.adopted();
+        let verified = match partial.verify() {
+            Ok(verified) => verified,
+            Err(mismatch) => {
+                allowance.forfeit();
+                return Err(self.wrong(mismatch, adopted));
+            }
+        };
+        self.pilot.verified(verified.digest(), verified.size());
+        let (cache, expected) = (Arc::clone(&self.means.cache), self.wanted.expected);
+        match blocking(move || cache.commit(expected, verified)).await {
+            Ok(blob) => self.pilot.landed(blob),
+            // The readers have it, whole and right; the next one fetches it again.
+            Err(error) => tracing::error!(%expected, %error, "a file could not be kept"),
+        }
+        Ok(())
+    }
+}
+
+fn total(answer: &Answer) -> Option<u64> {
+    if answer.status == 206 { answer.range.and_then(|range| range.total) } else { answer.length }
+}
+
+/// Waits for the next bytes and takes all that came with them; `Some` if there will be no more.
+async fn gather(body: &mut BoxStream<'static, Result<Bytes, Failure>>) -> (Batch, Option<Result<(), Failure>>) {
+    let mut batch = Batch::new();
+    while writer::len(&batch) < BATCH_BYTES {
+        let next = if batch.is_empty() { Some(body.next().await) } else { body.next().now_or_never() };
+        match next {
+            None => break,
+            Some(Some(Ok(piece))) if piece.is_empty() => {}
+            Some(Some(Ok(piece))) => batch.push(piece),
+            Some(Some(Err(failure))) => return (batch, Some(Err(failure))),
+            Some(None) => return (batch, Some(Ok(()))),
+        }
+    }
+    (batch, None)
+}
+
+/// Drops the first `skip` bytes of a batch, as far as it goes.
+fn without_first(batch: Batch, skip: &mut u64) -> Batch {
+    let rest = batch.into_iter().map(|mut piece| {
+        let dropped = usize::try_from(*skip).unwrap_or(usize::MAX).min(piece.len());
+        *skip -= dropped as u64;
+        piece.split_off(dropped)
+    });
+    rest.filter(|piece| !piece.is_empty()).collect()
+}

@@ -1,0 +1,224 @@
+//! Where the bytes of a download go: into a partial file while there is room, through memory otherwise.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+
+use crate::cache::error::FetchError;
+use crate::cache::flight::Pilot;
+use crate::cache::{Cache, blocking};
+use crate::digest::{Expected, Hasher};
+use crate::disk::File;
+use crate::fetch::allowance::{Allowance, Denied};
+use crate::fetch::writer::{self, Batch, Writer, Written};
+use crate::store::partial::Partial;
+
+/// The bounds of downloads.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// How many there may be at once.
+    pub fetches: usize,
+    /// How many of them may go through memory, for want of room.
+    pub unbuffered_fetches: usize,
+    /// How much memory each of those gets.
+    pub ring_bytes: u64,
+    /// How long a download waits for its turn.
+    pub turn: Duration,
+    /// How long a reader of a file that cannot be stored may take for its next byte.
+    pub silence: Duration,
+    /// How often all URLs are tried again in the middle of a file.
+    pub extra_rounds: u32,
+}
+
+/// What all downloads share.
+#[derive(Debug)]
+pub struct Means {
+    /// Where blobs go.
+    pub cache: Arc<Cache>,
+    /// The bounds.
+    pub options: Options,
+    /// Turns to download.
+    pub fetches: Arc<Semaphore>,
+    /// Turns to go through memory.
+    pub unbuffered: Arc<Semaphore>,
+    /// Who is told that a listed file is gone: the remote's name. Dropped if nobody has time.
+    pub gone: mpsc::Sender<Arc<str>>,
+}
+
+impl Means {
+    /// The means of downloads within these bounds.
+    pub fn new(cache: Arc<Cache>, options: Options, gone: mpsc::Sender<Arc<str>>) -> Self {
+        let [fetches, unbuffered] = [options.fetches, options.unbuffered_fetches].map(|turns| Arc::new(Semaphore::new(turns)));
+        Self { cache, options, fetches, unbuffered, gone }
+    }
+}
+
+/// Where a download's bytes go.
+#[derive(Debug)]
+pub struct Sink {
+    means: Arc<Means>,
+    pilot: Arc<Pilot>,
+    way: Way,
+}
+
+#[derive(Debug)]
+enum Way {
+    File(OnDisk),
+    Ring { hasher: Box<Hasher>, _turn: OwnedSemaphorePermit },
+}
+
+#[derive(Debug)]
+struct OnDisk {
+    writer: Writer,
+    file: File,
+    allowance: Allowance,
+}
+
+/// All bytes of a download.
+#[derive(Debug)]
+pub enum Whole {
+    /// In a file, with the room that it uses.
+    File(Box<Partial>, Allowance),
+    /// Gone through memory.
+    Ring(Box<Hasher>),
+}
+
+impl Sink {
+    /// Opens the partial file of a download, with what an earlier one left in it.
+    pub async fn open(means: Arc<Means>, pilot: Arc<Pilot>, expected: Expected) -> Result<Self, FetchError> {
+        let store = Arc::clone(means.cache.store());
+        let way = match blocking(move || store.partial(expected)).await {
+            Ok(partial) => {
+                let allowance = Allowance::new(Arc::clone(means.cache.room()), partial.len());
+                pilot.opened(partial.file(), partial.len());
+                let file = partial.file().clone();
+                Way::File(OnDisk { writer: Writer::start(partial, Arc::clone(&pilot)), file, allowance })
+            }
+            Err(error) => {
+                tracing::warn!(%expected, %error, "cannot write to the store; passing the file through memory");
+                ring(&means, &pilot, Hasher::new(expected))?
+            }
+        };
+        Ok(Self { means, pilot, way })
+    }
+
+    /// How many bytes it has.
+    pub fn len(&self) -> u64 {
+        match &self.way {
+            Way::File(on_disk) => on_disk.writer.len(),
+            Way::Ring { hasher, .. } => hasher.len(),
+        }
+    }
+
+    /// Sees to it that there is room for `size` bytes, or for some if nobody knows; or leaves the disk.
+    pub async fn make_room(self, size: Option<u64>) -> Result<Self, FetchError> {
+        let len = size.unwrap_or(self.len() + 1);
+        self.make_room_for(len, size).await
+    }
+
+    /// Takes the next bytes.
+    pub async fn put(mut self, batch: Batch) -> Result<Self, FetchError> {
+        let len = self.len() + writer::len(&batch);
+        if self.pilot.size().is_none_or(|size| size < len) {
+            self = self.make_room_for(len, None).await?;
+        }
+        let put = match &mut self.way {
+            Way::Ring { .. } => Err(batch),
+            Way::File(on_disk) => on_disk.put(batch).await,
+        };
+        match put {
+            Ok(()) => Ok(self),
+            Err(batch) => self.leave_the_disk().await?.pass_on(batch).await,
+        }
+    }
+
+    /// Ends it. The disk may have refused the last bytes, and then they go through memory.
+    pub async fn finish(self) -> Result<Whole, FetchError> {
+        let Self { means, pilot, way } = self;
+        let (written, allowance) = match way {
+            Way::Ring { hasher, .. } => return Ok(Whole::Ring(hasher)),
+            Way::File(on_disk) => on_disk.close().await?,
+        };
+        if written.refused.is_none() {
+            return Ok(Whole::File(Box::new(written.partial), allowance));
+        }
+        match Self::go_on_in_memory(means, pilot, written, allowance).await?.way {
+            Way::Ring { hasher, .. } => Ok(Whole::Ring(hasher)),
+            Way::File(_) => Err(FetchError::Vanished),
+        }
+    }
+
+    async fn make_room_for(mut self, len: u64, size: Option<u64>) -> Result<Self, FetchError> {
+        let Way::File(on_disk) = &mut self.way else { return Ok(self) };
+        match on_disk.make_room(&self.means.cache, len, size).await {
+            Ok(()) => Ok(self),
+            Err(reason) => {
+                tracing::info!(expected = %self.pilot.flight().expected(), %reason, "no room; passing the file through memory");
+                self.leave_the_disk().await
+            }
+        }
+    }
+
+    async fn leave_the_disk(self) -> Result<Self, FetchError> {
+        let Self { means, pilot, way } = self;
+        match way {
+            Way::Ring { .. } => Ok(Self { means, pilot, way }),
+            Way::File(on_disk) => {
+                let (written, allowance) = on_disk.close().await?;
+                Self::go_on_in_memory(means, pilot, written, allowance).await
+            }
+        }
+    }
+
+    /// Goes on from the file's end. What is in the file stays there for its readers, without a name.
+    async fn go_on_in_memory(means: Arc<Means>, pilot: Arc<Pilot>, written: Written, allowance: Allowance) -> Result<Self, FetchError> {
+        allowance.forfeit();
+        let Written { partial, refused } = written;
+        let batch = refused.map(|(error, batch)| {
+            tracing::warn!(expected = %partial.expected(), %error, "cannot write to the store; passing the file through memory");
+            batch
+        });
+        let hasher = blocking(move || Ok(partial.into_hasher())).await.map_err(|error| FetchError::Disk(error.to_string()))?;
+        let way = ring(&means, &pilot, hasher)?;
+        Self { means, pilot, way }.pass_on(batch.unwrap_or_default()).await
+    }
+
+    async fn pass_on(mut self, batch: Batch) -> Result<Self, FetchError> {
+        if let Way::Ring { hasher, .. } = &mut self.way {
+            for piece in batch {
+                hasher.update(&piece);
+                self.pilot.push(piece, self.means.options.silence).await?;
+            }
+        }
+        Ok(self)
+    }
+}
+
+impl OnDisk {
+    async fn make_room(&mut self, cache: &Arc<Cache>, len: u64, size: Option<u64>) -> Result<(), Denied> {
+        self.allowance.ensure(cache, len, size).await?;
+        let Some(size) = size else { return Ok(()) };
+        let (disk, file) = (Arc::clone(cache.store().disk()), self.file.clone());
+        Ok(blocking(move || disk.reserve(&file, size)).await?)
+    }
+
+    async fn put(&mut self, batch: Batch) -> Result<(), Batch> {
+        self.writer.send(batch).await?;
+        self.allowance.reached(self.writer.len());
+        Ok(())
+    }
+
+    async fn close(self) -> Result<(Written, Allowance), FetchError> {
+        let mut allowance = self.allowance;
+        let written = self.writer.finish().await.map_err(|error| FetchError::Disk(error.to_string()))?;
+        allowance.reached(written.partial.len());
+        Ok((written, allowance))
+    }
+}
+
+fn ring(means: &Means, pilot: &Pilot, hasher: Hasher) -> Result<Way, FetchError> {
+    let turn = Arc::clone(&means.unbuffered).try_acquire_owned().map_err(|_| FetchError::Busy)?;
+    pilot.open_ring(hasher.len(), means.options.ring_bytes);
+    Ok(Way::Ring { hasher: Box::new(hasher), _turn: turn })
+}

@@ -1,0 +1,75 @@
+//! A remote as something to draw from: its upstream, and how well each of its URLs does.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::clock::Clock;
+use crate::health::Health;
+use crate::metrics::Metrics;
+use crate::upstream::{Failure, Upstream};
+
+/// A remote's upstream and its health, shared by refresh and fetches.
+#[derive(Debug)]
+pub struct Source {
+    name: Arc<str>,
+    upstream: Arc<dyn Upstream>,
+    health: Mutex<Health>,
+    clock: Arc<dyn Clock>,
+    metrics: Arc<Metrics>,
+}
+
+impl Source {
+    /// A remote of which nothing bad is known.
+    pub fn new(name: Arc<str>, upstream: Arc<dyn Upstream>, clock: Arc<dyn Clock>, metrics: Arc<Metrics>) -> Self {
+        let health = Mutex::new(Health::new(upstream.urls().len()));
+        metrics.add_remote(&name);
+        Self { name, upstream, health, clock, metrics }
+    }
+
+    /// The remote's name.
+    pub fn name(&self) -> &Arc<str> {
+        &self.name
+    }
+
+    /// Whom to ask.
+    pub fn upstream(&self) -> &Arc<dyn Upstream> {
+        &self.upstream
+    }
+
+    /// In which order the URLs are to be tried.
+    pub fn order(&self) -> Vec<usize> {
+        self.with(|health| health.order(self.clock.now()))
+    }
+
+    /// Whether at least one URL is worth asking now.
+    pub fn is_healthy(&self) -> bool {
+        self.with(|health| health.is_healthy(self.clock.now()))
+    }
+
+    /// Notes that a URL answered as it should.
+    pub fn succeeded(&self, url: usize) {
+        self.with(|health| health.succeeded(url));
+        self.metrics.upstream_is_healthy(&self.name, true);
+    }
+
+    /// Notes what a URL did instead. To say that a file is not there is no failure.
+    pub fn failed(&self, url: usize, failure: &Failure) {
+        self.metrics.upstream_failed(&self.name, failure.label());
+        if !failure.is_gone() {
+            self.with(|health| health.failed(url, self.clock.now(), failure.retry_after()));
+            self.metrics.upstream_is_healthy(&self.name, self.is_healthy());
+        }
+        let url = self.upstream.urls().get(url).map_or("", String::as_str);
+        tracing::info!(remote = %self.name, url, %failure, "upstream failed");
+    }
+
+    /// Notes that a URL sent wrong bytes.
+    pub fn sent_wrong_bytes(&self, url: usize) {
+        self.metrics.upstream_failed(&self.name, "digest");
+        self.metrics.digest_mismatched("fetch");
+        self.with(|health| health.failed(url, self.clock.now(), None));
+    }
+
+    fn with<T>(&self, act: impl FnOnce(&mut Health) -> T) -> T {
+        act(&mut self.health.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}

@@ -1,0 +1,103 @@
+//! Makes the next generation of what is served. Nobody else does.
+//!
+//! One task takes what changed (a remote's documents, the configuration, an image that turned out wrong), renders what
+//! depends on it, and puts the new picture in the place of the old one, whole.
+
+pub mod checker;
+pub mod command;
+pub mod shelf;
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use tokio::sync::{mpsc, oneshot};
+
+use crate::cache::Cache;
+use crate::catalog::Catalog;
+use crate::digest::Fingerprint;
+use crate::metrics::Metrics;
+use crate::publish::command::{Command, Documents, Settings};
+use crate::publish::shelf::Shelf;
+
+/// How many changes may wait for the publisher.
+const QUEUED_COMMANDS: usize = 64;
+
+/// What is served now.
+#[derive(Clone, Debug, Default)]
+pub struct Current(Arc<ArcSwap<Catalog>>);
+
+impl Current {
+    /// The picture of this moment. It stays whole for as long as it is held.
+    pub fn load(&self) -> Arc<Catalog> {
+        self.0.load_full()
+    }
+}
+
+/// Tells the publisher what changed.
+#[derive(Clone, Debug)]
+pub struct Publisher {
+    commands: mpsc::Sender<Command>,
+    current: Current,
+}
+
+/// The publisher is gone: the program ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the publisher is gone; the program is ending")]
+pub struct Gone;
+
+impl Publisher {
+    /// A publisher, and the task that it is, to be run by whoever owns it.
+    pub fn new(cache: Arc<Cache>, metrics: Arc<Metrics>, wrong: Vec<Fingerprint>) -> (Self, impl Future<Output = ()> + Send) {
+        let (commands, queue) = mpsc::channel(QUEUED_COMMANDS);
+        let current = Current::default();
+        let publisher = Self { commands, current: current.clone() };
+        (publisher, run(Shelf::new(wrong, metrics), queue, current, cache))
+    }
+
+    /// What is served now.
+    pub fn current(&self) -> &Current {
+        &self.current
+    }
+
+    /// Serves these documents of a remote; returns when they are.
+    pub async fn replace(&self, remote: Arc<str>, documents: Documents) -> Result<(), Gone> {
+        self.send(|done| Command::Replace { remote, documents, done }).await
+    }
+
+    /// Takes a new configuration; remotes that are not in it are not served any more.
+    pub async fn configure(&self, settings: Settings) -> Result<(), Gone> {
+        self.send(|done| Command::Configure { settings, done }).await
+    }
+
+    /// Lists an image no more: its bytes have another fingerprint.
+    pub async fn hide(&self, fingerprint: Fingerprint) -> Result<(), Gone> {
+        self.send(|done| Command::Hide { fingerprint, done }).await
+    }
+
+    async fn send(&self, command: impl FnOnce(oneshot::Sender<()>) -> Command) -> Result<(), Gone> {
+        let (done, published) = oneshot::channel();
+        self.commands.send(command(done)).await.map_err(|_| Gone)?;
+        published.await.map_err(|_| Gone)
+    }
+}
+
+async fn run(mut shelf: Shelf, mut queue: mpsc::Receiver<Command>, current: Current, cache: Arc<Cache>) {
+    while let Some(command) = queue.recv().await {
+        let generation = current.load().generation + 1;
+        let change = move || {
+            let done = shelf.apply(command);
+            let catalog = shelf.catalog(generation);
+            (shelf, catalog, done)
+        };
+        let Ok((kept, catalog, done)) = tokio::task::spawn_blocking(change).await else {
+            tracing::error!("rendering failed; what was served goes on being served");
+            return;
+        };
+        shelf = kept;
+        current.0.store(Arc::new(catalog));
+        cache.forget_gone();
+        if done.send(()).is_err() {
+            tracing::debug!(generation, "whoever changed this has left");
+        }
+    }
+}

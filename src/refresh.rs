@@ -1,0 +1,228 @@
+//! Keeps each remote's documents like upstream's: one task for each remote.
+//!
+//! A refresh gathers a whole set of documents from one URL, lets `revalidation` judge it, writes it down, and has it
+//! published. Whatever goes wrong before that changes nothing.
+
+pub mod desk;
+pub mod gather;
+pub mod gathered;
+pub mod past;
+pub mod status;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::api::{RefreshReport, RefreshResult};
+use crate::clock::Clock;
+use crate::fetch::source::Source;
+use crate::metrics::Metrics;
+use crate::publish::Publisher;
+use crate::refresh::desk::Demand;
+use crate::refresh::gather::{Bounds, Gatherer, NotGathered};
+use crate::refresh::gathered::Gathered;
+use crate::refresh::past::Past;
+use crate::refresh::status::StatusBoard;
+use crate::revalidation::census::Census;
+use crate::revalidation::schedule::next_wait;
+use crate::revalidation::verdict;
+use crate::store::Store;
+
+/// How a remote is kept.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// How often upstream is asked.
+    pub interval: Duration,
+    /// More than this share of the images gone is refused.
+    pub max_gone_percent: u8,
+    /// How long replaced documents are kept.
+    pub grace: Duration,
+    /// The least time between two refreshes that a 404 asks for.
+    pub gone_pause: Duration,
+    /// The bounds of a set of documents.
+    pub bounds: Bounds,
+}
+
+/// What all refreshers share.
+#[derive(Clone, Debug)]
+pub struct Means {
+    /// Where documents are kept.
+    pub store: Arc<Store>,
+    /// Who serves them.
+    pub publisher: Publisher,
+    /// Where people look.
+    pub status: Arc<StatusBoard>,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
+}
+
+/// Refreshes one remote.
+#[derive(Debug)]
+pub struct Refresher {
+    source: Arc<Source>,
+    options: Options,
+    means: Means,
+    past: Past,
+    failures: u32,
+    last: Option<Instant>,
+}
+
+impl Refresher {
+    /// A refresher that knows what is on the disk, and has it served.
+    pub async fn start(source: Arc<Source>, options: Options, means: Means) -> Self {
+        let past = Past::load(Arc::clone(&means.store), Arc::clone(source.name())).await;
+        let refresher = Self { source, options, means, past, failures: 0, last: None };
+        refresher.publish().await;
+        refresher.means.status.loaded(refresher.source.name(), refresher.past.newest());
+        refresher
+    }
+
+    /// Refreshes at once, then on every demand and whenever the interval is over, until it is stopped.
+    pub async fn run(mut self, mut demands: mpsc::Receiver<Demand>, stop: CancellationToken) {
+        let mut wait = Duration::ZERO;
+        loop {
+            let demand = tokio::select! {
+                () = stop.cancelled() => return,
+                () = tokio::time::sleep(wait) => None,
+                demand = demands.recv() => match demand {
+                    Some(demand) => Some(demand),
+                    None => return,
+                },
+            };
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = self.answer(demand) => {}
+            }
+            wait = next_wait(self.options.interval, self.failures, fastrand::f64());
+        }
+    }
+
+    async fn answer(&mut self, demand: Option<Demand>) {
+        match demand {
+            None => drop(self.refresh(false).await),
+            Some(Demand::Gone) if self.last.is_some_and(|last| last.elapsed() < self.options.gone_pause) => {}
+            Some(Demand::Gone) => drop(self.refresh(false).await),
+            Some(Demand::Person { accept, reply }) => {
+                let report = self.refresh(accept).await;
+                // The person may have left.
+                drop(reply.send(report));
+            }
+        }
+    }
+
+    async fn refresh(&mut self, accept: bool) -> RefreshReport {
+        self.last = Some(Instant::now());
+        let report = self.try_urls(accept).await;
+        let is_success = matches!(report.result, RefreshResult::Changed | RefreshResult::Unchanged);
+        self.failures = if is_success { 0 } else { self.failures.saturating_add(1) };
+        let now = self.means.clock.now();
+        self.means.metrics.refreshed(self.source.name(), report.result.label(), now.as_second());
+        let is_retired = self.past.retire(now, self.options.grace).await;
+        if self.past.set_stale(!is_success) || is_retired || report.result == RefreshResult::Changed {
+            self.publish().await;
+        }
+        self.means.status.refreshed(&report, now, self.past.newest());
+        log(&report);
+        report
+    }
+
+    /// Tries one URL after the other until one has a good set of documents.
+    async fn try_urls(&mut self, accept: bool) -> RefreshReport {
+        let mut report = self.report(RefreshResult::Failed, Some("it has no URL".to_owned()));
+        for url in self.source.order() {
+            let gatherer =
+                Gatherer { source: &self.source, url, past: &self.past, bounds: &self.options.bounds, now: self.means.clock.now() };
+            match gatherer.gather().await {
+                Ok(gathered) => {
+                    self.source.succeeded(url);
+                    let next = self.take(gathered, accept).await;
+                    if next.result != RefreshResult::Refused {
+                        return next;
+                    }
+                    report = next;
+                }
+                Err(NotGathered::Failure(path, failure)) => {
+                    self.source.failed(url, &failure);
+                    report = self.report(RefreshResult::Failed, Some(format!("{path}: {failure}")));
+                }
+                Err(NotGathered::Refusal(refusal)) => report = self.report(RefreshResult::Refused, Some(refusal.to_string())),
+            }
+            report.url = self.source.upstream().urls().get(url).cloned();
+        }
+        report
+    }
+
+    /// Puts a set of documents in the place of the old one, if it is good or a person says so.
+    async fn take(&mut self, gathered: Gathered, accept: bool) -> RefreshReport {
+        let url = Some(gathered.snapshot.url.clone());
+        let report = if self.past.newest().is_some_and(|newest| newest.documents == gathered.snapshot.documents) {
+            self.past.confirm(gathered.validators).await;
+            self.report(RefreshResult::Unchanged, None)
+        } else {
+            match verdict::judge(self.past.census(), &gathered.census, self.options.max_gone_percent) {
+                Err(refusal) if !accept => self.compare(&gathered.census, RefreshResult::Refused, Some(refusal.to_string())),
+                _ => self.replace(gathered).await,
+            }
+        };
+        RefreshReport { url, ..report }
+    }
+
+    async fn replace(&mut self, gathered: Gathered) -> RefreshReport {
+        let report = self.compare(&gathered.census, RefreshResult::Changed, None);
+        match self.past.replace(gathered).await {
+            Ok(()) => report,
+            Err(error) => self.report(RefreshResult::Failed, Some(format!("cannot write the documents down: {error}"))),
+        }
+    }
+
+    async fn publish(&self) {
+        let published = self.means.publisher.replace(Arc::clone(self.source.name()), self.past.documents()).await;
+        if let Err(error) = published {
+            tracing::debug!(remote = %self.source.name(), %error, "documents are not published");
+        }
+    }
+
+    fn report(&self, result: RefreshResult, reason: Option<String>) -> RefreshReport {
+        let images = self.past.census().map_or(0, Census::total);
+        RefreshReport {
+            remote: self.source.name().to_string(),
+            result,
+            reason,
+            url: None,
+            images_before: images,
+            images_after: images,
+            products_added: Vec::new(),
+            products_gone: Vec::new(),
+        }
+    }
+
+    fn compare(&self, new: &Census, result: RefreshResult, reason: Option<String>) -> RefreshReport {
+        let empty = Census::default();
+        let old = self.past.census().unwrap_or(&empty);
+        let without = |one: &Census, other: &Census| {
+            one.images.keys().filter(|product| !other.images.contains_key(product)).map(|(_, product)| product.clone()).collect()
+        };
+        RefreshReport {
+            images_after: new.total(),
+            products_added: without(new, old),
+            products_gone: without(old, new),
+            ..self.report(result, reason)
+        }
+    }
+}
+
+fn log(report: &RefreshReport) {
+    let RefreshReport { remote, result, images_before, images_after, .. } = report;
+    let (reason, url) = (report.reason.as_deref().unwrap_or_default(), report.url.as_deref().unwrap_or_default());
+    match result {
+        RefreshResult::Changed => tracing::info!(remote, url, images_before, images_after, "new documents"),
+        RefreshResult::Unchanged => tracing::debug!(remote, url, "documents unchanged"),
+        RefreshResult::Refused => tracing::error!(remote, url, reason, "documents refused; the old ones go on being served"),
+        RefreshResult::Failed => tracing::warn!(remote, url, reason, "refresh failed; the old documents go on being served"),
+    }
+}

@@ -1,0 +1,219 @@
+//! Gathers a whole set of documents from one URL.
+//!
+//! The index, what it names, and their signed twins if there are any. A document that is still what the URL sent last
+//! time is not sent again.
+
+use std::collections::{BTreeMap, HashSet, VecDeque};
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use futures_util::StreamExt as _;
+use jiff::Timestamp;
+
+use crate::cache::blocking;
+use crate::digest::Digest;
+use crate::fetch::source::Source;
+use crate::http::path::StreamPath;
+use crate::refresh::gathered::Gathered;
+use crate::refresh::past::Past;
+use crate::revalidation::census::Census;
+use crate::revalidation::document::read_index;
+use crate::revalidation::refusal::Refusal;
+use crate::simplestreams::index::{INDEX_PATH, Kind, SIGNED_INDEX_PATH};
+use crate::simplestreams::snapshot::{Role, Snapshot, Source as Document};
+use crate::store::snapshots::Validators;
+use crate::upstream::{self, Answer, Failure, Request};
+
+/// The bounds of a set of documents.
+#[derive(Clone, Copy, Debug)]
+pub struct Bounds {
+    /// The largest document, unpacked.
+    pub document_bytes: u64,
+    /// The most documents.
+    pub documents: usize,
+    /// The longest time for all of them.
+    pub deadline: Duration,
+}
+
+/// Why a URL has no set of documents for us.
+#[derive(Debug, thiserror::Error)]
+pub enum NotGathered {
+    /// It could not be asked for this document.
+    #[error("{0}: {1}")]
+    Failure(StreamPath, Failure),
+    /// What it has is no set of documents.
+    #[error(transparent)]
+    Refusal(#[from] Refusal),
+}
+
+/// Gathers documents.
+#[derive(Debug)]
+pub struct Gatherer<'a> {
+    /// From whom.
+    pub source: &'a Source,
+    /// From which of its URLs.
+    pub url: usize,
+    /// What we have already.
+    pub past: &'a Past,
+    /// Within which bounds.
+    pub bounds: &'a Bounds,
+    /// When.
+    pub now: Timestamp,
+}
+
+#[derive(Debug, Default)]
+struct Set {
+    documents: Vec<Document>,
+    validators: BTreeMap<String, Validators>,
+    seen: HashSet<StreamPath>,
+}
+
+impl Gatherer<'_> {
+    /// Gathers a whole set, or says why there is none.
+    pub async fn gather(&self) -> Result<Gathered, NotGathered> {
+        let all = tokio::time::timeout(self.bounds.deadline, self.gather_all()).await;
+        let late = || NotGathered::Failure(well_known(INDEX_PATH), Failure::Silent("for all documents to come"));
+        let Set { documents, validators, .. } = all.map_err(|_| late())??;
+        let snapshot = Snapshot { url: self.url_name().to_owned(), accepted_at: self.now, documents };
+        let counted = blocking(move || {
+            let census = Census::of(&snapshot);
+            Ok((snapshot, census))
+        });
+        let (snapshot, census) =
+            counted.await.map_err(|error| NotGathered::Failure(well_known(INDEX_PATH), Failure::Nonsense(error.to_string())))?;
+        Ok(Gathered { snapshot, census: census?, validators: (self.url_name().to_owned(), validators) })
+    }
+
+    async fn gather_all(&self) -> Result<Set, NotGathered> {
+        let mut set = Set::default();
+        self.unsigned(&mut set).await?;
+        self.signed(&mut set).await?;
+        Ok(set)
+    }
+
+    async fn unsigned(&self, set: &mut Set) -> Result<(), NotGathered> {
+        let index = well_known(INDEX_PATH);
+        let bytes = self.fetch(&index, set).await.map_err(|failure| NotGathered::Failure(index.clone(), failure))?;
+        let mut indexes = VecDeque::from([(index, bytes)]);
+        while let Some((path, bytes)) = indexes.pop_front() {
+            let wanted = read_index(&path, &bytes)?.wanted;
+            set.add(path, Role::Index, bytes);
+            for wanted in wanted {
+                if !set.is_new(&wanted.path, self.bounds)? {
+                    continue;
+                }
+                let Some(bytes) = self.optional(&wanted.path, set).await? else {
+                    self.check_missing(wanted.kind, wanted.path)?;
+                    continue;
+                };
+                match wanted.kind {
+                    Kind::Nested => indexes.push_back((wanted.path, bytes)),
+                    Kind::Images => set.add(wanted.path, Role::Images, bytes),
+                    Kind::Other => set.add(wanted.path, Role::Other, bytes),
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Hosts fail on the whole remote without a document of images; others do without.
+    fn check_missing(&self, kind: Kind, path: StreamPath) -> Result<(), Refusal> {
+        tracing::info!(remote = %self.source.name(), document = %path, "the index names a document that is not there");
+        if kind == Kind::Other { Ok(()) } else { Err(Refusal::Missing { path }) }
+    }
+
+    /// Signed twins and detached signatures, as far as upstream has them.
+    async fn signed(&self, set: &mut Set) -> Result<(), NotGathered> {
+        let unsigned: Vec<StreamPath> = set.documents.iter().map(|document| document.path.clone()).collect();
+        let index = well_known(SIGNED_INDEX_PATH);
+        if let Some(bytes) = self.optional(&index, set).await? {
+            let wanted = read_index(&index, &bytes)?.wanted;
+            set.add(index, Role::Signed, bytes);
+            self.add_signed(wanted.into_iter().map(|wanted| wanted.path), set).await?;
+        }
+        let signature = |path: &StreamPath| StreamPath::from_document(&format!("{path}.gpg")).ok();
+        let mut signatures = unsigned.iter().filter_map(signature);
+        let Some(first) = signatures.next() else { return Ok(()) };
+        if let Some(bytes) = self.optional(&first, set).await? {
+            set.add(first, Role::Signed, bytes);
+            self.add_signed(signatures, set).await?;
+        }
+        Ok(())
+    }
+
+    async fn add_signed(&self, paths: impl Iterator<Item = StreamPath> + Send, set: &mut Set) -> Result<(), NotGathered> {
+        for path in paths {
+            if set.is_new(&path, self.bounds)?
+                && let Some(bytes) = self.optional(&path, set).await?
+            {
+                set.add(path, Role::Signed, bytes);
+            }
+        }
+        Ok(())
+    }
+
+    /// A document that need not be there. Storage services say 403 for what is not.
+    async fn optional(&self, path: &StreamPath, set: &mut Set) -> Result<Option<Bytes>, NotGathered> {
+        match self.fetch(path, set).await {
+            Ok(bytes) => Ok(Some(bytes)),
+            Err(failure) if failure.is_gone() || matches!(failure, Failure::Status { code: 403, .. }) => Ok(None),
+            Err(failure) => Err(NotGathered::Failure(path.clone(), failure)),
+        }
+    }
+
+    async fn fetch(&self, path: &StreamPath, set: &mut Set) -> Result<Bytes, Failure> {
+        let known = self.past.validators(self.url_name(), path);
+        let (etag, last_modified) = known.map(|(known, _)| (known.etag.clone(), known.last_modified.clone())).unwrap_or_default();
+        let kind = upstream::Kind::Document { etag, last_modified };
+        let answer = self.source.upstream().get(Request { url: self.url, path: path.clone(), kind }).await?;
+        let (bytes, validators) = match (answer.status, known) {
+            (200, _) => self.receive(answer).await?,
+            (304, Some((known, source))) => (source.bytes.clone(), known.clone()),
+            (status, _) => return Err(Failure::Nonsense(format!("{status} to a request for a document"))),
+        };
+        set.validators.insert(path.to_string(), validators);
+        Ok(bytes)
+    }
+
+    async fn receive(&self, answer: Answer) -> Result<(Bytes, Validators), Failure> {
+        let limit = self.bounds.document_bytes;
+        let mut bytes = BytesMut::new();
+        let mut body = answer.body;
+        while let Some(piece) = body.next().await {
+            let piece = piece?;
+            if (bytes.len() + piece.len()) as u64 > limit {
+                return Err(Failure::TooLarge { limit });
+            }
+            bytes.extend_from_slice(&piece);
+        }
+        if answer.length.is_some_and(|length| length != bytes.len() as u64) {
+            return Err(Failure::Cut("it ended early".to_owned()));
+        }
+        let bytes = bytes.freeze();
+        let digest = Digest::of(&bytes).to_string();
+        Ok((bytes, Validators { etag: answer.etag, last_modified: answer.last_modified, digest }))
+    }
+
+    fn url_name(&self) -> &str {
+        self.source.upstream().urls().get(self.url).map_or("", String::as_str)
+    }
+}
+
+impl Set {
+    fn add(&mut self, path: StreamPath, role: Role, bytes: Bytes) {
+        self.seen.insert(path.clone());
+        self.documents.push(Document { path, role, bytes });
+    }
+
+    /// Whether a document is to be fetched; an error if there are too many already.
+    fn is_new(&mut self, path: &StreamPath, bounds: &Bounds) -> Result<bool, Refusal> {
+        if self.seen.len() >= bounds.documents {
+            return Err(Refusal::TooMuch(format!("more than {} documents (limits.documents)", bounds.documents)));
+        }
+        Ok(self.seen.insert(path.clone()))
+    }
+}
+
+fn well_known(path: &str) -> StreamPath {
+    StreamPath::from_document(path).expect("the paths of indexes are paths")
+}

@@ -1,0 +1,115 @@
+//! The documents that were taken so far: the newest, those before it, and what upstream said of them.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::{Timestamp, ToSpan as _};
+
+use crate::cache::blocking;
+use crate::http::path::StreamPath;
+use crate::publish::command::Documents;
+use crate::refresh::gathered::Gathered;
+use crate::revalidation::census::Census;
+use crate::simplestreams::snapshot::{Snapshot, Source};
+use crate::store::Store;
+use crate::store::snapshots::{self, Validators, ValidatorsByUrl};
+
+/// A remote's documents, newest first, as they are on the disk.
+#[derive(Debug)]
+pub struct Past {
+    store: Arc<Store>,
+    remote: Arc<str>,
+    snapshots: Vec<Arc<Snapshot>>,
+    census: Option<Census>,
+    validators: ValidatorsByUrl,
+    is_stale: bool,
+}
+
+impl Past {
+    /// Reads what is on the disk. What cannot be read is as good as absent: upstream has it.
+    pub async fn load(store: Arc<Store>, remote: Arc<str>) -> Self {
+        let (from, name) = (Arc::clone(&store), Arc::clone(&remote));
+        let loaded = blocking(move || {
+            let (disk, layout) = (&**from.disk(), from.layout());
+            Ok((snapshots::load(disk, layout, &name)?, snapshots::load_validators(disk, layout, &name)))
+        });
+        let (snapshots, validators) = loaded.await.unwrap_or_else(|error| {
+            tracing::warn!(%remote, %error, "cannot read the documents that were kept");
+            Default::default()
+        });
+        let census = snapshots.first().and_then(|newest| Census::of(newest).ok());
+        let snapshots = snapshots.into_iter().map(Arc::new).collect();
+        Self { store, remote, snapshots, census, validators, is_stale: false }
+    }
+
+    /// The newest documents, if there are any.
+    pub fn newest(&self) -> Option<&Snapshot> {
+        self.snapshots.first().map(|snapshot| &**snapshot)
+    }
+
+    /// What the newest documents have.
+    pub fn census(&self) -> Option<&Census> {
+        self.census.as_ref()
+    }
+
+    /// What there is to serve.
+    pub fn documents(&self) -> Documents {
+        let retired = self.snapshots.iter().skip(1).cloned().collect();
+        Documents { newest: self.snapshots.first().cloned(), retired, is_stale: self.is_stale }
+    }
+
+    /// Notes whether the documents may be behind upstream's; whether that is news.
+    pub fn set_stale(&mut self, is_stale: bool) -> bool {
+        std::mem::replace(&mut self.is_stale, is_stale) != is_stale
+    }
+
+    /// What a URL said of the document at `path`, if we still have that very document.
+    pub fn validators(&self, url: &str, path: &StreamPath) -> Option<(&Validators, &Source)> {
+        let validators = self.validators.get(url)?.get(path.as_str())?;
+        let source = self.newest()?.document(path)?;
+        (source.digest().to_string() == validators.digest).then_some((validators, source))
+    }
+
+    /// Puts documents in the place of the newest, on the disk first. They keep the order of time even if the clock does
+    /// not.
+    pub async fn replace(&mut self, gathered: Gathered) -> io::Result<()> {
+        let Gathered { mut snapshot, census, validators } = gathered;
+        let after = self.newest().map(|newest| newest.accepted_at + 1.millisecond());
+        snapshot.accepted_at = after.map_or(snapshot.accepted_at, |after| after.max(snapshot.accepted_at));
+        let snapshot = Arc::new(snapshot);
+        let (store, remote, saved) = (Arc::clone(&self.store), Arc::clone(&self.remote), Arc::clone(&snapshot));
+        blocking(move || snapshots::save(&**store.disk(), store.layout(), &remote, &saved)).await?;
+        self.snapshots.insert(0, snapshot);
+        self.census = Some(census);
+        self.confirm(validators).await;
+        Ok(())
+    }
+
+    /// Notes what upstream wants to see next time. If that cannot be written down, documents are asked for whole.
+    pub async fn confirm(&mut self, (url, validators): (String, std::collections::BTreeMap<String, Validators>)) {
+        if self.validators.get(&url) == Some(&validators) {
+            return;
+        }
+        self.validators.insert(url, validators);
+        let (store, remote, all) = (Arc::clone(&self.store), Arc::clone(&self.remote), self.validators.clone());
+        if let Err(error) = blocking(move || snapshots::save_validators(&**store.disk(), store.layout(), &remote, &all)).await {
+            tracing::warn!(remote = %self.remote, %error, "cannot note what upstream said of its documents");
+        }
+    }
+
+    /// Lets go of documents that were replaced more than `grace` ago; whether there were any.
+    pub async fn retire(&mut self, now: Timestamp, grace: Duration) -> bool {
+        let replaced_at = |place: usize| self.snapshots[place - 1].accepted_at;
+        let is_over = |place: usize| replaced_at(place).checked_add(grace).is_ok_and(|over| over < now);
+        let Some(first) = (1..self.snapshots.len()).find(|place| is_over(*place)) else { return false };
+        for snapshot in self.snapshots.split_off(first) {
+            let (store, remote) = (Arc::clone(&self.store), Arc::clone(&self.remote));
+            let removed = blocking(move || snapshots::remove(&**store.disk(), store.layout(), &remote, snapshot.accepted_at)).await;
+            if let Err(error) = removed {
+                tracing::warn!(remote = %self.remote, %error, "cannot remove old documents");
+            }
+        }
+        true
+    }
+}

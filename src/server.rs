@@ -1,0 +1,19 @@
+//! HTTP in, HTTP out: what hosts, people and Prometheus talk to.
+//!
+//! [`listener`] accepts, [`connection`] tells TLS from plain HTTP, [`route`] tells what is asked for, and one file each
+//! answers that. Everything works over any `AsyncRead + AsyncWrite`.
+
+pub mod admin;
+pub mod blob;
+pub mod body;
+pub mod connection;
+pub mod document;
+pub mod door;
+pub mod listener;
+pub mod observe;
+pub mod page;
+pub mod problem;
+pub mod respond;
+pub mod route;
+pub mod stream;
+pub mod tally;

@@ -1,0 +1,174 @@
+//! Answers with a file: out of the store, or while it is fetched.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use hyper::header::{ACCEPT_RANGES, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, LAST_MODIFIED, RANGE};
+use hyper::http::response::Builder;
+use hyper::{HeaderMap, Response, StatusCode, Version};
+
+use crate::cache::reader::Reader;
+use crate::catalog::document::content_type;
+use crate::catalog::listing::File;
+use crate::digest::Digest;
+use crate::fetch::Found;
+use crate::fetch::download::Wanted;
+use crate::http::condition::{Outcome, Validators};
+use crate::http::range::{ByteRange, Selected};
+use crate::server::body::{self, Body};
+use crate::server::door::Door;
+use crate::server::problem::Problem;
+use crate::server::respond::{self, CACHE_STATUS, REPR_DIGEST};
+use crate::store::blob::Blob;
+
+/// A request for a file.
+#[derive(Debug)]
+pub struct Asked<'a> {
+    /// What all connections share.
+    pub door: &'a Door,
+    /// The remote that has the file.
+    pub remote: &'a Arc<str>,
+    /// The file.
+    pub file: &'a File,
+    /// Whether it was asked for by its digest, so that the answer never changes.
+    pub by_digest: bool,
+    /// The headers.
+    pub headers: &'a HeaderMap,
+    /// The version of HTTP.
+    pub version: Version,
+    /// Whether it is a HEAD.
+    pub is_head: bool,
+}
+
+/// How an answer came about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Via {
+    /// Out of the store, or nothing of it was needed.
+    Hit,
+    /// Fetched for this host.
+    Miss,
+    /// Fetched for another host.
+    Collapsed,
+    /// Fetched, and not stored.
+    Bypass,
+}
+
+impl Via {
+    /// What metrics call it.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Hit => "hit",
+            Self::Miss => "miss",
+            Self::Collapsed => "collapsed",
+            Self::Bypass => "bypass",
+        }
+    }
+
+    /// What `Cache-Status` says (RFC 9211).
+    fn cache_status(self) -> &'static str {
+        match self {
+            Self::Hit => "cistern; hit",
+            Self::Miss => "cistern; fwd=uri-miss; stored",
+            Self::Collapsed => "cistern; fwd=uri-miss; collapsed",
+            Self::Bypass => "cistern; fwd=uri-miss",
+        }
+    }
+}
+
+/// An answer and how it came about.
+type Answer = Result<(Response<Body>, Via), Problem>;
+
+/// Answers a GET or a HEAD.
+pub async fn answer(asked: Asked<'_>) -> Answer {
+    let digest = asked.door.cache.digest(asked.file.expected).await;
+    let etag = digest.map(|digest| format!("\"{digest}\""));
+    let validators = Validators { etag: etag.as_deref(), last_modified: asked.file.modified };
+    match validators.evaluate(asked.headers) {
+        Outcome::Proceed => {}
+        Outcome::PreconditionFailed => return Err(Problem::Precondition),
+        Outcome::NotModified => return Ok((respond::without_body(asked.head(StatusCode::NOT_MODIFIED, Via::Hit, digest)), Via::Hit)),
+    }
+    let range = asked.headers.get(RANGE).and_then(|value| value.to_str().ok()).and_then(ByteRange::parse);
+    let range = range.filter(|_| validators.range_applies(asked.headers));
+    if asked.is_head {
+        return asked.head_only(range, digest).await;
+    }
+    let start = asked.file.expected.size.map_or(Ok(0), |size| select(range, size).map(|range| range.start))?;
+    let wanted = Wanted { remote: Arc::clone(asked.remote), path: asked.file.path.clone(), expected: asked.file.expected };
+    match asked.door.fetcher.find(&wanted, start).await? {
+        Found::Held(blob) => asked.held(blob, range),
+        Found::Fetched(reader) => asked.fetched(reader, range, Via::Miss, digest).await,
+        Found::Collapsed(reader) => asked.fetched(reader, range, Via::Collapsed, digest).await,
+    }
+}
+
+/// The bytes of a file that are asked for.
+fn select(range: Option<ByteRange>, size: u64) -> Result<Range<u64>, Problem> {
+    match range.map(|range| range.select(size)) {
+        None | Some(Selected::Whole) => Ok(0..size),
+        Some(Selected::Part(part)) => Ok(part),
+        Some(Selected::Unsatisfiable) => Err(Problem::Range(size)),
+    }
+}
+
+impl Asked<'_> {
+    /// A HEAD fetches nothing. Without a size by the document's word or the store's there is none.
+    async fn head_only(&self, range: Option<ByteRange>, digest: Option<Digest>) -> Answer {
+        let held = self.door.cache.find(self.file.expected).await.map_err(|error| Problem::Store(error.to_string()))?;
+        let via = if held.is_some() { Via::Hit } else { Via::Miss };
+        let size = held.map(|blob| blob.size).or(self.file.expected.size);
+        let Some(size) = size else { return Ok((respond::without_body(self.head(StatusCode::OK, via, digest)), via)) };
+        let part = select(range, size)?;
+        Ok((respond::without_body(self.sized(range, &part, size, via, digest)), via))
+    }
+
+    fn held(&self, blob: Blob, range: Option<ByteRange>) -> Answer {
+        let part = select(range, blob.size)?;
+        let head = self.sized(range, &part, blob.size, Via::Hit, Some(blob.digest));
+        Ok((respond::finish(head, body::of_blob(blob, part)), Via::Hit))
+    }
+
+    async fn fetched(&self, mut reader: Reader, range: Option<ByteRange>, via: Via, digest: Option<Digest>) -> Answer {
+        let mut size = reader.answered(self.door.bounds.answer_timeout).await?;
+        if size.is_none() && self.version < Version::HTTP_11 {
+            // Such a host could not tell a body that broke off from one that is over.
+            size = Some(reader.verified().await?);
+        }
+        let via = if reader.is_stored() { via } else { Via::Bypass };
+        let Some(size) = size else {
+            let head = self.head(StatusCode::OK, via, digest);
+            return Ok((respond::finish(head, body::of_reader(reader)), via));
+        };
+        let part = select(range, size)?;
+        let head = self.sized(range, &part, size, via, digest);
+        reader.select(part);
+        Ok((respond::finish(head, body::of_reader(reader)), via))
+    }
+
+    fn sized(&self, range: Option<ByteRange>, part: &Range<u64>, size: u64, via: Via, digest: Option<Digest>) -> Builder {
+        let head = self.head(status(range), via, digest).header(CONTENT_LENGTH, part.end - part.start);
+        match range {
+            Some(_) => head.header(CONTENT_RANGE, format!("bytes {}-{}/{size}", part.start, part.end.saturating_sub(1))),
+            None => head,
+        }
+    }
+
+    fn head(&self, status: StatusCode, via: Via, digest: Option<Digest>) -> Builder {
+        let cache_control = if self.by_digest { "public, max-age=31536000, immutable" } else { "public, no-cache" };
+        let mut head = respond::head(status)
+            .header(ACCEPT_RANGES, "bytes")
+            .header(CACHE_CONTROL, cache_control)
+            .header(CACHE_STATUS, via.cache_status());
+        if let Some(digest) = digest {
+            head = head.header(ETAG, format!("\"{digest}\"")).header(REPR_DIGEST, digest.repr_digest());
+        }
+        if let Some(modified) = self.file.modified {
+            head = head.header(LAST_MODIFIED, httpdate::fmt_http_date(modified));
+        }
+        if status == StatusCode::NOT_MODIFIED { head } else { head.header(CONTENT_TYPE, content_type(self.file.path.basename())) }
+    }
+}
+
+fn status(range: Option<ByteRange>) -> StatusCode {
+    if range.is_some() { StatusCode::PARTIAL_CONTENT } else { StatusCode::OK }
+}

@@ -1,0 +1,84 @@
+//! Bodies of answers, and what is counted of them.
+
+use std::ops::Range;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::stream;
+use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt as _, Empty, Full, StreamBody};
+use hyper::body::Frame;
+use tokio::time::Instant;
+
+use crate::cache::chunk;
+use crate::cache::error::FetchError;
+use crate::cache::reader::Reader;
+use crate::store::blob::Blob;
+
+/// What is sent to a host. An error in it breaks the connection.
+pub type Body = UnsyncBoxBody<Bytes, FetchError>;
+
+/// The first frame. A host that takes nothing costs no more memory than this.
+const SMALL_FRAME: usize = 32 * 1024;
+/// The frames of a host that takes everything at once.
+const LARGE_FRAME: usize = 256 * 1024;
+/// A host that asks for the next frame within this time takes everything at once.
+const QUICK: Duration = Duration::from_millis(5);
+
+/// Nothing.
+pub fn empty() -> Body {
+    Empty::new().map_err(|never| match never {}).boxed_unsync()
+}
+
+/// Bytes that are in memory.
+pub fn full(bytes: Bytes) -> Body {
+    Full::new(bytes).map_err(|never| match never {}).boxed_unsync()
+}
+
+/// A part of a blob.
+pub fn of_blob(blob: Blob, range: Range<u64>) -> Body {
+    let end = range.end;
+    let frames = stream::try_unfold((blob, range.start, Pace::new()), move |(blob, position, mut pace)| async move {
+        if position >= end {
+            return Ok(None);
+        }
+        let len = usize::try_from(end - position).unwrap_or(usize::MAX).min(pace.frame());
+        let bytes = chunk::read(blob.file(), position, len).await.map_err(|error| FetchError::Disk(error.to_string()))?;
+        if bytes.is_empty() {
+            return Err(FetchError::Disk("a blob is shorter than it was".to_owned()));
+        }
+        let position = position + bytes.len() as u64;
+        Ok(Some((Frame::data(bytes), (blob, position, pace))))
+    });
+    StreamBody::new(frames).boxed_unsync()
+}
+
+/// What a reader reads.
+pub fn of_reader(reader: Reader) -> Body {
+    let frames = stream::try_unfold((reader, Pace::new()), |(mut reader, mut pace)| async move {
+        let Some(bytes) = reader.next(pace.frame()).await.transpose()? else { return Ok(None) };
+        Ok::<_, FetchError>(Some((Frame::data(bytes), (reader, pace))))
+    });
+    StreamBody::new(frames).boxed_unsync()
+}
+
+/// How large the next frame is: frames grow only while the host takes them at once, so that a thousand slow hosts cost
+/// little.
+#[derive(Debug)]
+struct Pace {
+    frame: usize,
+    asked: Option<Instant>,
+}
+
+impl Pace {
+    fn new() -> Self {
+        Self { frame: SMALL_FRAME, asked: None }
+    }
+
+    fn frame(&mut self) -> usize {
+        let now = Instant::now();
+        let is_quick = self.asked.replace(now).is_some_and(|before| now - before < QUICK);
+        self.frame = if is_quick { LARGE_FRAME.min(self.frame * 2) } else { SMALL_FRAME };
+        self.frame
+    }
+}

@@ -1,0 +1,104 @@
+//! One connection of a host: TLS or plain HTTP, told apart by the first byte.
+//!
+//! LXD asks for each file over plain HTTP on the port of its HTTPS URL first, and opens and closes a connection without
+//! a byte before each HTTPS request. Both are normal.
+
+use std::convert::Infallible;
+use std::io;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use rustls::ServerConfig;
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite};
+use tokio::time::timeout;
+use tokio_rustls::TlsAcceptor;
+use tokio_util::sync::CancellationToken;
+
+use crate::server::door::{Door, Peer};
+use crate::server::route;
+use crate::server::stream::{Patient, Rewound};
+
+/// The first byte of a TLS handshake (RFC 8446 §5.1).
+const HANDSHAKE: u8 = 0x16;
+/// What hyper and h2 hold back for a slow host: one frame.
+const SEND_BUFFER: usize = 64 * 1024;
+/// How many requests an h2 connection may have at once.
+const STREAMS: u32 = 64;
+
+/// Why a connection ended before its time. None of this is our fault, and none of it is logged above debug.
+#[derive(Debug, thiserror::Error)]
+pub enum Broken {
+    /// It was too slow, or broke.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+    /// Its HTTP makes no sense, or the body that it was sent broke off.
+    #[error(transparent)]
+    Http(#[from] hyper::Error),
+}
+
+/// Serves a connection until it ends; when `stop` is cancelled, after the request under way.
+pub async fn serve<IO>(door: Arc<Door>, io: IO, peer: Peer, tls: Arc<ServerConfig>, stop: CancellationToken) -> Result<(), Broken>
+where
+    IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let mut io = Patient::new(io, door.bounds.write_timeout);
+    let late = |_| io::Error::new(io::ErrorKind::TimedOut, "no request came");
+    let mut first = [0];
+    if timeout(door.bounds.header_timeout, io.read(&mut first)).await.map_err(late)?? == 0 {
+        return Ok(());
+    }
+    let io = Rewound::new(Bytes::copy_from_slice(&first), io);
+    if first[0] != HANDSHAKE {
+        return http1(door, io, peer, stop).await;
+    }
+    let io = timeout(door.bounds.header_timeout, TlsAcceptor::from(tls).accept(io)).await.map_err(late)??;
+    let peer = Peer { is_tls: true, ..peer };
+    if io.get_ref().1.alpn_protocol() == Some(b"h2") { http2(door, io, peer, stop).await } else { http1(door, io, peer, stop).await }
+}
+
+async fn http1<IO>(door: Arc<Door>, io: IO, peer: Peer, stop: CancellationToken) -> Result<(), Broken>
+where
+    IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let mut builder = hyper::server::conn::http1::Builder::new();
+    builder
+        .timer(TokioTimer::new())
+        .header_read_timeout(door.bounds.header_timeout)
+        .max_buf_size(door.bounds.header_bytes.max(SEND_BUFFER));
+    let service = service_fn(move |request| {
+        let door = Arc::clone(&door);
+        async move { Ok::<_, Infallible>(route::answer(&door, peer, request).await) }
+    });
+    let mut connection = std::pin::pin!(builder.serve_connection(TokioIo::new(io), service));
+    tokio::select! {
+        ended = connection.as_mut() => return Ok(ended?),
+        () = stop.cancelled() => connection.as_mut().graceful_shutdown(),
+    }
+    Ok(connection.await?)
+}
+
+async fn http2<IO>(door: Arc<Door>, io: IO, peer: Peer, stop: CancellationToken) -> Result<(), Broken>
+where
+    IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let mut builder = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
+    builder
+        .timer(TokioTimer::new())
+        .keep_alive_interval(door.bounds.header_timeout)
+        .keep_alive_timeout(door.bounds.header_timeout)
+        .max_header_list_size(u32::try_from(door.bounds.header_bytes).unwrap_or(u32::MAX))
+        .max_concurrent_streams(STREAMS)
+        .max_send_buf_size(SEND_BUFFER);
+    let service = service_fn(move |request| {
+        let door = Arc::clone(&door);
+        async move { Ok::<_, Infallible>(route::answer(&door, peer, request).await) }
+    });
+    let mut connection = std::pin::pin!(builder.serve_connection(TokioIo::new(io), service));
+    tokio::select! {
+        ended = connection.as_mut() => return Ok(ended?),
+        () = stop.cancelled() => connection.as_mut().graceful_shutdown(),
+    }
+    Ok(connection.await?)
+}

@@ -1,0 +1,102 @@
+//! Accepts connections.
+
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use rustls::ServerConfig;
+use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::server::connection;
+use crate::server::door::{Door, Peer};
+
+/// How long to wait when the system has no descriptor left for another connection.
+const OUT_OF_DESCRIPTORS: Duration = Duration::from_millis(100);
+
+/// Why nothing can be accepted at an address.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot listen on {address}: {source}{}", hint(.source))]
+pub struct CannotListen {
+    /// The address.
+    pub address: SocketAddr,
+    /// What the system says.
+    pub source: io::Error,
+}
+
+fn hint(source: &io::Error) -> &'static str {
+    match source.kind() {
+        io::ErrorKind::AddrInUse => "; another program has that port, choose another or stop it",
+        io::ErrorKind::PermissionDenied => "; ports below 1024 need root or CAP_NET_BIND_SERVICE",
+        io::ErrorKind::AddrNotAvailable => "; this machine has no such address",
+        _ => "",
+    }
+}
+
+/// Binds an address. `[::]` means every address, and is `0.0.0.0` where there is no IPv6.
+pub async fn bind(address: SocketAddr) -> Result<TcpListener, CannotListen> {
+    let bound = match TcpListener::bind(address).await {
+        Err(error) if address.ip().is_unspecified() && address.is_ipv6() && error.kind() != io::ErrorKind::AddrInUse => {
+            TcpListener::bind((Ipv4Addr::UNSPECIFIED, address.port())).await
+        }
+        bound => bound,
+    };
+    bound.map_err(|source| CannotListen { address, source })
+}
+
+/// Accepts hosts.
+#[derive(Clone, Debug)]
+pub struct Listener {
+    /// What connections share.
+    pub door: Arc<Door>,
+    /// The certificate of new connections.
+    pub tls: Arc<ArcSwap<ServerConfig>>,
+    /// Ends the accepting, and connections after their request under way.
+    pub stop: CancellationToken,
+    /// The connections.
+    pub connections: TaskTracker,
+    /// Turns to be connected.
+    pub turns: Arc<Semaphore>,
+}
+
+impl Listener {
+    /// Accepts at one address until it is stopped. When there are as many connections as may be, hosts wait in the
+    /// system's queue.
+    pub async fn run(self, socket: TcpListener) {
+        loop {
+            let Ok(turn) = Arc::clone(&self.turns).acquire_owned().await else { return };
+            let accepted = tokio::select! {
+                () = self.stop.cancelled() => return,
+                accepted = socket.accept() => accepted,
+            };
+            match accepted {
+                Ok((stream, address)) => {
+                    let listener = self.clone();
+                    self.connections.spawn(async move {
+                        listener.serve(stream, address).await;
+                        drop(turn);
+                    });
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "cannot accept a connection");
+                    tokio::time::sleep(OUT_OF_DESCRIPTORS).await;
+                }
+            }
+        }
+    }
+
+    async fn serve(self, stream: tokio::net::TcpStream, address: SocketAddr) {
+        if let Err(error) = stream.set_nodelay(true) {
+            tracing::debug!(%address, %error, "cannot set TCP_NODELAY");
+        }
+        let peer = Peer { address: address.ip(), is_tls: false };
+        let tls = self.tls.load_full();
+        if let Err(error) = connection::serve(self.door, stream, peer, tls, self.stop).await {
+            tracing::debug!(%address, %error, "a connection ended before its time");
+        }
+    }
+}

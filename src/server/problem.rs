@@ -1,0 +1,128 @@
+//! Why a request is not answered with what it asks for: one match from every error to a status.
+
+use std::time::Duration;
+
+use hyper::StatusCode;
+
+use crate::cache::error::FetchError;
+use crate::fetch::NotFound;
+use crate::http::path::BadPath;
+
+/// How long a host is asked to wait when nobody said how long.
+const DEFAULT_RETRY: Duration = Duration::from_secs(10);
+/// How long it is asked to wait for a file that came with wrong bytes.
+const WRONG_RETRY: Duration = Duration::from_secs(60);
+
+/// What goes wrong with a request. What hosts are told is one short line; the log has the rest.
+#[derive(Debug, thiserror::Error)]
+pub enum Problem {
+    /// The path cannot be read.
+    #[error("{0}")]
+    BadPath(#[from] BadPath),
+    /// No document names it.
+    #[error("not found")]
+    NotFound,
+    /// Only GET and HEAD are.
+    #[error("only GET and HEAD are allowed")]
+    Method,
+    /// 412
+    #[error("a precondition does not hold")]
+    Precondition,
+    /// 416, with the size of the file.
+    #[error("the range lies outside of the file")]
+    Range(u64),
+    /// Plain HTTP, and the operator turned that off.
+    #[error("plain HTTP is off here; use https")]
+    PlainHttp,
+    /// Upstream or the disk.
+    #[error("{}", told(.0))]
+    Fetch(#[from] FetchError),
+    /// It turned out lately that the file cannot be had.
+    #[error("{}", told(.0))]
+    Refused(FetchError),
+    /// The store cannot be read, or the remote is gone.
+    #[error("the mirror is in trouble; try again later")]
+    Store(String),
+}
+
+impl From<NotFound> for Problem {
+    fn from(error: NotFound) -> Self {
+        match error {
+            NotFound::Refused(error) => Self::Refused(error),
+            NotFound::NoRemote => Self::NotFound,
+            NotFound::Disk(error) => Self::Store(error.to_string()),
+        }
+    }
+}
+
+impl Problem {
+    /// The status, and how long to wait before trying again.
+    ///
+    /// 404 means that the file is not there, and clients then forget their index; so trouble is never 404.
+    pub fn status(&self) -> (StatusCode, Option<Duration>) {
+        match self {
+            Self::BadPath(_) => (StatusCode::BAD_REQUEST, None),
+            Self::NotFound => (StatusCode::NOT_FOUND, None),
+            Self::Method => (StatusCode::METHOD_NOT_ALLOWED, None),
+            Self::Precondition => (StatusCode::PRECONDITION_FAILED, None),
+            Self::Range(_) => (StatusCode::RANGE_NOT_SATISFIABLE, None),
+            Self::PlainHttp => (StatusCode::FORBIDDEN, None),
+            Self::Store(_) => (StatusCode::SERVICE_UNAVAILABLE, Some(DEFAULT_RETRY)),
+            Self::Fetch(error) | Self::Refused(error) => status(error),
+        }
+    }
+}
+
+fn status(error: &FetchError) -> (StatusCode, Option<Duration>) {
+    match error {
+        FetchError::Gone => (StatusCode::NOT_FOUND, None),
+        FetchError::Upstream { retry_after: Some(wait), .. } => (StatusCode::SERVICE_UNAVAILABLE, Some(*wait)),
+        FetchError::Upstream { retry_after: None, .. } | FetchError::Vanished => (StatusCode::BAD_GATEWAY, None),
+        FetchError::Wrong(_) => (StatusCode::BAD_GATEWAY, Some(WRONG_RETRY)),
+        FetchError::TimedOut => (StatusCode::GATEWAY_TIMEOUT, None),
+        FetchError::Busy | FetchError::TooSlow | FetchError::Abandoned | FetchError::Disk(_) => {
+            (StatusCode::SERVICE_UNAVAILABLE, Some(DEFAULT_RETRY))
+        }
+    }
+}
+
+/// What a host is told: nothing of addresses, paths or other hosts.
+fn told(error: &FetchError) -> &'static str {
+    match error {
+        FetchError::Gone => "the image server does not have this file any more",
+        FetchError::Upstream { .. } | FetchError::Vanished => "the image server is in trouble",
+        FetchError::TimedOut => "the image server did not answer in time",
+        FetchError::Wrong(_) => "the image server sent another file than its documents say",
+        FetchError::Busy => "too many downloads are under way",
+        FetchError::TooSlow | FetchError::Abandoned | FetchError::Disk(_) => "the mirror is in trouble; try again later",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use crate::cache::error::FetchError;
+    use crate::digest::Mismatch;
+    use crate::server::problem::Problem;
+
+    /// T18
+    #[test]
+    fn only_what_is_gone_is_not_found() {
+        let upstream = |retry_after| FetchError::Upstream { reason: "secret.example refused".to_owned(), retry_after };
+        for (error, code) in [
+            (FetchError::Gone, 404),
+            (upstream(None), 502),
+            (upstream(Some(Duration::from_secs(7))), 503),
+            (FetchError::TimedOut, 504),
+            (FetchError::Wrong(Mismatch::Size { expected: 1, actual: 2 }), 502),
+            (FetchError::Busy, 503),
+            (FetchError::Vanished, 502),
+            (FetchError::Disk("EIO on /var/lib".to_owned()), 503),
+        ] {
+            let problem = Problem::from(error);
+            assert_eq!(problem.status().0, code, "{problem:?}");
+            assert!(!problem.to_string().contains("secret") && !problem.to_string().contains("/var"), "{problem}");
+        }
+    }
+}
