@@ -1,4 +1,113 @@
 //! Cistern: a content-addressed caching proxy and mirror for LXD and Incus image servers.
+//!
+//! Hosts that run LXD or Incus download their images from image servers far away, each host for itself, over and over.
+//! Cistern stands in between. It speaks simplestreams to the image servers and to the hosts, and holds every file once,
+//! under the SHA-256 of its bytes.
+//!
+//! ```text
+//! image servers ──documents──▶ refresh ──▶ publish ──▶ catalog ──▶ server ──documents──▶ hosts
+//!               ──blobs──────▶ fetch   ──▶ cache   ──▶ store   ──▶ server ──blobs──────▶ (LXD, Incus, Juju, MAAS, curl)
+//! ```
+//!
+//! # The floors
+//!
+//! A module uses only rows below its own: not its neighbours, not rows above, not the crate root. `tests/it/tidy.rs`
+//! holds this picture as data and fails on anything that breaks it, or closes a circle inside a module.
+//!
+//! ```text
+//! 5 assembly    cli
+//!               demo
+//!               app
+//!               config
+//! ──────────────────────────────────────────────────────────────────
+//! 4 doors       server
+//! ──────────────────────────────────────────────────────────────────
+//! 3 work        refresh
+//!               publish
+//!               fetch
+//!               cache
+//! ──────────────────────────────────────────────────────────────────
+//! 2 hands       store · upstream · tls
+//!               clock · disk · metrics
+//! ──────────────────────────────────────────────────────────────────
+//! 1 decisions   render
+//!               catalog · ledger · revalidation · selection · health
+//! ──────────────────────────────────────────────────────────────────
+//! 0 words       simplestreams · api
+//!               image · signature
+//!               digest · http
+//! ```
+//!
+//! - **Floor 0, words**: types and parsing. No I/O, no async, no clock. [`digest`] names bytes; [`http`] has paths, ranges
+//!   and conditions; [`image`] has what LXD and Incus call the parts of an image; [`signature`] takes the frame off a
+//!   signed document; [`simplestreams`] reads documents into spans; [`api`] is what travels over the admin socket.
+//! - **Floor 1, decisions**: values in, values out; `now` is an argument. [`catalog`] is what is served; [`render`] makes
+//!   it of upstream's documents; [`revalidation`] says which of those are taken; [`selection`] which part of them is
+//!   listed; [`health`] which URL is asked next; [`ledger`] whether there is room.
+//! - **Floor 2, hands**: each touches one outside thing and decides nothing: [`disk`], [`clock`], [`metrics`],
+//!   [`upstream`], [`tls`], and [`store`], which is a folder with rules.
+//! - **Floor 3, work**: long-lived tasks. [`cache`] has blobs and the fetches under way; [`fetch`] brings them in;
+//!   [`publish`] alone makes the next generation of what is served; [`refresh`] keeps documents like upstream's.
+//! - **Floor 4, doors**: [`server`]: HTTP in, HTTP out, over any `AsyncRead + AsyncWrite`.
+//! - **Floor 5, assembly**: [`cli`] reads arguments, [`config`] reads the configuration, [`app`] puts everything together
+//!   and ends it, [`demo`] shows it. Modules define their own `Options`; only [`config`] knows them all.
+//!
+//! [`upstream::Upstream`], [`clock::Clock`] and [`disk::Disk`] are the only traits of our own, and each has more than one
+//! true implementation: tests script an upstream, pause a clock, and let a disk fail.
+//!
+//! # Invariants
+//!
+//! 1. A module uses only rows below its own. Floors 0 and 1 are ordinary functions.
+//! 2. A file under `blobs/` is whole and verified. Only [`store::partial::Verified::commit`] makes one: bytes are hashed as
+//!    they are written, then sync, rename, sync of the folder.
+//! 3. Ground state is blobs, the last good documents and, later, what people decided. Everything else can be rebuilt.
+//! 4. Only paths that the catalog names are served. Cistern is no open proxy.
+//! 5. Nothing is listed that cannot be had: held, or obtainable from upstream. Replaced documents are kept for grace, across
+//!    restarts, and the paths of all are served.
+//! 6. A host can see a short body, never a complete wrong one: the last byte of every answer, whole or range, waits until
+//!    the blob is verified ([`cache::flight::Progress::readable`]). Where a length is unknown, HTTP/1.0 hosts wait for the
+//!    whole.
+//! 7. A generation is published after everything that it names is on the disk.
+//! 8. One blob, one fetch, however many readers; the fetch belongs to the cache and not to a request.
+//! 9. Every queue, body, document, wait and task has a bound, with a name in `[limits]` or in the code.
+//! 10. What upstream or a disk says may be wrong: it is checked, refused with a reason and counted, and what was there before
+//!     goes on being served. An error of the disk means *unknown*, never *absent*.
+//!
+//! # How data flows
+//!
+//! **GET of a document.** [`server::route`] finds it in the catalog, [`server::document`] sends bytes that were made ready,
+//! plain or gzipped. No parsing, no lock, no I/O.
+//!
+//! **GET of a file that is held.** [`server::route`] → catalog → [`server::blob`] → [`cache::Cache::find`]: an open file
+//! out of a bounded cache of open files. Conditions and ranges are answered from digest and size. [`server::body`] reads
+//! with `preadv2(RWF_NOWAIT)` on the async thread, and on a blocking one if the page is not in memory; frames grow only
+//! while the host takes them at once.
+//!
+//! **GET of a file that is not held.** [`fetch::Fetcher::find`] boards a [`cache::flight::Flight`], or begins one: the entry
+//! is in the map before its task runs. [`fetch::download`] looks into the store once more, waits for its turn, opens the
+//! partial file (what an earlier fetch left is hashed again and goes on), asks one URL after the other, and sees to room
+//! before the status is told: [`fetch::sink`] writes and hashes on a thread of its own and tells readers of every batch;
+//! without room, or when the disk fails in the middle, bytes go through a ring in memory instead. A cut is resumed with
+//! a range, at the next URL if need be. Gone is only what every URL calls gone. *Verified* releases the last byte,
+//! *landed* makes a hit, *failed* aborts every reader. When an image's last file has come, [`publish::checker`] computes
+//! its fingerprint; an image that has another one is listed no more.
+//!
+//! **Refresh.** [`refresh::gather`] asks for the index, what it names and signed twins, conditionally, all from one URL;
+//! [`revalidation::census`] reads them, [`revalidation::verdict`] compares with what we have. A good set is written
+//! down by [`store::snapshots`] and given to the publisher. A bad one is refused and counted, and the next URL is tried.
+//!
+//! **Publish.** [`publish::shelf`] renders what depends on a change: [`render::remote`] for a remote's own name (exactly as
+//! it came, unless selection, twins, a wrong fingerprint or an item that clients cannot digest require otherwise), and
+//! [`render::root`] for all remotes together. The new [`catalog::Catalog`] takes the place of the old one whole.
+//!
+//! **Start.** Sockets are bound, the store is locked, the documents on disk are published, and the server listens, upstream
+//! or none. Refreshes begin; what the store holds is counted in the background.
+//!
+//! # What is kept open
+//!
+//! Several replicas over an object store are not built. What keeps the way open: opening a blob is async and fallible and
+//! yields an opaque [`disk::File`], never one of `std`; a flight's task claims its fetch before it asks upstream; documents
+//! are stored by snapshot; rendering is pure.
 
 pub mod api;
 pub mod app;

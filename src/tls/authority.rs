@@ -191,7 +191,7 @@ mod tests {
 
     use jiff::{Timestamp, ToSpan as _};
 
-    use crate::disk::OsDisk;
+    use crate::disk::{Disk as _, OsDisk};
     use crate::tls::authority::{Authority, Pair, expiry};
 
     fn names(names: &[&str]) -> BTreeSet<String> {
@@ -225,7 +225,7 @@ mod tests {
     fn a_certificate_whose_key_is_lost_is_made_anew() {
         let folder = tempfile::tempdir().unwrap();
         let (_, first) = server(folder.path(), &names(&["localhost"]), 0);
-        std::fs::remove_file(folder.path().join("server.key")).unwrap();
+        OsDisk.remove(&folder.path().join("server.key")).unwrap();
         let (_, second) = server(folder.path(), &names(&["localhost"]), 0);
         assert_ne!(first.certificate, second.certificate);
     }

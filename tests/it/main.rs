@@ -1,1 +1,3 @@
-//! Tests from outside.
+//! Tests from outside: of the sources, of the server, of the commands.
+
+mod tidy;
