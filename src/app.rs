@@ -249,8 +249,13 @@ impl App {
         if tokio::time::timeout(patience, self.connections.wait()).await.is_err() {
             tracing::warn!(connections = self.connections.len(), "stopping in the middle of answers; server.drain is over");
         }
+        self.door.fetcher.end().await;
         self.team.dismiss().await;
-        self.tasks.iter().for_each(JoinHandle::abort);
+        for task in self.tasks {
+            task.abort();
+            // An aborted task ends with an error, which is what was wanted.
+            drop(task.await);
+        }
         tracing::info!("stopped");
     }
 }

@@ -15,6 +15,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::cache::Boarding;
@@ -57,12 +58,13 @@ pub struct Fetcher {
     sources: ArcSwap<HashMap<Arc<str>, Arc<Source>>>,
     means: Arc<Means>,
     tasks: TaskTracker,
+    stop: CancellationToken,
 }
 
 impl Fetcher {
     /// A fetcher without remotes.
     pub fn new(means: Means) -> Self {
-        Self { sources: ArcSwap::default(), means: Arc::new(means), tasks: TaskTracker::new() }
+        Self { sources: ArcSwap::default(), means: Arc::new(means), tasks: TaskTracker::new(), stop: CancellationToken::new() }
     }
 
     /// Takes these remotes in the place of the ones before.
@@ -89,14 +91,16 @@ impl Fetcher {
         }
     }
 
-    /// Waits for the downloads under way. None may begin any more.
-    pub async fn drained(&self) {
+    /// Breaks off the downloads under way. What they have stays in partial files, to be gone on with.
+    pub async fn end(&self) {
+        self.stop.cancel();
         self.tasks.close();
         self.tasks.wait().await;
     }
 
     fn begin(&self, wanted: Wanted, source: Arc<Source>, pilot: Pilot) {
         let means = Arc::clone(&self.means);
-        self.tasks.spawn(Download::new(means, wanted, source, pilot).run());
+        let (download, stop) = (Download::new(means, wanted, source, pilot), self.stop.clone());
+        self.tasks.spawn(async move { stop.run_until_cancelled(download.run()).await });
     }
 }

@@ -146,18 +146,26 @@ impl<'a> Work<'a> {
         is_changed
     }
 
+    /// Takes out the images that turned out wrong, and what has nothing left then; whether there were any.
     fn drop_wrong_images(&self, document: &mut Products<'_>) -> bool {
         let wrong = &self.policy.wrong;
-        let mut is_changed = false;
-        for product in document.products.iter_mut().filter(|_| !wrong.is_empty()) {
-            for version in &mut product.versions {
-                let (images, _) = images::of_version(&product.name, version);
-                if images.iter().any(|image| wrong.contains(&image.fingerprint)) {
-                    prune(version, &images, |image| !wrong.contains(&image.fingerprint), Rest::Keep);
-                    is_changed = true;
-                }
-            }
+        if wrong.is_empty() {
+            return false;
         }
+        let mut is_changed = false;
+        for product in &mut document.products {
+            let name = &product.name;
+            product.versions.retain_mut(|version| {
+                let (images, _) = images::of_version(name, version);
+                let has_wrong = images.iter().any(|image| wrong.contains(&image.fingerprint));
+                if has_wrong {
+                    prune(version, &images, |image| !wrong.contains(&image.fingerprint), Rest::Keep);
+                }
+                is_changed |= has_wrong;
+                !has_wrong || !version.items.is_empty()
+            });
+        }
+        document.products.retain(|product| !is_changed || !product.versions.is_empty());
         is_changed
     }
 

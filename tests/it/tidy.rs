@@ -32,7 +32,8 @@ const ROWS: &[&[&str]] = &[
 ];
 
 /// `std::fs` and other names that only one module may touch.
-const ONLY_IN: &[(&str, &[&str])] = &[("std::fs", &["disk"]), ("tokio::fs", &[]), ("reqwest::Client", &["upstream", "demo"]), ("SystemTime::now", &["clock"])];
+const ONLY_IN: &[(&str, &[&str])] =
+    &[("std::fs", &["disk"]), ("tokio::fs", &[]), ("reqwest::Client", &["upstream", "demo"]), ("SystemTime::now", &["clock"])];
 
 /// A file of the library: its module path and its text.
 #[derive(Debug)]
@@ -176,7 +177,12 @@ fn target(modules: &BTreeSet<String>, path: &[String]) -> impl Iterator<Item = S
 
 /// Some circle among the uses, if there is one.
 fn circle(uses: &BTreeMap<String, BTreeSet<String>>) -> Option<Vec<String>> {
-    fn walk<'a>(at: &'a str, uses: &'a BTreeMap<String, BTreeSet<String>>, way: &mut Vec<&'a str>, done: &mut BTreeSet<&'a str>) -> Option<Vec<String>> {
+    fn walk<'a>(
+        at: &'a str,
+        uses: &'a BTreeMap<String, BTreeSet<String>>,
+        way: &mut Vec<&'a str>,
+        done: &mut BTreeSet<&'a str>,
+    ) -> Option<Vec<String>> {
         if let Some(start) = way.iter().position(|step| *step == at) {
             return Some(way[start..].iter().chain([&at]).map(ToString::to_string).collect());
         }
@@ -229,7 +235,8 @@ fn every_module_is_in_the_picture_and_the_picture_shows_no_other() {
 #[test]
 fn the_crate_root_holds_no_code() {
     let root = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("src/lib.rs")).unwrap();
-    let others = syn::parse_file(&root).unwrap().items.into_iter().filter(|item| !matches!(item, Item::Mod(module) if module.content.is_none()));
+    let others =
+        syn::parse_file(&root).unwrap().items.into_iter().filter(|item| !matches!(item, Item::Mod(module) if module.content.is_none()));
     assert_eq!(others.count(), 0);
 }
 
@@ -242,7 +249,8 @@ fn no_file_is_called_mod() {
 #[test]
 fn the_picture_in_the_documentation_is_this_one() {
     let root = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("src/lib.rs")).unwrap();
-    let picture = root.split("```text").find(|block| block.contains("assembly")).unwrap_or_default().split("```").next().unwrap_or_default();
+    let picture =
+        root.split("```text").find(|block| block.contains("assembly")).unwrap_or_default().split("```").next().unwrap_or_default();
     let words = |line: &str| -> Vec<String> {
         let names = line.trim_start_matches("//!").split(|c: char| !c.is_ascii_lowercase()).filter(|word| !word.is_empty());
         names.filter(|word| ROWS.iter().any(|row| row.contains(word))).map(ToOwned::to_owned).collect()
@@ -294,7 +302,8 @@ mod bad_examples {
 
     #[test]
     fn a_circle_inside_a_module_is_found() {
-        let source = |module: &str, text: &str| Source { module: module.split("::").map(ToOwned::to_owned).collect(), text: text.to_owned() };
+        let source =
+            |module: &str, text: &str| Source { module: module.split("::").map(ToOwned::to_owned).collect(), text: text.to_owned() };
         let files = [
             source("low", "use crate::low::one::A;"),
             source("low::one", "use crate::low::two::B;"),
