@@ -41,7 +41,7 @@ use crate::store::{Store, StoreError};
 /// How many events may wait for those who are told of them.
 const QUEUED_EVENTS: usize = 1024;
 /// How often certificates are looked at.
-const CERTIFICATE_CHECK: Duration = Duration::from_secs(24 * 3600);
+const CERTIFICATE_CHECK: Duration = Duration::from_hours(24);
 
 /// Why an app does not start.
 #[derive(Debug, thiserror::Error)]

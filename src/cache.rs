@@ -75,7 +75,7 @@ pub enum Boarding {
 }
 
 /// How long an open file stays open without being asked for.
-const IDLE_FILE: Duration = Duration::from_secs(60);
+const IDLE_FILE: Duration = Duration::from_mins(1);
 /// How many refusals and learnt digests are remembered.
 const REMEMBERED: u64 = 65_536;
 

@@ -108,7 +108,7 @@ fn execute(command: Command) -> Result<(), Failure> {
         Command::Serve { config } => serve::run(config.as_deref()),
         Command::Demo { listen, once } => trial::run(listen, once),
         Command::Config(command) => configuration::run(&command),
-        Command::Certificate { config, command } => certificate::run(config.as_deref(), &command),
+        Command::Certificate { config, command } => certificate::run(config.as_deref(), command),
         Command::Remote { server, command } => {
             let socket = admin::socket(server.socket, server.config.as_deref())?;
             remote::run(&socket, server.format, &command)

@@ -93,7 +93,7 @@ impl Config {
         }
         let mut remotes = file.remotes.0.iter().map(|(name, remote)| Remote::new(name, remote, &file)).collect::<Result<Vec<_>, _>>()?;
         check_root(&file.server.root, &mut remotes)?;
-        Ok(Self { remotes, certificate, file })
+        Ok(Self { file, remotes, certificate })
     }
 
     /// How logs are written.

@@ -10,7 +10,7 @@ use jiff::Timestamp;
 /// The back-off after the second failure in a row; it doubles with each one after that.
 const FIRST_BACK_OFF: Duration = Duration::from_secs(5);
 /// The longest back-off, and the longest `Retry-After` that is believed.
-const LONGEST_BACK_OFF: Duration = Duration::from_secs(300);
+const LONGEST_BACK_OFF: Duration = Duration::from_mins(5);
 
 /// The state of a remote's URLs, by their place in the configuration.
 #[derive(Clone, Debug)]
@@ -94,7 +94,7 @@ mod tests {
     #[test]
     fn a_url_that_asks_to_be_left_alone_is_asked_last() {
         let mut health = Health::new(2);
-        health.failed(0, at(0), Some(Duration::from_secs(60)));
+        health.failed(0, at(0), Some(Duration::from_mins(1)));
         assert_eq!(health.order(at(59)), [1, 0]);
         assert_eq!(health.order(at(60)), [0, 1]);
         health.failed(1, at(60), Some(Duration::from_secs(1_000_000)));
@@ -105,7 +105,7 @@ mod tests {
     #[test]
     fn when_all_rest_the_first_to_be_back_is_tried_first() {
         let mut health = Health::new(2);
-        health.failed(0, at(0), Some(Duration::from_secs(60)));
+        health.failed(0, at(0), Some(Duration::from_mins(1)));
         health.failed(1, at(0), Some(Duration::from_secs(30)));
         assert_eq!(health.order(at(1)), [1, 0]);
         assert!(!health.is_healthy(at(1)));

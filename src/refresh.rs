@@ -104,9 +104,8 @@ impl Refresher {
 
     async fn answer(&mut self, demand: Option<Demand>) {
         match demand {
-            None => drop(self.refresh(false).await),
             Some(Demand::Gone) if self.last.is_some_and(|last| last.elapsed() < self.options.gone_pause) => {}
-            Some(Demand::Gone) => drop(self.refresh(false).await),
+            None | Some(Demand::Gone) => drop(self.refresh(false).await),
             Some(Demand::Person { accept, reply }) => {
                 let report = self.refresh(accept).await;
                 // The person may have left.

@@ -66,22 +66,19 @@ impl Certificates {
 
     /// Reads the certificate, or makes one if that is ours to do: when there is none or it is old, or if `anew` says so.
     pub fn load(&self, anew: bool) -> Result<ServerConfig, CertificateError> {
-        let (pair, config) = match &self.configured {
-            Some((certificate, key)) => {
-                let pair = Pair { certificate: self.read(certificate)?, key: self.read(key)? };
-                let config = server(&pair).map_err(|source| CertificateError::Unusable {
-                    certificate: certificate.clone(),
-                    key: key.clone(),
-                    source,
-                })?;
-                (pair, config)
-            }
-            None => {
-                let authority = Authority::new(&*self.outside.disk, &self.folder);
-                let pair = authority.server(&names::of_this_machine(&self.extra_names), self.outside.clock.now(), anew)?;
-                let config = server(&pair).map_err(CertificateError::Broken)?;
-                (pair, config)
-            }
+        let (pair, config) = if let Some((certificate, key)) = &self.configured {
+            let pair = Pair { certificate: self.read(certificate)?, key: self.read(key)? };
+            let config = server(&pair).map_err(|source| CertificateError::Unusable {
+                certificate: certificate.clone(),
+                key: key.clone(),
+                source,
+            })?;
+            (pair, config)
+        } else {
+            let authority = Authority::new(&*self.outside.disk, &self.folder);
+            let pair = authority.server(&names::of_this_machine(&self.extra_names), self.outside.clock.now(), anew)?;
+            let config = server(&pair).map_err(CertificateError::Broken)?;
+            (pair, config)
         };
         #[expect(clippy::cast_precision_loss, reason = "a time of day fits a double for millions of years")]
         let expiry = authority::expiry(&pair.certificate).map_or(0.0, |expiry| expiry.as_second() as f64);

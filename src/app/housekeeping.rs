@@ -11,7 +11,7 @@ use crate::ledger::Limits;
 use crate::metrics::Metrics;
 
 /// A partial file that nobody came back for is removed after this time.
-const ABANDONED: Duration = Duration::from_secs(24 * 3600);
+const ABANDONED: Duration = Duration::from_hours(24);
 
 /// Says so if nothing can be stored from the beginning. Everything is served all the same, through memory.
 pub fn warn_if_full(space: Space, limits: &Limits) {

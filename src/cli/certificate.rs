@@ -26,7 +26,7 @@ pub enum Command {
 }
 
 /// Shows the CA, says how to trust it, or renews what it signed.
-pub fn run(path: Option<&Path>, command: &Command) -> Result<(), Failure> {
+pub fn run(path: Option<&Path>, command: Command) -> Result<(), Failure> {
     let config = Config::load(&OsDisk, path)?;
     if config.certificate.is_some() {
         return operators_own(&config, command);
@@ -47,7 +47,7 @@ pub fn run(path: Option<&Path>, command: &Command) -> Result<(), Failure> {
     Ok(())
 }
 
-fn operators_own(config: &Config, command: &Command) -> Result<(), Failure> {
+fn operators_own(config: &Config, command: Command) -> Result<(), Failure> {
     match command {
         Command::Show | Command::Trust => {
             let path = &config.file.tls.certificate;

@@ -21,9 +21,9 @@ const HIDDEN: &str = "(hidden)";
 /// Paths at the root that are none of a remote's; and our own images, later.
 const RESERVED: [&str; 3] = ["streams", "blobs", "local"];
 /// How often documents are refreshed when images are not kept up to date by themselves.
-const DOCUMENTS_INTERVAL: std::time::Duration = std::time::Duration::from_secs(6 * 3600);
+const DOCUMENTS_INTERVAL: std::time::Duration = std::time::Duration::from_hours(6);
 /// The least time between two refreshes that a 404 asks for.
-const GONE_PAUSE: std::time::Duration = std::time::Duration::from_secs(60);
+const GONE_PAUSE: std::time::Duration = std::time::Duration::from_mins(1);
 
 /// A remote that can be used.
 #[derive(Clone, Debug)]

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 /// The wait after the first failure; it doubles with each one after that, up to the interval.
-const FIRST_RETRY: Duration = Duration::from_secs(60);
+const FIRST_RETRY: Duration = Duration::from_mins(1);
 
 /// How long to wait for the next refresh, after so many failures in a row. `jitter` is a random number from 0 to 1: a
 /// tenth of the wait is left to chance, so that the mirrors of a fleet do not ask all at once.
@@ -21,7 +21,7 @@ mod tests {
 
     use crate::revalidation::schedule::next_wait;
 
-    const HOUR: Duration = Duration::from_secs(3600);
+    const HOUR: Duration = Duration::from_hours(1);
 
     #[test]
     fn failures_are_tried_again_sooner_and_then_ever_later() {

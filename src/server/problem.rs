@@ -11,7 +11,7 @@ use crate::http::path::BadPath;
 /// How long a host is asked to wait when nobody said how long.
 const DEFAULT_RETRY: Duration = Duration::from_secs(10);
 /// How long it is asked to wait for a file that came with wrong bytes.
-const WRONG_RETRY: Duration = Duration::from_secs(60);
+const WRONG_RETRY: Duration = Duration::from_mins(1);
 
 /// What goes wrong with a request. What hosts are told is one short line; the log has the rest.
 #[derive(Debug, thiserror::Error)]

@@ -57,9 +57,10 @@ impl<'a> Index<'a> {
                 Default::default()
             }
         };
-        let entries = entries.into_iter().filter_map(|(content_id, value)| match Object::parse(value.get()) {
-            Ok(fields) => Some(Entry { content_id, fields }),
-            Err(_) => {
+        let entries = entries.into_iter().filter_map(|(content_id, value)| {
+            if let Ok(fields) = Object::parse(value.get()) {
+                Some(Entry { content_id, fields })
+            } else {
                 let field = content_id.to_string();
                 faults.push(Fault::new(&[&content_id], Reason::WrongType { field, wanted: "an object" }));
                 None

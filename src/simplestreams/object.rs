@@ -127,10 +127,13 @@ impl<'de: 'a, 'a> Deserialize<'de> for Object<'a> {
     }
 }
 
+/// The entries of an object, and the place where it stood among its siblings.
+pub type Entries<'a> = (usize, Vec<(Cow<'a, str>, &'a RawValue)>);
+
 /// Takes the object called `name` out of `fields`: its entries, and the place where it stood.
 ///
 /// `Ok(None)` if it is absent or `null`. Its entries are spans of the document, for `fields` were just read from it.
-pub fn take_entries<'a>(fields: &mut Object<'a>, name: &str) -> Result<Option<(usize, Vec<(Cow<'a, str>, &'a RawValue)>)>, Reason> {
+pub fn take_entries<'a>(fields: &mut Object<'a>, name: &str) -> Result<Option<Entries<'a>>, Reason> {
     let Some((place, value)) = fields.take(name) else { return Ok(None) };
     let Cow::Borrowed(value) = value else { return Ok(None) };
     if value.get() == "null" {

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use serde_json::value::RawValue;
 
 use crate::simplestreams::fault::{Fault, Reason};
-use crate::simplestreams::object::{Object, separate, take_entries, write_name};
+use crate::simplestreams::object::{Entries, Object, separate, take_entries, write_name};
 
 /// The `format` of a products document.
 pub const FORMAT: &str = "products:1.0";
@@ -52,8 +52,6 @@ pub struct Item<'a> {
     /// Its fields.
     pub fields: Object<'a>,
 }
-
-type Children<'a> = (usize, Vec<(Cow<'a, str>, &'a RawValue)>);
 
 impl<'a> Products<'a> {
     /// Reads a products document. Parts that are no objects are left out, with the reason.
@@ -134,7 +132,7 @@ fn object<'a>(value: &'a RawValue, at: &[&str], faults: &mut Vec<Fault>) -> Opti
 }
 
 /// The entries of the object `name`, which go on to be a list of their own; none if it is absent or no object.
-fn children<'a>(fields: &mut Object<'a>, name: &str, at: &[&str], faults: &mut Vec<Fault>) -> Children<'a> {
+fn children<'a>(fields: &mut Object<'a>, name: &str, at: &[&str], faults: &mut Vec<Fault>) -> Entries<'a> {
     match take_entries(fields, name) {
         Ok(children) => children.unwrap_or((usize::MAX, Vec::new())),
         Err(reason) => {

@@ -60,7 +60,7 @@ impl Paths {
         paths
     }
 
-    fn add(&mut self, path: Vec<String>) {
+    fn add(&mut self, path: &[String]) {
         if path.iter().any(|part| part == "super") {
             self.bad.push(format!("super:: in {}", path.join("::")));
         } else if path.first().is_some_and(|first| first == "crate") {
@@ -74,8 +74,8 @@ impl Paths {
         let with = |name: String| above.iter().cloned().chain([name]).collect::<Vec<_>>();
         match tree {
             UseTree::Path(path) => self.add_tree(&with(path.ident.to_string()), &path.tree),
-            UseTree::Name(name) => self.add(with(name.ident.to_string())),
-            UseTree::Rename(name) => self.add(with(name.ident.to_string())),
+            UseTree::Name(name) => self.add(&with(name.ident.to_string())),
+            UseTree::Rename(name) => self.add(&with(name.ident.to_string())),
             UseTree::Glob(_) => self.bad.push(format!("a glob: {}::*", above.join("::"))),
             UseTree::Group(group) => group.items.iter().for_each(|tree| self.add_tree(above, tree)),
         }
@@ -93,7 +93,7 @@ impl Paths {
                 }
                 TokenTree::Punct(punct) if punct.as_char() == ':' && !path.is_empty() && colons < 2 => colons += 1,
                 other => {
-                    self.add(std::mem::take(&mut path));
+                    self.add(&std::mem::take(&mut path));
                     colons = 0;
                     match other {
                         TokenTree::Ident(ident) => path.push(ident.to_string()),
@@ -103,7 +103,7 @@ impl Paths {
                 }
             }
         }
-        self.add(path);
+        self.add(&path);
     }
 }
 
@@ -116,7 +116,7 @@ impl<'ast> Visit<'ast> for Paths {
     }
 
     fn visit_path(&mut self, path: &'ast syn::Path) {
-        self.add(path.segments.iter().map(|segment| segment.ident.to_string()).collect());
+        self.add(&path.segments.iter().map(|segment| segment.ident.to_string()).collect::<Vec<_>>());
         visit::visit_path(self, path);
     }
 

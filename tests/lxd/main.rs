@@ -9,9 +9,8 @@ mod images;
 mod support;
 mod tap;
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
-
 use serde_json::{Value, json};
+use tokio::sync::{Mutex, MutexGuard};
 
 use crate::host::Host;
 use crate::images::Build;
@@ -23,16 +22,16 @@ use crate::tap::{Opening, Tap};
 const PROGRAMS: [&str; 7] = ["lxd", "lxc", "busybox", "mksquashfs", "xz", "tar", "xdelta3"];
 
 /// One daemon at a time: two would share what the kernel has one of.
-static TURN: Mutex<()> = Mutex::new(());
+static TURN: Mutex<()> = Mutex::const_new(());
 
 /// Takes the turn, or says why the test is skipped.
-fn turn() -> Option<MutexGuard<'static, ()>> {
+async fn turn() -> Option<MutexGuard<'static, ()>> {
     let is_missing =
         |program: &&str| !std::env::split_paths(&std::env::var_os("PATH").unwrap()).any(|folder| folder.join(program).exists());
     let missing: Vec<&str> = PROGRAMS.into_iter().filter(is_missing).collect();
     let is_root = rustix::process::geteuid().is_root();
     if missing.is_empty() && is_root {
-        return Some(TURN.lock().unwrap_or_else(PoisonError::into_inner));
+        return Some(TURN.lock().await);
     }
     let reason = if is_root { format!("not installed: {}", missing.join(", ")) } else { "lxd needs root".to_owned() };
     assert!(std::env::var_os("CISTERN_REQUIRE_LXD").is_none(), "the tests with the real lxd cannot run: {reason}");
@@ -79,7 +78,7 @@ impl Setting {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_host_lists_shows_exports_copies_and_launches_through_the_mirror() {
-    let Some(_turn) = turn() else { return };
+    let Some(_turn) = turn().await else { return };
     let Setting { origin, mirror, build } = Setting::make().await;
     let tap = Tap::start(mirror.address()).await;
     let host = Host::start(&mirror.ca());
@@ -119,7 +118,7 @@ async fn a_host_lists_shows_exports_copies_and_launches_through_the_mirror() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_held_launches_while_upstream_is_down_and_a_new_version_comes_with_a_refresh() {
-    let Some(_turn) = turn() else { return };
+    let Some(_turn) = turn().await else { return };
     let Setting { mut origin, mirror, build } = Setting::make().await;
     let host = Host::start(&mirror.ca());
     host.add_remote("m", &mirror.url());
@@ -151,7 +150,7 @@ async fn what_is_held_launches_while_upstream_is_down_and_a_new_version_comes_wi
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_pinned_ca_outlives_the_certificate() {
-    let Some(_turn) = turn() else { return };
+    let Some(_turn) = turn().await else { return };
     let Setting { mut mirror, .. } = Setting::make().await;
     let elsewhere = tempfile::NamedTempFile::new().unwrap();
     let host = Host::without_daemon(elsewhere.path());
@@ -175,7 +174,7 @@ fn split(folder: &str, ftype: &str, root: &str, seed: u64) -> (Version, String) 
 
 #[tokio::test(flavor = "multi_thread")]
 async fn each_alias_means_what_the_order_of_the_root_says() {
-    let Some(_turn) = turn() else { return };
+    let Some(_turn) = turn().await else { return };
     let arch = arch();
     let (released, released_print) = split("r/1", "lxd.tar.xz", "squashfs", 1);
     let (shared, shared_print) = split("shared", "lxd.tar.xz", "squashfs", 2);
@@ -253,7 +252,7 @@ fn list(host: &Host, remote: &str) -> Vec<String> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn real_documents_list_the_same_through_the_mirror_as_without_it() {
-    let Some(_turn) = turn() else { return };
+    let Some(_turn) = turn().await else { return };
     let mut listed = 0;
     for (name, tree) in support::documents::trees() {
         let origin = Origin::start_tls().await;
@@ -282,7 +281,7 @@ async fn real_documents_list_the_same_through_the_mirror_as_without_it() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn requirements_and_a_size_in_quotes_reach_lxd_as_it_wants_them() {
-    let Some(_turn) = turn() else { return };
+    let Some(_turn) = turn().await else { return };
     let (image, print) = split("images/1", "lxd.tar.xz", "squashfs", 1);
     let image = image.with(|items| items["squashfs"]["size"] = json!("2000"));
     let product = format!("ubuntu:noble:{}", arch());

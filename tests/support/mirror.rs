@@ -28,6 +28,7 @@ pub struct Builder {
     storage: String,
     server: String,
     listen: SocketAddr,
+    metrics: u16,
     folder: TempDir,
     disk: Arc<dyn Disk>,
 }
@@ -39,6 +40,7 @@ impl Default for Builder {
             storage: "min_free = \"0%\"".to_owned(),
             server: String::new(),
             listen: SocketAddr::from(([127, 0, 0, 1], 0)),
+            metrics: 0,
             folder: tempfile::tempdir().unwrap(),
             disk: Arc::new(OsDisk),
         }
@@ -61,19 +63,25 @@ impl Builder {
 
     /// Sets keys of `[storage]`.
     pub fn storage(mut self, toml: &str) -> Self {
-        self.storage = toml.to_owned();
+        toml.clone_into(&mut self.storage);
         self
     }
 
     /// Sets keys of `[server]`.
     pub fn server(mut self, toml: &str) -> Self {
-        self.server = toml.to_owned();
+        toml.clone_into(&mut self.server);
         self
     }
 
     /// Keeps its port when it is restarted.
     pub fn with_lasting_port(mut self) -> Self {
         self.listen = std::net::TcpListener::bind(self.listen).unwrap().local_addr().unwrap();
+        self
+    }
+
+    /// Shows metrics at this port.
+    pub fn metrics(mut self, port: u16) -> Self {
+        self.metrics = port;
         self
     }
 
@@ -92,10 +100,10 @@ impl Builder {
 
     /// Starts it, and does not wait for upstream.
     pub async fn start_without_waiting(self) -> Mirror {
-        let Self { text, storage, server, listen, folder, disk } = self;
+        let Self { text, storage, server, listen, metrics, folder, disk } = self;
         let path = folder.path().display();
         let text = format!(
-            "[server]\nlisten = [\"{listen}\"]\nmetrics = \"127.0.0.1:0\"\nadmin_socket = \"{path}/admin.sock\"\ndrain = \"1s\"\n{server}\n\
+            "[server]\nlisten = [\"{listen}\"]\nmetrics = \"127.0.0.1:{metrics}\"\nadmin_socket = \"{path}/admin.sock\"\ndrain = \"1s\"\n{server}\n\
              [storage]\npath = \"{path}/store\"\n{storage}\n{text}"
         );
         Mirror::start(text, folder, disk).await

@@ -1,0 +1,112 @@
+//! Debian's `prometheus` scrapes a running Cistern, and `promtool` has nothing to say about what it gets.
+//!
+//! Skipped, with a line that says so, where they are not installed; with `CISTERN_REQUIRE_PROMETHEUS=1` a failure.
+
+#[path = "support/main.rs"]
+mod support;
+
+use std::io::Write as _;
+use std::process::{Command, Stdio};
+
+use crate::support::mirror::{Builder, wait_for};
+use crate::support::origin::Origin;
+use crate::support::stream::{Stream, Version};
+
+fn is_installed() -> bool {
+    let found = ["prometheus", "promtool"].iter().all(|program| Command::new(program).arg("--version").output().is_ok());
+    assert!(found || std::env::var_os("CISTERN_REQUIRE_PROMETHEUS").is_none(), "prometheus is not installed");
+    if !found {
+        eprintln!("SKIPPED: a test with the real prometheus; not installed");
+    }
+    found
+}
+
+fn free_port() -> u16 {
+    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+#[tokio::test]
+async fn prometheus_scrapes_a_running_cistern() {
+    if !is_installed() {
+        return;
+    }
+    let origin = Origin::start().await;
+    let version = Version::new("images/noble").file("squashfs", b"root").metadata("lxd.tar.xz", b"metadata");
+    origin.put(Stream::default().add("ubuntu:noble:amd64", "24.04", "20260101", version).tree());
+    let (metrics, prometheus) = (free_port(), free_port());
+    let mirror = Builder::default().metrics(metrics).remote("ubuntu", &[origin.url()], "").start().await;
+    mirror.body("ubuntu/images/noble/squashfs").await;
+
+    let text = reqwest::get(format!("http://127.0.0.1:{metrics}/metrics")).await.unwrap().text().await.unwrap();
+    let mut promtool = Command::new("promtool")
+        .args(["check", "metrics"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    promtool.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
+    let checked = promtool.wait_with_output().unwrap();
+    let said = String::from_utf8_lossy(&checked.stderr).into_owned() + &String::from_utf8_lossy(&checked.stdout);
+    assert!(checked.status.success() && said.trim().is_empty(), "promtool check metrics: {said}");
+
+    let folder = tempfile::tempdir().unwrap();
+    let config = folder.path().join("prometheus.yml");
+    let yaml = format!(
+        "global:\n  scrape_interval: 1s\nscrape_configs:\n  - job_name: cistern\n    static_configs:\n      - targets: [\"127.0.0.1:{metrics}\"]\n"
+    );
+    std::fs::write(&config, yaml).unwrap();
+    let mut server = Command::new("prometheus")
+        .arg(format!("--config.file={}", config.display()))
+        .arg(format!("--storage.tsdb.path={}", folder.path().join("data").display()))
+        .arg(format!("--web.listen-address=127.0.0.1:{prometheus}"))
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let query = async |query: &str| {
+        let answer = reqwest::Client::new().get(format!("http://127.0.0.1:{prometheus}/api/v1/query?query={query}")).send().await.ok()?;
+        let json: serde_json::Value = serde_json::from_slice(&answer.bytes().await.ok()?).ok()?;
+        json["data"]["result"][0]["value"][1].as_str().map(ToOwned::to_owned)
+    };
+    wait_for(async || query("up").await.as_deref() == Some("1")).await;
+    assert_eq!(query("cistern_upstream_healthy").await.as_deref(), Some("1"));
+    assert_eq!(query("cistern_cache_blobs").await.as_deref(), Some("1"));
+    server.kill().unwrap();
+    server.wait().unwrap();
+}
+
+/// T38
+#[tokio::test]
+async fn every_series_is_there_at_zero_from_the_start() {
+    let metrics = free_port();
+    let mirror = Builder::default().metrics(metrics).remote("nobody", &["http://127.0.0.1:9".to_owned()], "").start_without_waiting().await;
+    let text = reqwest::get(format!("http://127.0.0.1:{metrics}/metrics")).await.unwrap().text().await.unwrap();
+    for series in [
+        "cistern_cache_requests_total{kind=\"blob\",remote=\"nobody\",result=\"hit\"} 0",
+        "cistern_http_requests_total{code=\"200\",method=\"GET\",route=\"blob\"} 0",
+        "cistern_http_response_bytes_total{result=\"hit\",route=\"document\"} 0",
+        "cistern_http_time_to_first_byte_seconds_count{result=\"miss\",route=\"blob\"} 0",
+        "cistern_upstream_received_bytes_total{remote=\"nobody\"} 0",
+        "cistern_upstream_failures_total{reason=\"cut\",remote=\"nobody\"} 0",
+        "cistern_upstream_resumes_total{remote=\"nobody\"} 0",
+        "cistern_digest_mismatch_total{source=\"fetch\"} 0",
+        "cistern_refresh_total{remote=\"nobody\",result=\"changed\"} 0",
+        "cistern_refresh_last_success_timestamp_seconds{remote=\"nobody\"} 0",
+        "cistern_images_listed{remote=\"nobody\"} 0",
+        "cistern_fetches_in_flight 0",
+        "cistern_fetch_readers 0",
+        "cistern_config_last_reload_successful 1",
+    ] {
+        assert!(text.lines().any(|line| line == series), "{series}\n{text}");
+    }
+    for present in [
+        "cistern_build_info{",
+        "cistern_cache_limit_bytes ",
+        "cistern_filesystem_free_bytes ",
+        "cistern_tls_certificate_expiry_timestamp_seconds 1",
+        "process_open_fds ",
+    ] {
+        assert!(text.lines().any(|line| line.starts_with(present)), "{present}");
+    }
+    drop(mirror);
+}
