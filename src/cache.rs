@@ -130,6 +130,19 @@ impl Cache {
         blocking(move || Ok(cache.digest_on_disk(expected))).await.ok().flatten()
     }
 
+    /// What a document may claim of the blob with this digest, if it is held: the digest itself, or what was learnt.
+    pub async fn claims(self: &Arc<Self>, digest: Digest) -> io::Result<Vec<Claim>> {
+        let cache = Arc::clone(self);
+        blocking(move || {
+            if cache.open.get(&digest).is_none() && cache.store.blob(digest)?.is_none() {
+                return Ok(Vec::new());
+            }
+            let learnt = facts::learnt_claim(&**cache.store.disk(), cache.store.layout(), digest);
+            Ok([Claim::Sha256(digest)].into_iter().chain(learnt).collect())
+        })
+        .await
+    }
+
     /// Finds a blob like [`Cache::find`], on a thread that may wait.
     pub fn find_on_disk(&self, expected: Expected) -> io::Result<Option<Blob>> {
         let Some(digest) = self.digest_on_disk(expected) else { return Ok(None) };

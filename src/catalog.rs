@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use crate::catalog::document::Document;
 use crate::catalog::listing::{File, Image, Listing};
-use crate::digest::{Digest, Expected};
+use crate::digest::{Claim, Expected};
 use crate::http::path::StreamPath;
 
 /// One generation of everything that is served.
@@ -53,9 +53,9 @@ impl Catalog {
         remote.listing.file(&rest).map(|file| (name, file))
     }
 
-    /// A file that has this digest by a document's word, and its remote.
-    pub fn file_with_digest(&self, digest: Digest) -> Option<(&Arc<str>, File)> {
-        self.remotes.iter().find_map(|(name, remote)| remote.listing.file_with_digest(digest).map(|file| (name, file)))
+    /// A file of which this is claimed, and its remote.
+    pub fn file_with(&self, claim: Claim) -> Option<(&Arc<str>, File)> {
+        self.remotes.iter().find_map(|(name, remote)| remote.listing.file_with(claim).map(|file| (name, file)))
     }
 
     /// All images that need this file.

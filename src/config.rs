@@ -190,8 +190,8 @@ fn certificate(file: &File) -> Result<Option<(PathBuf, PathBuf)>, ConfigError> {
     match (certificate.as_os_str().is_empty(), key.as_os_str().is_empty()) {
         (true, true) => Ok(None),
         (false, false) => Ok(Some((certificate.clone(), key.clone()))),
-        (false, true) => Err(ConfigError::of_key("tls.key", "tls.certificate is set, so the key must be as well")),
-        (true, false) => Err(ConfigError::of_key("tls.certificate", "tls.key is set, so the certificate must be as well")),
+        (false, true) => Err(ConfigError::of_key("tls.certificate", "there is no tls.key to go with it")),
+        (true, false) => Err(ConfigError::of_key("tls.key", "there is no tls.certificate to go with it")),
     }
 }
 

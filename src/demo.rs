@@ -121,6 +121,9 @@ async fn fetch_twice(mirror: SocketAddr, ca: &str, sample: &Sample, origin: &Ori
     wait_for_documents(&client, mirror).await?;
     let url = format!("http://{mirror}/sample/{}", sample.root_path());
     for state in ["cold", "warm"] {
+        if state == "warm" {
+            wait_until_held(&client, &url).await?;
+        }
         let started = Instant::now();
         let mut response = client.get(&url).send().await?.error_for_status()?;
         let first = started.elapsed();
@@ -135,6 +138,18 @@ async fn fetch_twice(mirror: SocketAddr, ca: &str, sample: &Sample, origin: &Ori
     }
     println!("The image server was asked for it {} time(s); both times the bytes were right.", origin.requests_for(&sample.root_path()));
     Ok(())
+}
+
+/// A file is whole for its readers before it is safely on the disk, and a hit only then.
+async fn wait_until_held(client: &reqwest::Client, url: &str) -> anyhow::Result<()> {
+    for _ in 0..100 {
+        let head = client.head(url).send().await?;
+        if head.headers().get("cache-status").is_some_and(|status| status == "cistern; hit") {
+            return Ok(());
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    anyhow::bail!("the file is not held after five seconds")
 }
 
 async fn wait_for_documents(client: &reqwest::Client, mirror: SocketAddr) -> anyhow::Result<()> {

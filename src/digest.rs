@@ -110,6 +110,19 @@ impl Claim {
     }
 }
 
+impl Claim {
+    /// Reads what `Display` writes.
+    pub fn parse(text: &str) -> Option<Self> {
+        let (kind, hex) = text.split_once('-')?;
+        match kind {
+            "sha256" => Digest::from_hex(hex).map(Self::Sha256),
+            "sha512" => decode_hex(hex).map(Self::Sha512),
+            "md5" => decode_hex(hex).map(Self::Md5),
+            _ => None,
+        }
+    }
+}
+
 impl fmt::Display for Claim {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -283,6 +296,7 @@ mod tests {
             let claim = Claim::strongest(sha256, sha512, md5).unwrap();
             assert_eq!(hash(Expected { claim, size: Some(3) }), Ok(Digest::of(b"abc")));
             assert_eq!(hash(Expected { claim, size: None }), Ok(Digest::of(b"abc")));
+            assert_eq!(Claim::parse(&claim.to_string()), Some(claim));
         }
     }
 

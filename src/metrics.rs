@@ -131,6 +131,8 @@ impl Metrics {
                 self.http_first_byte.with_label_values(&[route, result]);
             }
         }
+        // The documents at the root belong to no one remote.
+        RESULTS.iter().for_each(|result| drop(self.cache_requests.with_label_values(&["", "document", result])));
         MISMATCHES.iter().for_each(|source| drop(self.digest_mismatches.with_label_values(&[source])));
         self.last_reload_successful.set(1);
     }

@@ -215,7 +215,10 @@ impl Pilot {
         let Cabin { seats, ring } = &mut *self.flight.cabin();
         let slowest = seats.iter().map(|seat| seat.position.load(Ordering::Relaxed)).min().ok_or(FetchError::Abandoned)?;
         let ring = ring.get_or_insert_with(|| Ring::new(0, 0));
-        ring.forget_before(slowest);
+        // What everybody has is kept while there is room: a reader who comes later can share it.
+        if !ring.has_room(chunk.len()) {
+            ring.forget_before(slowest);
+        }
         let has_room = ring.has_room(chunk.len());
         if has_room {
             ring.push(chunk.clone());

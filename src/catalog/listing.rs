@@ -6,14 +6,14 @@ use std::time::SystemTime;
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
 
-use crate::digest::{Digest, Expected, Fingerprint};
+use crate::digest::{Claim, Expected, Fingerprint};
 use crate::http::path::StreamPath;
 
-/// All files of a remote by path and by digest, and its images.
+/// All files of a remote by path and by hash, and its images.
 #[derive(Debug, Default)]
 pub struct Listing {
     files: HashMap<StreamPath, Details>,
-    by_digest: HashMap<Digest, StreamPath>,
+    by_claim: HashMap<Claim, StreamPath>,
     images: Vec<Image>,
     images_by_file: HashMap<Expected, Vec<usize>>,
 }
@@ -48,9 +48,7 @@ impl Listing {
     /// Lists a file. The first to claim a path keeps it: newer documents are listed before older ones. Returns what the
     /// path keeps, if that is something else.
     pub fn add_file(&mut self, path: &StreamPath, expected: Expected, serial: Option<Date>) -> Option<Expected> {
-        if let Some(digest) = expected.digest() {
-            self.by_digest.entry(digest).or_insert_with(|| path.clone());
-        }
+        self.by_claim.entry(expected.claim).or_insert_with(|| path.clone());
         let details = Details { expected, modified: serial.and_then(midnight) };
         let kept = self.files.entry(path.clone()).or_insert(details).expected;
         (kept.claim != expected.claim).then_some(kept)
@@ -73,9 +71,9 @@ impl Listing {
         self.files.get(path).map(|details| File { path: path.clone(), expected: details.expected, modified: details.modified })
     }
 
-    /// A file with this digest.
-    pub fn file_with_digest(&self, digest: Digest) -> Option<File> {
-        self.by_digest.get(&digest).and_then(|path| self.file(path)).filter(|file| file.expected.digest() == Some(digest))
+    /// A file of which this is claimed.
+    pub fn file_with(&self, claim: Claim) -> Option<File> {
+        self.by_claim.get(&claim).and_then(|path| self.file(path)).filter(|file| file.expected.claim == claim)
     }
 
     /// All files.

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use sd_notify::NotifyState;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
@@ -21,7 +22,16 @@ use crate::disk::OsDisk;
 pub fn run(path: Option<&Path>) -> Result<(), Failure> {
     let config = Config::load(&OsDisk, path)?;
     logging::start(config.log());
+    raise_descriptor_limit();
     runtime()?.block_on(serve(config, path.map(Path::to_owned)))
+}
+
+/// Every host that downloads takes a connection and perhaps a file; shells give 1024 descriptors and keep more in reserve.
+fn raise_descriptor_limit() {
+    let limit = getrlimit(Resource::Nofile);
+    if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }) {
+        tracing::warn!(%error, "cannot raise the limit on open files");
+    }
 }
 
 /// Threads for everything that is async.

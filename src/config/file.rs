@@ -240,8 +240,7 @@ impl Default for Storage {
 
 impl Default for Images {
     fn default() -> Self {
-        let hours = |hours: u64| Hours(Duration::from_secs(hours * 3600));
-        Self { auto_update_interval: hours(6), grace: hours(24) }
+        Self { auto_update_interval: Hours::of(6), grace: Hours::of(24) }
     }
 }
 

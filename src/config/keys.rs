@@ -25,6 +25,8 @@ const FREE: [&str; 1] = ["remotes.*.headers"];
 pub struct Key {
     /// With its sections.
     pub name: String,
+    /// The same with `*` for a remote's name.
+    general: String,
     /// Where it stands, with its value.
     pub span: Range<usize>,
 }
@@ -33,33 +35,39 @@ pub struct Key {
 pub fn of_text(text: &str) -> Result<Vec<Key>, (Range<usize>, String)> {
     let table = DeTable::parse(text).map_err(|error| (error.span().unwrap_or_default(), error.message().to_owned()))?;
     let mut keys = Vec::new();
-    collect(table.get_ref(), "", &mut keys);
+    collect(table.get_ref(), ("", ""), &mut keys);
     Ok(keys)
 }
 
-fn collect(table: &DeTable<'_>, above: &str, keys: &mut Vec<Key>) {
+/// `above` is the section's name, and the same with `*` for a remote's name.
+fn collect(table: &DeTable<'_>, above: (&str, &str), keys: &mut Vec<Key>) {
     for (key, value) in table {
-        let name = if above.is_empty() { key.get_ref().to_string() } else { format!("{above}.{}", key.get_ref()) };
+        let part = key.get_ref();
+        let name = below(above.0, part);
+        let general = below(above.1, if above.1 == "remotes" { "*" } else { part });
         match value.get_ref() {
-            DeValue::Table(below) if !is_free(&name) => {
-                keys.push(Key { name: name.clone(), span: key.span() });
-                collect(below, &name, keys);
+            DeValue::Table(table) if !FREE.contains(&general.as_str()) => {
+                keys.push(Key { name: name.clone(), general: general.clone(), span: key.span() });
+                collect(table, (&name, &general), keys);
             }
-            _ => keys.push(Key { span: key.span().start..value.span().end, name }),
+            _ => keys.push(Key { span: key.span().start..value.span().end, name, general }),
         }
     }
+}
+
+fn below(above: &str, part: &str) -> String {
+    if above.is_empty() { part.to_owned() } else { format!("{above}.{part}") }
 }
 
 /// Refuses keys that there are not, with the nearest one that there is.
 pub fn check(keys: &[Key]) -> Result<(), (Range<usize>, ConfigError)> {
     let known = known();
-    for Key { name, span } in keys {
-        let general = general(name);
+    for Key { name, general, span } in keys {
         if NOT_BUILT.contains(&general.as_str()) {
             return Err((span.clone(), ConfigError::of_key(name, "not built yet; leave it out")));
         }
-        if !known.contains(&general) {
-            let nearest = nearest(&general, &known);
+        if !known.contains(general) {
+            let nearest = nearest(general, &known);
             return Err((span.clone(), ConfigError::of_key(name, format!("there is no such key; the nearest is {nearest}"))));
         }
     }
@@ -77,25 +85,12 @@ pub fn known() -> Vec<String> {
 
 fn list(table: &toml::Table, above: &str, known: &mut Vec<String>) {
     for (key, value) in table {
-        let name = if above.is_empty() { key.clone() } else { format!("{above}.{key}") };
+        let name = below(above, key);
         known.push(name.clone());
-        if let toml::Value::Table(below) = value {
-            list(below, &name, known);
+        if let toml::Value::Table(table) = value {
+            list(table, &name, known);
         }
     }
-}
-
-/// The key with `*` in the place of a remote's name.
-fn general(name: &str) -> String {
-    let mut parts: Vec<&str> = name.split('.').collect();
-    if parts.len() > 1 && parts[0] == "remotes" {
-        parts[1] = "*";
-    }
-    parts.join(".")
-}
-
-fn is_free(name: &str) -> bool {
-    FREE.contains(&general(name).as_str())
 }
 
 fn nearest<'a>(name: &str, known: &'a [String]) -> &'a str {

@@ -172,12 +172,23 @@ enum TextOrNumber {
     Text(String),
 }
 
+impl Hours {
+    /// So many hours.
+    pub fn of(hours: u64) -> Self {
+        Self(Duration::from_secs(hours.saturating_mul(3600)))
+    }
+}
+
 impl<'de> Deserialize<'de> for Hours {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let wrong = |_| D::Error::custom(format!("this is no {TIME}, or a bare number of hours"));
         match TextOrNumber::deserialize(deserializer).map_err(wrong)? {
-            TextOrNumber::Number(hours) => Ok(Self(Duration::from_secs(hours.saturating_mul(3600)))),
-            TextOrNumber::Text(text) => text.parse::<Span>().map(|span| Self(span.0)).map_err(D::Error::custom),
+            TextOrNumber::Number(hours) => Ok(Self::of(hours)),
+            // The environment has no numbers.
+            TextOrNumber::Text(text) => match text.parse() {
+                Ok(hours) => Ok(Self::of(hours)),
+                Err(_) => text.parse::<Span>().map(|span| Self(span.0)).map_err(D::Error::custom),
+            },
         }
     }
 }

@@ -56,14 +56,14 @@ impl Attempts {
         self.order.first().map(|url| (*url, wait))
     }
 
-    /// Notes that bytes came, from this URL; if it breaks, it is the first to be tried again.
+    /// Notes that bytes came, from this URL; if it breaks, the others are tried before it.
     pub fn progressed(&mut self, url: usize) {
         self.has_flowed = true;
         self.faults.clear();
         self.rounds = 0;
         self.tried = 0;
         self.order.retain(|other| *other != url);
-        self.order.insert(0, url);
+        self.order.push(url);
     }
 
     /// Notes that an attempt came to nothing.
@@ -145,9 +145,9 @@ mod tests {
         attempts.progressed(1);
         let urls: Vec<_> = std::iter::from_fn(|| attempts.next_url()).collect();
         let [none, short, long] = [0, 250, 500].map(Duration::from_millis);
-        assert_eq!(urls, [(1, none), (0, none), (1, short), (0, none), (1, long), (0, none)]);
+        assert_eq!(urls, [(0, none), (1, none), (0, short), (1, none), (0, long), (1, none)]);
         attempts.progressed(0);
-        assert_eq!(attempts.next_url(), Some((0, none)));
+        assert_eq!(attempts.next_url(), Some((1, none)));
         assert!(matches!(attempts.verdict(), FetchError::Upstream { .. }), "what began to come is not gone");
     }
 

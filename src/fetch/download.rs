@@ -1,6 +1,7 @@
 //! One download, from the first question to the blob.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::stream::BoxStream;
 use futures_util::{FutureExt as _, StreamExt as _};
@@ -22,6 +23,9 @@ use crate::upstream::{Answer, Failure, Kind, Request};
 
 /// How much is gathered before it is written and readers are told; less when upstream pauses.
 const BATCH_BYTES: u64 = 256 * 1024;
+
+/// What an upstream sends.
+type Body = BoxStream<'static, Result<Bytes, Failure>>;
 
 /// A file that is to be had.
 #[derive(Clone, Debug)]
@@ -137,18 +141,19 @@ impl Download {
     async fn pump(
         &self,
         url: usize,
-        mut body: BoxStream<'static, Result<Bytes, Failure>>,
+        mut body: Body,
         mut skip: u64,
         mut sink: Sink,
         attempts: &mut Attempts,
     ) -> Result<(Sink, Result<(), Fault>), FetchError> {
         let size = self.wanted.expected.size;
         loop {
-            let (batch, end) = gather(&mut body).await;
+            let (batch, end) = gather(&mut body, self.means.options.silence).await;
             let batch = without_first(batch, &mut skip);
             if !batch.is_empty() {
                 let actual = sink.len() + writer::len(&batch);
                 if let Some(expected) = size.filter(|size| actual > *size) {
+                    sink.discard().await?;
                     return Err(self.wrong(Mismatch::Size { expected, actual }, 0));
                 }
                 sink = sink.put(batch).await?;
@@ -215,18 +220,21 @@ fn total(answer: &Answer) -> Option<u64> {
     if answer.status == 206 { answer.range.and_then(|range| range.total) } else { answer.length }
 }
 
-/// Waits for the next bytes and takes all that came with them; `Some` if there will be no more.
-async fn gather(body: &mut BoxStream<'static, Result<Bytes, Failure>>) -> (Batch, Option<Result<(), Failure>>) {
+/// Waits for the next bytes, for as long as upstream may be silent, and takes all that came with them; `Some` if there
+/// will be no more. The wait is ours and not the client's: its clock would go on while the body waits for a slow reader.
+async fn gather(body: &mut Body, silence: Duration) -> (Batch, Option<Result<(), Failure>>) {
     let mut batch = Batch::new();
-    while writer::len(&batch) < BATCH_BYTES {
-        let next = if batch.is_empty() { Some(body.next().await) } else { body.next().now_or_never() };
-        match next {
-            None => break,
-            Some(Some(Ok(piece))) if piece.is_empty() => {}
-            Some(Some(Ok(piece))) => batch.push(piece),
-            Some(Some(Err(failure))) => return (batch, Some(Err(failure))),
-            Some(None) => return (batch, Some(Ok(()))),
+    let mut next = match tokio::time::timeout(silence, body.next()).await {
+        Ok(next) => Some(next),
+        Err(_) => return (batch, Some(Err(Failure::Silent("in the middle")))),
+    };
+    while let Some(piece) = next {
+        match piece {
+            Some(Ok(piece)) => batch.extend(Some(piece).filter(|piece| !piece.is_empty())),
+            Some(Err(failure)) => return (batch, Some(Err(failure))),
+            None => return (batch, Some(Ok(()))),
         }
+        next = if writer::len(&batch) < BATCH_BYTES { body.next().now_or_never() } else { None };
     }
     (batch, None)
 }

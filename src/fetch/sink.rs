@@ -25,7 +25,7 @@ pub struct Options {
     pub ring_bytes: u64,
     /// How long a download waits for its turn.
     pub turn: Duration,
-    /// How long a reader of a file that cannot be stored may take for its next byte.
+    /// How long upstream may be silent in the middle of a file, and a reader of one that cannot be stored.
     pub silence: Duration,
     /// How often all URLs are tried again in the middle of a file.
     pub extra_rounds: u32,
@@ -147,6 +147,14 @@ impl Sink {
             Way::Ring { hasher, .. } => Ok(Whole::Ring(hasher)),
             Way::File(_) => Err(FetchError::Vanished),
         }
+    }
+
+    /// Throws away what came so far.
+    pub async fn discard(self) -> Result<(), FetchError> {
+        let Way::File(on_disk) = self.way else { return Ok(()) };
+        let (written, allowance) = on_disk.close().await?;
+        allowance.forfeit();
+        blocking(move || Ok(drop(written.partial.into_hasher()))).await.map_err(|error| FetchError::Disk(error.to_string()))
     }
 
     async fn make_room_for(mut self, len: u64, size: Option<u64>) -> Result<Self, FetchError> {

@@ -8,11 +8,12 @@ use hyper::http::uri::Authority;
 use hyper::{Method, Request, Response};
 use tokio::time::Instant;
 
+use crate::cache::Cache;
 use crate::catalog::Catalog;
 use crate::catalog::document::Document;
 use crate::catalog::listing::File;
 use crate::digest::Digest;
-use crate::http::path::{BadPath, StreamPath};
+use crate::http::path::StreamPath;
 use crate::server::blob::{self, Asked};
 use crate::server::body::Body;
 use crate::server::door::{AccessLog, Door, Peer, PlainHttp, Policy};
@@ -51,24 +52,23 @@ pub async fn answer<B>(door: &Door, peer: Peer, request: Request<B>) -> Response
     let client = policy.client(peer, &parts.headers);
     let asking = Asking { door, policy, client, parts, started: Instant::now() };
     let catalog = door.current.load();
-    let route = route(&catalog, asking.parts.uri.path());
+    let route = route(&catalog, &door.cache, asking.parts.uri.path()).await;
     let label = route.as_ref().map_or("other", Route::label);
     let (response, result) = match route {
         Ok(route) => asking.answer(&catalog, route).await.unwrap_or_else(|(problem, result)| (asking.problem(&problem), result)),
-        Err(bad) => (asking.problem(&bad.into()), "error"),
+        Err(problem) => (asking.problem(&problem), "error"),
     };
     asking.tally(response, label, result)
 }
 
 /// Finds what is at a path.
-fn route(catalog: &Catalog, path: &str) -> Result<Route, BadPath> {
+async fn route(catalog: &Catalog, cache: &Arc<Cache>, path: &str) -> Result<Route, Problem> {
     let path = path.strip_prefix('/').unwrap_or(path);
     if path.is_empty() {
         return Ok(Route::Page);
     }
     if let Some(hex) = path.strip_prefix(DIGESTS) {
-        let found = Digest::from_hex(hex).and_then(|digest| catalog.file_with_digest(digest));
-        return Ok(found.map_or(Route::Nothing, |(remote, file)| Route::File { remote: Arc::clone(remote), file, by_digest: true }));
+        return by_digest(catalog, cache, hex).await;
     }
     let path = StreamPath::from_request(path)?;
     if let Some((remote, document)) = catalog.document(&path) {
@@ -76,6 +76,14 @@ fn route(catalog: &Catalog, path: &str) -> Result<Route, BadPath> {
     }
     let file = catalog.file(&path);
     Ok(file.map_or(Route::Nothing, |(remote, file)| Route::File { remote: Arc::clone(remote), file, by_digest: false }))
+}
+
+/// Finds a blob that is held and that a document names.
+async fn by_digest(catalog: &Catalog, cache: &Arc<Cache>, hex: &str) -> Result<Route, Problem> {
+    let Some(digest) = Digest::from_hex(hex) else { return Ok(Route::Nothing) };
+    let claims = cache.claims(digest).await.map_err(|error| Problem::Store(error.to_string()))?;
+    let found = claims.into_iter().find_map(|claim| catalog.file_with(claim));
+    Ok(found.map_or(Route::Nothing, |(remote, file)| Route::File { remote: Arc::clone(remote), file, by_digest: true }))
 }
 
 /// A request that is being answered.

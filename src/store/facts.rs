@@ -20,14 +20,21 @@ pub enum Checked {
     Wrong,
 }
 
-/// Notes the digest of a file whose document gives another hash.
+/// Notes the digest of a file whose document gives another hash, and that hash for the digest. Whoever sees the first
+/// can rely on the second.
 pub fn learn(disk: &dyn Disk, layout: &Layout, claim: Claim, digest: Digest) -> io::Result<()> {
+    disk::replace(disk, &layout.learnt(Claim::Sha256(digest)), claim.to_string().as_bytes())?;
     disk::replace(disk, &layout.learnt(claim), digest.to_string().as_bytes())
 }
 
 /// The digest of the file with this claim, if it was learnt.
 pub fn learnt(disk: &dyn Disk, layout: &Layout, claim: Claim) -> Option<Digest> {
     read(disk, &layout.learnt(claim)).and_then(|text| Digest::from_hex(text.trim()))
+}
+
+/// What a document claims of the file with this digest, if it gives another hash.
+pub fn learnt_claim(disk: &dyn Disk, layout: &Layout, digest: Digest) -> Option<Claim> {
+    read(disk, &layout.learnt(Claim::Sha256(digest))).and_then(|text| Claim::parse(text.trim()))
 }
 
 /// Notes whether an image's bytes have its fingerprint.

@@ -47,7 +47,7 @@ pub struct Timeouts {
     pub connect: Duration,
     /// For the head of an answer.
     pub answer: Duration,
-    /// For the next byte of a body. There is no limit on the whole.
+    /// For the next byte of a document. Who reads a blob minds that himself: he may keep it waiting.
     pub silence: Duration,
 }
 
@@ -88,7 +88,7 @@ impl HttpUpstream {
     pub fn new(options: Options, clock: Arc<dyn Clock>, metrics: Arc<Metrics>) -> Result<Self, BadOptions> {
         let broken = |source| BadOptions::Client { remote: options.remote.clone(), source };
         // Documents gain from h2 and gzip; a blob gains nothing from either, and its bytes must come as they are.
-        let documents = builder(&options)?.build().map_err(broken)?;
+        let documents = builder(&options)?.read_timeout(options.timeouts.silence).build().map_err(broken)?;
         let blobs = builder(&options)?.http1_only().no_gzip().build().map_err(broken)?;
         let names = options.urls.iter().map(without_secrets).collect();
         Ok(Self { options, names, documents, blobs, clock, metrics })
@@ -166,11 +166,8 @@ impl Upstream for HttpUpstream {
 }
 
 fn builder(options: &Options) -> Result<ClientBuilder, BadOptions> {
-    let mut builder = Client::builder()
-        .user_agent(USER_AGENT)
-        .redirect(reqwest::redirect::Policy::none())
-        .connect_timeout(options.timeouts.connect)
-        .read_timeout(options.timeouts.silence);
+    let mut builder =
+        Client::builder().user_agent(USER_AGENT).redirect(reqwest::redirect::Policy::none()).connect_timeout(options.timeouts.connect);
     if let Some(ca) = &options.ca {
         let ca = Certificate::from_pem_bundle(ca).map_err(|source| BadOptions::Ca { remote: options.remote.clone(), source })?;
         builder = builder.tls_certs_merge(ca);

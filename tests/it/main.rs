@@ -1,5 +1,8 @@
 //! Tests from outside: of the sources, of the server, of the commands.
 
+mod commands;
+mod fetching;
+mod refreshing;
 mod serving;
 #[path = "../support/main.rs"]
 mod support;

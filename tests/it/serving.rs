@@ -51,7 +51,11 @@ async fn a_file_is_fetched_once_and_then_held() {
     assert_eq!(header(head, "accept-encoding"), Some("identity"));
     assert_eq!(mirror.files("blobs"), [format!("sha256/{}/{digest}", &digest.to_string()[..2])]);
     assert_eq!(mirror.files("partials"), [""; 0]);
-    assert!(mirror.body(&format!("blobs/sha256/{digest}")).await == root);
+    let by_digest = mirror.get(&format!("blobs/sha256/{digest}")).await;
+    assert_eq!(text(&by_digest, "cache-control"), "public, max-age=31536000, immutable");
+    assert!(by_digest.bytes().await.unwrap() == root);
+    let not_held = Digest::of(b"metadata");
+    assert_eq!(mirror.get(&format!("blobs/sha256/{not_held}")).await.status(), 404);
 }
 
 #[tokio::test]
@@ -264,6 +268,7 @@ async fn a_file_without_sha256_is_verified_by_the_strongest_hash_it_has() {
     assert_eq!(mirror.body("old/images/noble/a.img").await, b"right");
     let digest = Digest::of(b"right");
     wait_for(async || text(&mirror.get("old/images/noble/a.img").await, "etag") == format!("\"{digest}\"")).await;
+    assert_eq!(mirror.body(&format!("blobs/sha256/{digest}")).await, b"right", "also by the digest that was learnt");
     assert_eq!(origin.requests("images/noble/a.img").len(), 1);
     let response = mirror.get("old/images/noble/b.img").await;
     assert!(response.status() == 502 || response.bytes().await.is_err(), "wrong bytes are never whole");

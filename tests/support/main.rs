@@ -1,5 +1,6 @@
 //! What tests from outside share: an image server that does as it is told, and a mirror of it.
 
+pub mod disk;
 pub mod documents;
 pub mod mirror;
 pub mod origin;

@@ -7,12 +7,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use cistern::app::App;
 use cistern::app::outside::Outside;
+use cistern::app::{App, StartError};
 use cistern::clock::SystemClock;
 use cistern::config::Config;
 use cistern::config::error::ConfigError;
 use cistern::disk::{Disk, OsDisk};
+use cistern::store::StoreError;
 use tempfile::TempDir;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
@@ -125,8 +126,7 @@ pub struct Mirror {
 
 impl Mirror {
     async fn start(text: String, folder: TempDir, disk: Arc<dyn Disk>) -> Self {
-        let config = Config::parse(&text, "test", []).unwrap();
-        let app = App::start(config, Outside { disk: Arc::clone(&disk), clock: Arc::new(SystemClock) }).await.unwrap();
+        let app = start(&text, &disk).await;
         let address = app.addresses()[0];
         let (reload, reloads) = mpsc::channel(1);
         let stop = CancellationToken::new();
@@ -246,6 +246,21 @@ impl Mirror {
         walk(&top, &top, &mut files);
         files.sort();
         files
+    }
+}
+
+/// Starts an app. One that was stopped lets go of its store when its last thread that waits for the disk is done.
+async fn start(text: &str, disk: &Arc<dyn Disk>) -> App {
+    let started = std::time::Instant::now();
+    loop {
+        let config = Config::parse(text, "test", []).unwrap();
+        let outside = Outside { disk: Arc::clone(disk), clock: Arc::new(SystemClock) };
+        match App::start(config, outside).await {
+            Err(StartError::Store(StoreError::InUse(_))) if started.elapsed() < PATIENCE => {
+                tokio::time::sleep(Duration::from_millis(20)).await
+            }
+            app => return app.unwrap(),
+        }
     }
 }
 

@@ -58,6 +58,8 @@ pub struct Seen {
     pub path: String,
     /// Its head, as it came.
     pub head: String,
+    /// When it came.
+    pub at: std::time::Instant,
 }
 
 #[derive(Debug, Default)]
@@ -184,7 +186,7 @@ async fn answer<IO: AsyncRead + AsyncWrite + Unpin>(mut stream: IO, state: &Mute
     let path = percent_encoding::percent_decode_str(&target).decode_utf8_lossy().into_owned();
     let (file, act) = {
         let mut state = state.lock().unwrap();
-        state.seen.push(Seen { path: path.clone(), head: head.clone() });
+        state.seen.push(Seen { path: path.clone(), head: head.clone(), at: std::time::Instant::now() });
         let act = state.acts.get_mut(&path).and_then(VecDeque::pop_front).unwrap_or(Act::Well);
         (state.files.get(&path).cloned(), act)
     };

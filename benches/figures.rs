@@ -1,0 +1,229 @@
+//! The figures that the program is to reach, each beside its limit. `cargo bench --bench figures`
+//!
+//! Absolute times mean little on a shared machine; what is compared is a limit with room to spare, or one time with
+//! another of the same run.
+
+#[path = "../tests/support/main.rs"]
+mod support;
+
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::{Map, Value, json};
+
+use crate::support::mirror::{Builder, wait_for};
+use crate::support::origin::{Act, Origin};
+use crate::support::stream::{Stream, Version, noise};
+
+const CISTERN: &str = env!("CARGO_BIN_EXE_cistern");
+const FILE: &str = "images/noble/squashfs";
+
+#[tokio::main]
+async fn main() {
+    println!("{:<66} {:>12}   {:<12}", "figure", "measured", "limit");
+    herd().await;
+    refresh().await;
+    memory().await;
+    start().await;
+}
+
+fn report(figure: &str, measured: &str, limit: &str, is_reached: bool) {
+    println!("{figure:<66} {measured:>12}   {limit:<12} {}", if is_reached { "reached" } else { "MISSED" });
+}
+
+fn millis(time: Duration) -> String {
+    format!("{:.1} ms", time.as_secs_f64() * 1000.0)
+}
+
+fn one_file(bytes: &[u8]) -> Stream {
+    Stream::default().add("ubuntu:noble:amd64", "24.04", "20260101", Version::new("images/noble").file("squashfs", bytes))
+}
+
+/// 64 hosts ask for a file that is not held, which upstream begins to send after a while.
+async fn herd() {
+    const SILENCE: Duration = Duration::from_millis(300);
+    let origin = Origin::start().await;
+    origin.put(one_file(&noise(32 << 20, 1)).tree());
+    origin.act(FILE, [Act::Silence(SILENCE)]);
+    let mirror = Builder::default().remote("ubuntu", &[origin.url()], "").start().await;
+    let url = format!("http://{}/ubuntu/{FILE}", mirror.address());
+    let hosts = (0..64).map(|_| {
+        let (client, url) = (mirror.client().clone(), url.clone());
+        tokio::spawn(async move {
+            let mut response = client.get(url).send().await.unwrap();
+            response.chunk().await.unwrap().unwrap();
+            let first = Instant::now();
+            while response.chunk().await.unwrap().is_some() {}
+            first
+        })
+    });
+    let mut firsts = Vec::new();
+    for host in hosts.collect::<Vec<_>>() {
+        firsts.push(host.await.unwrap());
+    }
+    let requests = origin.requests(FILE);
+    let upstream = requests[0].at + SILENCE;
+    let slowest = firsts.iter().map(|first| first.saturating_duration_since(upstream)).max().unwrap();
+    report("cold herd of 64: requests to upstream", &requests.len().to_string(), "1", requests.len() == 1);
+    report("cold herd of 64: last first byte after upstream's", &millis(slowest), "50 ms", slowest < Duration::from_millis(50));
+}
+
+/// A products document with so many items, some 300 bytes each.
+fn large_document(items: usize, serial: &str) -> Vec<(String, Vec<u8>)> {
+    const VERSIONS: usize = 10;
+    let hash = |number: usize| format!("{number:064x}");
+    let mut products = Map::new();
+    for product in 0..items / (VERSIONS * 5) {
+        let mut versions = Map::new();
+        for version in 0..VERSIONS {
+            let number = (product * VERSIONS + version) * 5;
+            let folder = format!("images/distribution/release-{product}/amd64/default/{serial}_{version:04}");
+            let mut items = Map::new();
+            let metadata = json!({"ftype": "lxd.tar.xz", "path": format!("{folder}/lxd.tar.xz"), "size": 688, "sha256": hash(number),
+                "combined_squashfs_sha256": hash(number + 1_000_000), "combined_disk-kvm-img_sha256": hash(number + 2_000_000)});
+            items.insert("lxd.tar.xz".to_owned(), metadata);
+            for (at, (name, ftype)) in [
+                ("rootfs.squashfs", "squashfs"),
+                ("disk.qcow2", "disk-kvm.img"),
+                ("rootfs.vcdiff", "squashfs.vcdiff"),
+                ("root.manifest", "manifest"),
+            ]
+            .into_iter()
+            .enumerate()
+            {
+                let item =
+                    json!({"ftype": ftype, "path": format!("{folder}/{name}"), "size": 123_456_789, "sha256": hash(number + at + 1)});
+                items.insert(name.to_owned(), item);
+            }
+            versions.insert(format!("{serial}_{version:04}"), json!({"items": items}));
+        }
+        let name = format!("distribution:release-{product}:amd64:default");
+        let fields = json!({"aliases": format!("distribution/{product},distribution/{product}/default"), "arch": "amd64", "os": "Distribution",
+            "release": format!("release-{product}"), "release_title": "release", "variant": "default", "versions": Value::Object(versions)});
+        products.insert(name, fields);
+    }
+    let names: Vec<&String> = products.keys().collect();
+    let index = json!({"format": "index:1.0", "index": {"images": {"datatype": "image-downloads", "path": "streams/v1/images.json", "products": names}}});
+    let document = json!({"format": "products:1.0", "content_id": "images", "products": products});
+    vec![
+        ("streams/v1/index.json".to_owned(), index.to_string().into_bytes()),
+        ("streams/v1/images.json".to_owned(), document.to_string().into_bytes()),
+    ]
+}
+
+/// A refresh, from the bytes to what is served under the remote's name and at the root, gzipped.
+async fn refresh() {
+    let origin = Origin::start().await;
+    origin.put(large_document(50_000, "20260101"));
+    let mirror = Builder::default().remote("ubuntu", &[origin.url()], "").start().await;
+    let mut times = Vec::new();
+    for serial in ["20260102", "20260103", "20260104", "20260105", "20260106"] {
+        origin.put(large_document(50_000, serial));
+        let direct = Instant::now();
+        let bytes = reqwest::get(format!("{}/streams/v1/images.json", origin.url())).await.unwrap().bytes().await.unwrap();
+        let direct = direct.elapsed();
+        let started = Instant::now();
+        assert_eq!(mirror.refresh("ubuntu", true).await.result.label(), "changed");
+        times.push((started.elapsed().saturating_sub(direct), bytes.len()));
+    }
+    times.sort();
+    let (median, size) = times[times.len() / 2];
+    let figure = format!("refresh of 50,000 items ({:.1} MiB): from bytes to served", size as f64 / f64::from(1 << 20));
+    report(&figure, &millis(median), "400 ms", median < Duration::from_millis(400));
+}
+
+/// The program itself.
+struct Server {
+    child: Child,
+    address: String,
+}
+
+impl Server {
+    async fn start(folder: &Path, origin: &str) -> Self {
+        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let address = format!("127.0.0.1:{port}");
+        let path = folder.display();
+        let config = format!(
+            "[server]\nlisten = [\"{address}\"]\nmetrics = \"127.0.0.1:0\"\nadmin_socket = \"{path}/admin.sock\"\n\
+             [storage]\npath = \"{path}/store\"\nmin_free = \"0%\"\n[remotes.ubuntu]\nurl = [\"{origin}\"]\n"
+        );
+        std::fs::write(folder.join("cistern.toml"), config).unwrap();
+        let config = folder.join("cistern.toml");
+        let child = Command::new(CISTERN).args(["serve", "--config"]).arg(config).stderr(Stdio::null()).spawn().unwrap();
+        let server = Self { child, address };
+        while tokio::net::TcpStream::connect(&server.address).await.is_err() {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+        server
+    }
+
+    fn resident_mib(&self) -> f64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+        line.trim().trim_end_matches(" kB").parse::<f64>().unwrap() / 1024.0
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // It may have ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// 200 hosts read a file while it is fetched.
+async fn memory() {
+    let origin = Origin::start().await;
+    let file = noise(128 << 20, 2);
+    origin.put(one_file(&file).tree());
+    origin.act(FILE, [Act::Dribble(file.len() / 64, Duration::from_millis(40))]);
+    let folder = tempfile::tempdir().unwrap();
+    let server = Server::start(folder.path(), &origin.url()).await;
+    let client = reqwest::Client::builder().no_proxy().pool_max_idle_per_host(0).build().unwrap();
+    let url = format!("http://{}/ubuntu/{FILE}", server.address);
+    wait_for(async || client.head(&url).send().await.is_ok_and(|response| response.status() == 200)).await;
+    let hosts: Vec<_> = (0..200)
+        .map(|_| {
+            let (client, url) = (client.clone(), url.clone());
+            tokio::spawn(async move {
+                let mut response = client.get(url).send().await.unwrap();
+                let mut len = 0;
+                while let Some(chunk) = response.chunk().await.unwrap() {
+                    len += chunk.len();
+                }
+                len
+            })
+        })
+        .collect();
+    let mut most: f64 = 0.0;
+    while hosts.iter().any(|host| !host.is_finished()) {
+        most = most.max(server.resident_mib());
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    for host in hosts {
+        assert_eq!(host.await.unwrap(), file.len());
+    }
+    report("200 readers of one file in flight: most resident memory", &format!("{most:.1} MiB"), "64 MiB", most < 64.0);
+}
+
+/// The program starts over a store with a large last good document, and no upstream.
+async fn start() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut origin = Origin::start().await;
+    origin.put(large_document(50_000, "20260101"));
+    let server = Server::start(folder.path(), &origin.url()).await;
+    wait_for(async || std::fs::read_dir(folder.path().join("store/documents/ubuntu")).is_ok_and(|entries| entries.count() > 1)).await;
+    drop(server);
+    origin.stop().await;
+    let mut times = Vec::new();
+    for _ in 0..5 {
+        let started = Instant::now();
+        let server = Server::start(folder.path(), &origin.url()).await;
+        times.push(started.elapsed());
+        drop(server);
+    }
+    times.sort();
+    report("start with a last good document of 50,000 items: listening", &millis(times[2]), "1000 ms", times[2] < Duration::from_secs(1));
+}

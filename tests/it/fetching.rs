@@ -1,0 +1,381 @@
+//! Files that are not held: one fetch for all, whatever upstream, the disk and the hosts do meanwhile.
+
+use std::time::{Duration, Instant};
+
+use crate::support::disk::FullDisk;
+use crate::support::mirror::{Builder, Mirror, wait_for};
+use crate::support::origin::{Act, Origin, header};
+use crate::support::stream::{Stream, Version, noise};
+
+const FILE: &str = "images/noble/squashfs";
+const SIZE: usize = 900_000;
+const QUICK: &str =
+    "[limits]\nanswer_timeout = \"800ms\"\nsilence_timeout = \"400ms\"\nresume_rounds = 1\nretry_wrong = \"500ms\"\nretry_gone = \"500ms\"";
+
+struct Setting {
+    origins: Vec<Origin>,
+    mirror: Mirror,
+    file: Vec<u8>,
+}
+
+impl Setting {
+    /// A mirror of so many equal servers, which gives up quickly.
+    async fn with_urls(count: usize, builder: Builder) -> Self {
+        let file = noise(SIZE, 5);
+        let version = Version::new("images/noble").file("squashfs", &file).metadata("lxd.tar.xz", b"metadata");
+        let tree = Stream::default().add("ubuntu:noble:amd64", "24.04", "20260101", version).tree();
+        let mut origins = Vec::new();
+        for _ in 0..count {
+            let origin = Origin::start().await;
+            origin.put(tree.clone());
+            origins.push(origin);
+        }
+        let urls: Vec<String> = origins.iter().map(Origin::url).collect();
+        let mirror = builder.section(QUICK).remote("ubuntu", &urls, "").start().await;
+        Self { origins, mirror, file }
+    }
+
+    async fn one() -> Self {
+        Self::with_urls(1, Builder::default()).await
+    }
+
+    async fn get(&self) -> reqwest::Response {
+        self.mirror.get(&format!("ubuntu/{FILE}")).await
+    }
+
+    async fn whole(&self) -> bool {
+        self.get().await.bytes().await.is_ok_and(|bytes| bytes == self.file)
+    }
+
+    fn requests(&self, origin: usize) -> usize {
+        self.origins[origin].requests(FILE).len()
+    }
+
+    async fn is_held(&self) {
+        wait_for(async || self.mirror.files("blobs").len() == 1).await;
+    }
+}
+
+async fn received(mut response: reqwest::Response) -> (usize, bool) {
+    let mut len = 0;
+    loop {
+        match response.chunk().await {
+            Ok(Some(chunk)) => len += chunk.len(),
+            Ok(None) => return (len, true),
+            Err(_) => return (len, false),
+        }
+    }
+}
+
+/// T3, T8
+#[tokio::test]
+async fn a_herd_makes_one_request_and_nobody_waits_for_the_end() {
+    let setting = Setting::one().await;
+    setting.origins[0].act(FILE, [Act::Dribble(SIZE / 20, Duration::from_millis(50))]);
+    let started = Instant::now();
+    let hosts = (0..64).map(|_| async {
+        let mut response = setting.get().await;
+        let mut bytes = response.chunk().await.unwrap().unwrap().to_vec();
+        let first = started.elapsed();
+        while let Some(chunk) = response.chunk().await.unwrap() {
+            bytes.extend_from_slice(&chunk);
+        }
+        (first, bytes == setting.file)
+    });
+    let hosts = futures_util::future::join_all(hosts).await;
+    let whole = started.elapsed();
+    assert!(hosts.iter().all(|(_, is_right)| *is_right));
+    assert!(whole > Duration::from_millis(900), "upstream took its time: {whole:?}");
+    let slowest = hosts.iter().map(|(first, _)| *first).max().unwrap();
+    assert!(slowest < whole / 2, "the last first byte came after {slowest:?} of {whole:?}");
+    assert_eq!(setting.requests(0), 1);
+}
+
+/// T1, T4
+#[tokio::test]
+async fn when_upstream_dies_every_host_sees_an_error_and_nothing_is_kept_as_whole() {
+    let setting = Setting::one().await;
+    setting.origins[0].act(FILE, [Act::CutAt(SIZE * 6 / 10)].into_iter().chain(std::iter::repeat_n(Act::Status(503, ""), 50)));
+    let hosts = (0..8).map(|_| async { received(setting.get().await).await });
+    for (len, is_whole) in futures_util::future::join_all(hosts).await {
+        assert!(!is_whole && len < SIZE, "{len}");
+    }
+    assert_eq!(setting.mirror.files("blobs"), [""; 0]);
+}
+
+/// T5
+#[tokio::test]
+async fn what_came_before_upstream_died_is_gone_on_with() {
+    let setting = Setting::one().await;
+    let cut = SIZE * 6 / 10;
+    setting.origins[0].act(FILE, [Act::CutAt(cut)].into_iter().chain(std::iter::repeat_n(Act::Status(503, ""), 2)));
+    assert!(!setting.whole().await);
+    assert_eq!(setting.mirror.files("partials").len(), 1);
+    let setting = Setting { mirror: setting.mirror.restart().await, ..setting };
+    assert!(setting.whole().await);
+    let last = setting.origins[0].requests(FILE).pop().unwrap();
+    let from: usize = header(&last.head, "range").unwrap().trim_start_matches("bytes=").trim_end_matches('-').parse().unwrap();
+    assert!(from > 0 && from <= cut, "{from}");
+    setting.is_held().await;
+    assert_eq!(setting.mirror.files("partials"), [""; 0]);
+}
+
+/// T12
+#[tokio::test]
+async fn a_cut_download_goes_on_where_it_stopped() {
+    for (name, acts) in [
+        ("a cut", vec![Act::CutAt(300_000)]),
+        ("two cuts", vec![Act::CutAt(300_000), Act::CutAt(300_000)]),
+        ("a silence", vec![Act::StallAt(300_000, Duration::from_secs(5))]),
+        ("a server without ranges", vec![Act::CutAt(300_000), Act::NoRanges]),
+        ("a server with wrong ranges", vec![Act::CutAt(300_000), Act::WrongRange]),
+        ("a body that ends early", vec![Act::NoLength, Act::CutAt(300_000)]),
+    ] {
+        let setting = Setting::one().await;
+        let count = acts.len();
+        setting.origins[0].act(FILE, acts);
+        assert!(setting.whole().await, "{name}");
+        let requests = setting.origins[0].requests(FILE);
+        if let Some(resumed) = requests.get(1) {
+            assert!(header(&resumed.head, "range").is_some() && header(&resumed.head, "if-range").is_some(), "{name}: {}", resumed.head);
+        }
+        assert!(requests.len() <= count + 1, "{name}");
+        setting.is_held().await;
+    }
+}
+
+/// T11
+#[tokio::test]
+async fn the_next_url_is_asked_when_one_fails() {
+    for (name, act) in [
+        ("an error", Act::Status(500, "")),
+        ("silence", Act::Silence(Duration::from_secs(5))),
+        ("another file", Act::Short(1)),
+        ("nothing there", Act::Status(404, "")),
+        ("a stall in the middle", Act::StallAt(300_000, Duration::from_secs(5))),
+    ] {
+        let setting = Setting::with_urls(2, Builder::default()).await;
+        setting.origins[0].act(FILE, std::iter::repeat_n(act, 3));
+        assert!(setting.whole().await, "{name}");
+        assert!(setting.requests(1) >= 1, "{name}");
+    }
+}
+
+/// T18
+#[tokio::test]
+async fn a_miss_is_answered_truthfully() {
+    for (act, status, retry_after) in [
+        (Act::Status(404, ""), 404, false),
+        (Act::Status(410, ""), 404, false),
+        (Act::Status(403, ""), 502, false),
+        (Act::Status(500, ""), 502, false),
+        (Act::Status(503, "Retry-After: 7\r\n"), 503, true),
+        (Act::Status(429, "Retry-After: 7\r\n"), 503, true),
+        (Act::Status(304, ""), 502, false),
+        (Act::CutAt(0), 502, false),
+        (Act::Short(1), 502, true),
+        (Act::Status(302, "Location: /images/noble/squashfs\r\n"), 502, false),
+        (Act::Status(302, "Location: ftp://elsewhere/\r\n"), 502, false),
+    ] {
+        let setting = Setting::one().await;
+        setting.origins[0].act(FILE, std::iter::repeat_n(act.clone(), 20));
+        let response = setting.get().await;
+        let is_cut_off = matches!(act, Act::CutAt(0));
+        assert!(response.status() == status || is_cut_off, "{act:?}: {}", response.status());
+        assert_eq!(response.headers().contains_key("retry-after"), retry_after, "{act:?}");
+        assert!(is_cut_off || response.bytes().await.unwrap().len() < 100, "one short line");
+    }
+}
+
+/// T11
+#[tokio::test]
+async fn a_silent_upstream_is_a_time_out() {
+    let setting = Setting::one().await;
+    setting.origins[0].act(FILE, std::iter::repeat_n(Act::Silence(Duration::from_secs(5)), 5));
+    let started = Instant::now();
+    let status = setting.get().await.status();
+    assert!(status == 504 || status == 502, "{status}");
+    assert!(started.elapsed() < Duration::from_secs(2));
+}
+
+/// T16
+#[tokio::test]
+async fn a_missing_file_is_asked_for_again_after_a_while_and_trouble_at_once() {
+    let setting = Setting::one().await;
+    setting.origins[0].act(FILE, [Act::Status(404, "")]);
+    assert_eq!(setting.get().await.status(), 404);
+    assert_eq!(setting.get().await.status(), 404);
+    assert_eq!(setting.requests(0), 1, "that it is missing is remembered");
+    tokio::time::sleep(Duration::from_millis(700)).await;
+    assert!(setting.whole().await);
+    let setting = Setting::one().await;
+    setting.origins[0].act(FILE, [Act::Status(500, "")]);
+    assert_eq!(setting.get().await.status(), 502);
+    assert!(setting.whole().await, "trouble is not remembered");
+}
+
+/// T10
+#[tokio::test]
+async fn wrong_bytes_are_never_a_whole_file() {
+    for act in [Act::WrongBytes, Act::Long(10)] {
+        let setting = Setting::one().await;
+        setting.origins[0].act(FILE, std::iter::repeat_n(act.clone(), 2));
+        let (len, is_whole) = received(setting.get().await).await;
+        assert!(!is_whole && len < SIZE, "{act:?}: {len} of {SIZE}");
+        assert_eq!((setting.mirror.files("blobs"), setting.mirror.files("partials")), (vec![], vec![]), "{act:?}");
+        let response = setting.get().await;
+        assert_eq!((response.status().as_u16(), response.headers().contains_key("retry-after")), (502, true), "{act:?}");
+        assert_eq!(setting.requests(0), 1, "a client's second try does not fetch it again: {act:?}");
+        tokio::time::sleep(Duration::from_millis(700)).await;
+        setting.origins[0].act(FILE, []);
+        assert!(setting.whole().await, "{act:?}");
+    }
+}
+
+/// T2, and invariant 6 for a range.
+#[tokio::test]
+async fn a_range_of_a_file_under_way_is_exact_and_its_last_byte_waits_too() {
+    let setting = Setting::one().await;
+    setting.origins[0].act(FILE, [Act::Dribble(SIZE / 10, Duration::from_millis(60))]);
+    let url = format!("{}/ubuntu/{FILE}", setting.mirror.url());
+    let first = setting.get().await;
+    let ranges = [0..1, 10..300_000, SIZE / 2 - 1..SIZE / 2 + 1, SIZE - 5..SIZE];
+    let hosts = ranges.into_iter().map(|range| {
+        let request = setting.mirror.client().get(&url).header("range", format!("bytes={}-{}", range.start, range.end - 1));
+        async move {
+            let response = request.send().await.unwrap();
+            assert_eq!(response.status(), 206);
+            (range, response.bytes().await.unwrap())
+        }
+    });
+    for (range, bytes) in futures_util::future::join_all(hosts).await {
+        assert!(bytes == setting.file[range]);
+    }
+    assert!(first.bytes().await.unwrap() == setting.file);
+    assert_eq!(setting.requests(0), 1);
+
+    let setting = Setting::one().await;
+    setting.origins[0].act(FILE, [Act::WrongBytes]);
+    let url = format!("{}/ubuntu/{FILE}", setting.mirror.url());
+    let response = setting.mirror.client().get(&url).header("range", "bytes=0-999").send().await.unwrap();
+    let (len, is_whole) = received(response).await;
+    assert!(!is_whole && len < 1000, "the first bytes may be right, but nobody knows yet: {len}");
+}
+
+/// T5
+#[tokio::test]
+async fn a_reader_that_leaves_does_not_end_the_fetch() {
+    let setting = Setting::one().await;
+    setting.origins[0].act(FILE, [Act::Dribble(SIZE / 10, Duration::from_millis(40))]);
+    let mut leader = setting.get().await;
+    leader.chunk().await.unwrap();
+    let follower = setting.get().await;
+    assert_eq!(follower.headers()["cache-status"], "cistern; fwd=uri-miss; collapsed");
+    drop(leader);
+    assert!(follower.bytes().await.unwrap() == setting.file);
+    setting.is_held().await;
+    assert_eq!(setting.requests(0), 1);
+
+    let setting = Setting::one().await;
+    setting.origins[0].act(FILE, [Act::Dribble(SIZE / 10, Duration::from_millis(40))]);
+    drop(setting.get().await);
+    setting.is_held().await;
+    assert!(setting.whole().await);
+    assert_eq!(setting.requests(0), 1);
+}
+
+/// T26
+#[tokio::test]
+async fn a_file_that_there_is_no_room_for_is_passed_through_and_shared() {
+    let setting = Setting::with_urls(1, Builder::default().storage("min_free = \"0%\"\ncapacity = \"100KiB\"")).await;
+    setting.origins[0].act(FILE, [Act::Dribble(SIZE / 10, Duration::from_millis(40))]);
+    let hosts = (0..4).map(|_| async {
+        let response = setting.get().await;
+        (response.headers()["cache-status"].clone(), response.bytes().await.unwrap() == setting.file)
+    });
+    for (cache_status, is_right) in futures_util::future::join_all(hosts).await {
+        assert_eq!(cache_status, "cistern; fwd=uri-miss");
+        assert!(is_right);
+    }
+    assert_eq!(setting.requests(0), 1);
+    assert_eq!((setting.mirror.files("blobs"), setting.mirror.files("partials")), (vec![], vec![]));
+    setting.origins[0].act(FILE, [Act::WrongBytes]);
+    let (len, is_whole) = received(setting.get().await).await;
+    assert!(!is_whole && len < SIZE, "what is not stored is verified all the same");
+}
+
+/// T9
+#[tokio::test]
+async fn a_reader_that_stands_still_does_not_hold_up_the_others_when_there_is_no_room() {
+    let builder = Builder::default().storage("min_free = \"0%\"\ncapacity = \"100KiB\"");
+    let file = noise(30 << 20, 8);
+    let version = Version::new("images/noble").file("squashfs", &file);
+    let origin = Origin::start().await;
+    origin.put(Stream::default().add("ubuntu:noble:amd64", "", "20260101", version).tree());
+    origin.act(FILE, [Act::StallAt(1000, Duration::from_millis(300))]);
+    let limits = "[limits]\nring_size = \"1MiB\"\nsilence_timeout = \"1s\"";
+    let mirror = builder.section(limits).remote("ubuntu", &[origin.url()], "").start().await;
+    let idle = mirror.get(&format!("ubuntu/{FILE}")).await;
+    let busy = mirror.get(&format!("ubuntu/{FILE}")).await;
+    assert!(busy.bytes().await.unwrap() == file);
+    assert_eq!(origin.requests(FILE).len(), 1);
+    assert!(!received(idle).await.1, "the idle one is left behind, and told so by a broken connection");
+}
+
+/// T22
+#[tokio::test]
+async fn a_disk_that_runs_full_in_the_middle_does_not_end_the_download() {
+    for left in [0, 400_000] {
+        let disk = FullDisk::empty();
+        let setting = Setting::with_urls(1, Builder::default().disk(disk.clone())).await;
+        disk.leave(left);
+        setting.origins[0].act(FILE, [Act::Dribble(SIZE / 10, Duration::from_millis(30))]);
+        let hosts = (0..3).map(|_| setting.whole());
+        assert!(futures_util::future::join_all(hosts).await.into_iter().all(|is_whole| is_whole), "{left}");
+        assert_eq!(setting.requests(0), 1, "{left}");
+        assert_eq!((setting.mirror.files("blobs"), setting.mirror.files("partials")), (vec![], vec![]), "{left}");
+        disk.leave(u64::MAX);
+        assert!(setting.whole().await);
+        setting.is_held().await;
+    }
+}
+
+#[tokio::test]
+async fn a_host_of_http_1_0_gets_a_length_even_if_nobody_told_one() {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let origin = Origin::start().await;
+    let file = noise(50_000, 9);
+    let version =
+        Version::new("images/noble").file("squashfs", &file).with(|items| drop(items["squashfs"].as_object_mut().unwrap().remove("size")));
+    origin.put(Stream::default().add("ubuntu:noble:amd64", "", "20260101", version).tree());
+    origin.act(FILE, [Act::NoLength]);
+    let mirror = Builder::default().remote("ubuntu", &[origin.url()], "").start().await;
+    let mut stream = tokio::net::TcpStream::connect(mirror.address()).await.unwrap();
+    stream.write_all(format!("GET /ubuntu/{FILE} HTTP/1.0\r\n\r\n").as_bytes()).await.unwrap();
+    let mut response = Vec::new();
+    stream.read_to_end(&mut response).await.unwrap();
+    let head = String::from_utf8_lossy(&response[..400]).into_owned();
+    assert!(head.to_lowercase().contains("content-length: 50000"), "{head}");
+    assert!(response.ends_with(&file));
+}
+
+/// T24
+#[tokio::test]
+async fn a_second_file_of_the_same_bytes_is_a_hit() {
+    let origin = Origin::start().await;
+    let file = noise(5000, 10);
+    let stream = Stream::default().add("a:1:amd64", "", "20260101", Version::new("one").file("squashfs", &file)).add(
+        "b:1:amd64",
+        "",
+        "20260101",
+        Version::new("two").file("squashfs", &file),
+    );
+    origin.put(stream.tree());
+    let mirror = Builder::default().remote("first", &[origin.url()], "").remote("second", &[origin.url()], "").start().await;
+    assert!(mirror.body("first/one/squashfs").await == file);
+    wait_for(async || mirror.files("blobs").len() == 1).await;
+    for path in ["first/two/squashfs", "second/one/squashfs", "second/two/squashfs"] {
+        assert!(mirror.body(path).await == file);
+    }
+    assert_eq!(origin.requests("one/squashfs").len() + origin.requests("two/squashfs").len(), 1);
+}
