@@ -25,6 +25,7 @@ use crate::cache::reader::Reader;
 use crate::cache::room::Room;
 use crate::digest::{Claim, Digest, Expected};
 use crate::disk::Space;
+use crate::http::path::StreamPath;
 use crate::ledger::Limits;
 use crate::metrics::Metrics;
 use crate::store::Store;
@@ -59,11 +60,14 @@ pub struct Cache {
     room: Arc<Room>,
     open: Moka<Digest, Blob>,
     learnt: Moka<Claim, Digest>,
-    refused: [Moka<Expected, FetchError>; 2],
+    refused: [Moka<Place, FetchError>; 2],
     flights: Mutex<HashMap<Expected, Arc<Flight>>>,
     events: mpsc::Sender<Event>,
     metrics: Arc<Metrics>,
 }
+
+/// Where a file is to be had: another remote, or another path, may have what this one has not.
+pub type Place = (Arc<str>, StreamPath, Expected);
 
 /// How a request comes to a blob that is not held.
 #[derive(Debug)]
@@ -152,15 +156,15 @@ impl Cache {
     }
 
     /// Why a file that was asked for lately cannot be had.
-    pub fn refusal(&self, expected: Expected) -> Option<FetchError> {
-        self.refused.iter().find_map(|refused| refused.get(&expected))
+    pub fn refusal(&self, place: &Place) -> Option<FetchError> {
+        self.refused.iter().find_map(|refused| refused.get(place))
     }
 
     /// Remembers why a file cannot be had, if that is not a passing trouble.
-    pub fn refuse(&self, expected: Expected, error: &FetchError) {
+    pub fn refuse(&self, place: Place, error: &FetchError) {
         match error {
-            FetchError::Gone => self.refused[0].insert(expected, error.clone()),
-            FetchError::Wrong(_) => self.refused[1].insert(expected, error.clone()),
+            FetchError::Gone => self.refused[0].insert(place, error.clone()),
+            FetchError::Wrong(_) => self.refused[1].insert(place, error.clone()),
             _ => {}
         }
     }

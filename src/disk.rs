@@ -6,7 +6,7 @@
 use std::fmt;
 use std::fs;
 use std::io::{self, IoSliceMut};
-use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::os::unix::fs::{FileExt as _, FileTypeExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -41,6 +41,8 @@ pub trait Disk: fmt::Debug + Send + Sync + 'static {
     fn create_directory(&self, path: &Path) -> io::Result<()>;
     /// Sets who may use a file or socket.
     fn restrict(&self, path: &Path, mode: u32) -> io::Result<()>;
+    /// Whether there is a socket at a path, and not something that somebody may miss.
+    fn is_socket(&self, path: &Path) -> io::Result<bool>;
     /// What is in a folder, in the order of names; nothing if it is not there.
     fn list(&self, path: &Path) -> io::Result<Vec<Found>>;
     /// How large the file system is, and how much of that is free to us.
@@ -198,6 +200,10 @@ impl Disk for OsDisk {
 
     fn restrict(&self, path: &Path, mode: u32) -> io::Result<()> {
         fs::set_permissions(path, fs::Permissions::from_mode(mode))
+    }
+
+    fn is_socket(&self, path: &Path) -> io::Result<bool> {
+        fs::symlink_metadata(path).map(|metadata| metadata.file_type().is_socket())
     }
 
     fn list(&self, path: &Path) -> io::Result<Vec<Found>> {

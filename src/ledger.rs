@@ -42,12 +42,14 @@ pub enum NoRoom {
 pub struct Ledger {
     held: u64,
     promised: u64,
+    /// The part of what is promised for which the file system has not set room aside.
+    unreserved: u64,
 }
 
 impl Ledger {
     /// A ledger of a store that holds so much already.
     pub fn new(held: u64) -> Self {
-        Self { held, promised: 0 }
+        Self { held, promised: 0, unreserved: 0 }
     }
 
     /// What is held.
@@ -61,17 +63,24 @@ impl Ledger {
         if taken.saturating_add(wanted) > limits.capacity_bytes {
             return Err(NoRoom::Capacity { wanted, taken, capacity: limits.capacity_bytes });
         }
-        let unspoken = free.saturating_sub(self.promised);
+        let unspoken = free.saturating_sub(self.unreserved);
         if wanted.saturating_add(limits.min_free_bytes) > unspoken {
             return Err(NoRoom::FileSystem { wanted, free: unspoken, min_free: limits.min_free_bytes });
         }
         self.promised += wanted;
+        self.unreserved += wanted;
         Ok(())
     }
 
-    /// Ends a promise of `promised` bytes, of which `held` are in the store now.
-    pub fn settle(&mut self, promised: u64, held: u64) {
+    /// Notes that the file system has set aside so many of the promised bytes: they are not free any more.
+    pub fn reserve(&mut self, bytes: u64) {
+        self.unreserved = self.unreserved.saturating_sub(bytes);
+    }
+
+    /// Ends a promise of `promised` bytes, `unreserved` of them without room set aside; `held` are in the store now.
+    pub fn settle(&mut self, promised: u64, unreserved: u64, held: u64) {
         self.promised = self.promised.saturating_sub(promised);
+        self.unreserved = self.unreserved.saturating_sub(unreserved);
         self.held = self.held.saturating_add(held);
     }
 
@@ -96,9 +105,9 @@ mod tests {
         assert_eq!(ledger.promise(30, 1000, &LIMITS), Ok(()));
         assert_eq!(ledger.promise(21, 1000, &LIMITS), Err(NoRoom::Capacity { wanted: 21, taken: 80, capacity: 100 }));
         assert_eq!(ledger.promise(20, 1000, &LIMITS), Ok(()));
-        ledger.settle(30, 30);
-        ledger.settle(20, 0);
-        assert_eq!(ledger, Ledger { held: 80, promised: 0 });
+        ledger.settle(30, 30, 30);
+        ledger.settle(20, 20, 0);
+        assert_eq!(ledger, Ledger { held: 80, promised: 0, unreserved: 0 });
     }
 
     #[test]
@@ -106,6 +115,8 @@ mod tests {
         let mut ledger = Ledger::new(0);
         assert_eq!(ledger.promise(20, 30, &LIMITS), Ok(()));
         assert_eq!(ledger.promise(1, 30, &LIMITS), Err(NoRoom::FileSystem { wanted: 1, free: 10, min_free: 10 }));
+        ledger.reserve(20);
+        assert_eq!(ledger.promise(1, 11, &LIMITS), Ok(()), "what is set aside is not counted twice");
     }
 
     proptest! {
@@ -117,7 +128,7 @@ mod tests {
                 if begins && ledger.promise(bytes, u64::MAX, &LIMITS).is_ok() {
                     promises.push(bytes);
                 } else if let Some(promised) = promises.pop() {
-                    ledger.settle(promised, promised);
+                    ledger.settle(promised, promised, promised);
                 }
                 assert!(ledger.held + ledger.promised <= LIMITS.capacity_bytes);
             }

@@ -203,9 +203,8 @@ impl Refresher {
     fn compare(&self, new: &Census, result: RefreshResult, reason: Option<String>) -> RefreshReport {
         let empty = Census::default();
         let old = self.past.census().unwrap_or(&empty);
-        let without = |one: &Census, other: &Census| {
-            one.images.keys().filter(|product| !other.images.contains_key(product)).map(|(_, product)| product.clone()).collect()
-        };
+        let without =
+            |one: &Census, other: &Census| one.images.keys().filter(|product| !other.images.contains_key(*product)).cloned().collect();
         RefreshReport {
             images_after: new.total(),
             products_added: without(new, old),

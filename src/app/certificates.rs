@@ -76,7 +76,10 @@ impl Certificates {
             (pair, config)
         } else {
             let authority = Authority::new(&*self.outside.disk, &self.folder);
-            let pair = authority.server(&names::of_this_machine(&self.extra_names), self.outside.clock.now(), anew)?;
+            let (names, now) = (names::of_this_machine(&self.extra_names), self.outside.clock.now());
+            let pair = authority.server(&names, now, anew)?;
+            // A renewal that was cut off in the middle leaves a certificate and a key that do not belong together.
+            let pair = if server(&pair).is_ok() { pair } else { authority.server(&names, now, true)? };
             let config = server(&pair).map_err(CertificateError::Broken)?;
             (pair, config)
         };

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::sync::{Notify, watch};
+use tokio::time::Instant;
 
 use crate::cache::error::FetchError;
 use crate::cache::ring::Ring;
@@ -202,8 +203,13 @@ impl Pilot {
     /// means that nobody reads any more.
     pub async fn push(&self, chunk: Bytes, patience: Duration) -> Result<(), FetchError> {
         let len = chunk.len() as u64;
-        while !self.try_push(&chunk)? {
-            if tokio::time::timeout(patience, self.flight.moved.notified()).await.is_err() {
+        let mut slowest = (u64::MAX, Instant::now());
+        while let Some(position) = self.try_push(&chunk)? {
+            // Others may move while the slowest does not: only its own moves give it more time.
+            if position != slowest.0 {
+                slowest = (position, Instant::now() + patience);
+            }
+            if tokio::time::timeout_at(slowest.1, self.flight.moved.notified()).await.is_err() {
                 self.leave_slowest_behind();
             }
         }
@@ -211,7 +217,8 @@ impl Pilot {
         Ok(())
     }
 
-    fn try_push(&self, chunk: &Bytes) -> Result<bool, FetchError> {
+    /// Puts bytes into the ring if they fit; otherwise says where the slowest reader is.
+    fn try_push(&self, chunk: &Bytes) -> Result<Option<u64>, FetchError> {
         let Cabin { seats, ring } = &mut *self.flight.cabin();
         let slowest = seats.iter().map(|seat| seat.position.load(Ordering::Relaxed)).min().ok_or(FetchError::Abandoned)?;
         let ring = ring.get_or_insert_with(|| Ring::new(0, 0));
@@ -219,11 +226,11 @@ impl Pilot {
         if !ring.has_room(chunk.len()) {
             ring.forget_before(slowest);
         }
-        let has_room = ring.has_room(chunk.len());
-        if has_room {
-            ring.push(chunk.clone());
+        if !ring.has_room(chunk.len()) {
+            return Ok(Some(slowest));
         }
-        Ok(has_room)
+        ring.push(chunk.clone());
+        Ok(None)
     }
 
     fn leave_slowest_behind(&self) {

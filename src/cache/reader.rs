@@ -20,6 +20,8 @@ pub struct Reader {
     seat: Arc<Seat>,
     position: u64,
     end: Option<u64>,
+    /// The last byte, which waits here until everything is verified: what a range needs may be forgotten meanwhile.
+    last: Option<Bytes>,
     metrics: Arc<Metrics>,
 }
 
@@ -37,7 +39,7 @@ impl Reader {
 
     fn seated(flight: &Arc<Flight>, seat: Arc<Seat>, position: u64, metrics: &Arc<Metrics>) -> Self {
         metrics.fetch_readers.inc();
-        Self { flight: Arc::clone(flight), progress: flight.watch(), seat, position, end: None, metrics: Arc::clone(metrics) }
+        Self { flight: Arc::clone(flight), progress: flight.watch(), seat, position, end: None, last: None, metrics: Arc::clone(metrics) }
     }
 
     /// Waits until an upstream has accepted to send the file, or none has: the size of the file, if that is known.
@@ -84,6 +86,15 @@ impl Reader {
                     let len = usize::try_from(limit - self.position).unwrap_or(max).min(max);
                     return Some(self.read(&progress, len).await);
                 }
+                Step::TakeLast => match self.read(&progress, 1).await {
+                    Ok(last) => {
+                        self.last = Some(last);
+                        self.flight.moved(&self.seat, u64::MAX);
+                        continue;
+                    }
+                    Err(error) => return Some(Err(error)),
+                },
+                Step::GiveLast => return self.last.take().map(Ok),
                 Step::Wait => {}
             }
             if self.progress.changed().await.is_err() {
@@ -102,7 +113,9 @@ impl Reader {
         } else if self.position < limit {
             Step::Read(limit)
         } else if progress.is_verified() {
-            Step::Over
+            if self.last.is_some() { Step::GiveLast } else { Step::Over }
+        } else if end.is_some_and(|end| self.position + 1 == end && progress.received >= end) {
+            Step::TakeLast
         } else {
             Step::Wait
         }
@@ -127,6 +140,8 @@ impl Reader {
 
 enum Step {
     Read(u64),
+    TakeLast,
+    GiveLast,
     Wait,
     Over,
     Failed(FetchError),

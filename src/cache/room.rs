@@ -18,6 +18,7 @@ pub struct Room {
 pub struct Promise {
     room: Arc<Room>,
     bytes: u64,
+    unreserved: u64,
 }
 
 impl Room {
@@ -28,7 +29,7 @@ impl Room {
 
     /// Notes bytes that turned out to be in the store.
     pub fn found(&self, bytes: u64) {
-        self.change(|ledger| ledger.settle(0, bytes));
+        self.change(|ledger| ledger.settle(0, 0, bytes));
     }
 
     /// Notes bytes that left the store.
@@ -39,7 +40,7 @@ impl Room {
     /// Promises `bytes`, if they fit; `free` is what the file system has left.
     pub fn promise(self: &Arc<Self>, bytes: u64, free: u64) -> Result<Promise, NoRoom> {
         self.change(|ledger| ledger.promise(bytes, free, &self.limits))?;
-        Ok(Promise { room: Arc::clone(self), bytes })
+        Ok(Promise { room: Arc::clone(self), bytes, unreserved: bytes })
     }
 
     fn change<T>(&self, change: impl FnOnce(&mut Ledger) -> T) -> T {
@@ -51,17 +52,15 @@ impl Room {
 }
 
 impl Promise {
-    /// Ends the promise: so many bytes came to be held.
-    pub fn settle(mut self, held: u64) {
-        let bytes = std::mem::take(&mut self.bytes);
-        self.room.change(|ledger| ledger.settle(bytes, held));
+    /// Notes that the file system has set the room aside.
+    pub fn reserved(&mut self) {
+        let bytes = std::mem::take(&mut self.unreserved);
+        self.room.change(|ledger| ledger.reserve(bytes));
     }
 }
 
 impl Drop for Promise {
     fn drop(&mut self) {
-        if self.bytes > 0 {
-            self.room.change(|ledger| ledger.settle(self.bytes, 0));
-        }
+        self.room.change(|ledger| ledger.settle(self.bytes, self.unreserved, 0));
     }
 }

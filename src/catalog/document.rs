@@ -51,7 +51,9 @@ fn gzip(plain: &[u8]) -> Option<Bytes> {
 
 /// The media type of whatever has this name (interface.md, HTTP).
 pub fn content_type(name: &str) -> &'static str {
-    let ends = |suffix: &str| name.len() >= suffix.len() && name[name.len() - suffix.len()..].eq_ignore_ascii_case(suffix);
+    // Bytes and not characters: a name may have a character across the place where a suffix would begin.
+    let bytes = name.as_bytes();
+    let ends = |suffix: &str| bytes.len() >= suffix.len() && bytes[bytes.len() - suffix.len()..].eq_ignore_ascii_case(suffix.as_bytes());
     if ends(".json") {
         "application/json"
     } else if ends(".sjson") || ends(".gpg") {
@@ -60,5 +62,26 @@ pub fn content_type(name: &str) -> &'static str {
         "application/x-gzip"
     } else {
         "application/octet-stream"
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::catalog::document::content_type;
+
+    #[test]
+    fn the_media_type_is_decided_by_the_end_of_any_name() {
+        for (name, expected) in [
+            ("index.json", "application/json"),
+            ("index.sjson", "text/plain"),
+            ("index.json.gpg", "text/plain"),
+            ("tools.TGZ", "application/x-gzip"),
+            ("x.tar.gz", "application/x-gzip"),
+            ("é.img", "application/octet-stream"),
+            ("日本", "application/octet-stream"),
+            ("", "application/octet-stream"),
+        ] {
+            assert_eq!(content_type(name), expected, "{name}");
+        }
     }
 }

@@ -60,6 +60,11 @@ impl Allowance {
         Ok(())
     }
 
+    /// Notes that the file system has set aside all that was promised so far.
+    pub fn reserved(&mut self) {
+        self.promises.iter_mut().for_each(Promise::reserved);
+    }
+
     /// Notes that the file has `len` bytes.
     pub fn reached(&mut self, len: u64) {
         self.written = len.saturating_sub(self.adopted);

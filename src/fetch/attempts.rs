@@ -76,7 +76,10 @@ impl Attempts {
         let failures = || self.faults.iter().filter_map(|fault| if let Fault::Failure(failure) = fault { Some(failure) } else { None });
         let wrong = self.faults.iter().find_map(|fault| if let Fault::Wrong(mismatch) = fault { Some(mismatch) } else { None });
         let all_gone = failures().all(Failure::is_gone);
+        let is_silent = |fault: &Fault| matches!(fault, Fault::Failure(Failure::Silent(_)));
+        let all_silent = !self.faults.is_empty() && self.faults.iter().all(is_silent);
         match wrong {
+            None if all_silent && !self.has_flowed => FetchError::TimedOut,
             Some(mismatch) if all_gone => FetchError::Wrong(mismatch.clone()),
             None if all_gone && !self.faults.is_empty() && !self.has_flowed => FetchError::Gone,
             _ => FetchError::Upstream {
@@ -132,6 +135,7 @@ mod tests {
         assert_eq!(verdict(&[status(404), status(410)]), FetchError::Gone);
         assert!(matches!(verdict(&[status(404), status(503)]), FetchError::Upstream { retry_after: Some(_), .. }));
         assert!(matches!(verdict(&[Failure::Silent("x").into(), status(404)]), FetchError::Upstream { .. }));
+        assert_eq!(verdict(&[Failure::Silent("x").into(), Failure::Silent("x").into()]), FetchError::TimedOut);
         let wrong = Mismatch::Size { expected: 1, actual: 2 };
         assert_eq!(verdict(&[wrong.clone().into(), status(404)]), FetchError::Wrong(wrong));
         assert!(matches!(verdict(&[]), FetchError::Upstream { .. }));

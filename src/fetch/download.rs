@@ -8,9 +8,9 @@ use futures_util::{FutureExt as _, StreamExt as _};
 
 use bytes::Bytes;
 
-use crate::cache::blocking;
 use crate::cache::error::FetchError;
 use crate::cache::flight::Pilot;
+use crate::cache::{Place, blocking};
 use crate::digest::{Expected, Mismatch};
 use crate::fetch::allowance::Allowance;
 use crate::fetch::attempts::{Attempts, Fault, accept};
@@ -38,6 +38,33 @@ pub struct Wanted {
     pub expected: Expected,
 }
 
+impl Wanted {
+    /// What is remembered of it, if it cannot be had.
+    pub fn place(&self) -> Place {
+        (Arc::clone(&self.remote), self.path.clone(), self.expected)
+    }
+}
+
+/// Why one attempt did not bring the rest of a file.
+enum Ended {
+    /// Another one may.
+    Fault(Fault),
+    /// No other one will.
+    Error(FetchError),
+}
+
+impl From<Fault> for Ended {
+    fn from(fault: Fault) -> Self {
+        Self::Fault(fault)
+    }
+}
+
+impl From<FetchError> for Ended {
+    fn from(error: FetchError) -> Self {
+        Self::Error(error)
+    }
+}
+
 /// A download that has its flight.
 #[derive(Debug)]
 pub struct Download {
@@ -58,9 +85,9 @@ impl Download {
     /// Brings the file in. The flight leaves the map when its outcome can be found without it.
     pub async fn run(mut self) {
         if let Err(error) = self.fly().await {
-            let Wanted { remote, path, expected } = &self.wanted;
+            let Wanted { remote, path, .. } = &self.wanted;
             tracing::warn!(%remote, %path, %error, "a file could not be fetched");
-            self.means.cache.refuse(*expected, &error);
+            self.means.cache.refuse(self.wanted.place(), &error);
             if error == FetchError::Gone {
                 drop(self.means.gone.try_send(Arc::clone(remote)));
             }
@@ -76,9 +103,12 @@ impl Download {
         let turns = Arc::clone(&self.means.fetches);
         let turn = tokio::time::timeout(self.means.options.turn, turns.acquire_owned()).await;
         let _turn = turn.ok().and_then(Result::ok).ok_or(FetchError::Busy)?;
-        let sink = Sink::open(Arc::clone(&self.means), Arc::clone(&self.pilot), self.wanted.expected).await?;
+        let mut sink = Sink::open(Arc::clone(&self.means), Arc::clone(&self.pilot), self.wanted.expected).await?;
         let adopted = sink.len();
-        let sink = self.receive(sink).await?;
+        if let Err(error) = self.receive(&mut sink).await {
+            sink.leave().await;
+            return Err(error);
+        }
         match sink.finish().await? {
             Whole::File(partial, allowance) => self.commit(*partial, allowance).await,
             Whole::Ring(hasher) => {
@@ -99,54 +129,49 @@ impl Download {
         Ok(is_here)
     }
 
-    async fn receive(&mut self, mut sink: Sink) -> Result<Sink, FetchError> {
+    /// Receives the whole file, from one URL or several.
+    async fn receive(&mut self, sink: &mut Sink) -> Result<(), FetchError> {
         let mut attempts = Attempts::new(self.source.order(), self.means.options.extra_rounds);
-        while self.wanted.expected.size.is_none_or(|size| sink.len() < size) {
+        while self.pilot.size().is_none_or(|size| sink.len() < size) {
             let (url, wait) = attempts.next_url().ok_or_else(|| attempts.verdict())?;
             tokio::time::sleep(wait).await;
-            let (kept, ended) = self.attempt(url, sink, &mut attempts).await?;
-            sink = kept;
-            match ended {
-                Ok(()) => return Ok(sink),
-                Err(fault) => self.note(url, fault, &mut attempts),
+            match self.attempt(url, sink, &mut attempts).await {
+                Ok(()) => return Ok(()),
+                Err(Ended::Fault(fault)) => self.note(url, fault, &mut attempts),
+                Err(Ended::Error(error)) => return Err(error),
             }
         }
         self.pilot.flowing(None);
-        Ok(sink)
+        Ok(())
     }
 
-    /// Asks one URL for what is missing. The sink comes back with whatever came.
-    async fn attempt(&mut self, url: usize, sink: Sink, attempts: &mut Attempts) -> Result<(Sink, Result<(), Fault>), FetchError> {
+    /// Asks one URL for what is missing. What came stays in the sink.
+    async fn attempt(&mut self, url: usize, sink: &mut Sink, attempts: &mut Attempts) -> Result<(), Ended> {
         let from = sink.len();
         let if_range = self.last.as_ref().filter(|(last, _)| *last == url).and_then(|(_, etag)| etag.clone());
         let request = Request { url, path: self.wanted.path.clone(), kind: Kind::Blob { from, if_range } };
         let answer = match self.source.upstream().get(request).await {
-            Ok(answer) => answer,
-            Err(failure) => return Ok((sink, Err(failure.into()))),
+            // Nobody knew how long the file is, and there is nothing after what we have: the hash says whether that is all.
+            Err(Failure::Status { code: 416, .. }) if from > 0 && self.pilot.size().is_none() => {
+                self.pilot.flowing(Some(from));
+                return Ok(());
+            }
+            answer => answer.map_err(Fault::from)?,
         };
-        let skip = match accept(answer.status, answer.length, answer.range, from, self.wanted.expected.size) {
-            Ok(skip) => skip,
-            Err(fault) => return Ok((sink, Err(fault))),
-        };
+        // What hosts were told is the size from then on, whoever sends the rest.
+        let skip = accept(answer.status, answer.length, answer.range, from, self.pilot.size())?;
         if from > 0 {
             self.means.cache.metrics().upstream_resumed(&self.wanted.remote);
         }
-        let size = self.wanted.expected.size.or_else(|| total(&answer));
-        let sink = sink.make_room(size).await?;
+        let size = self.pilot.size().or_else(|| total(&answer));
+        sink.make_room(size).await?;
         self.pilot.flowing(size);
         self.last = Some((url, answer.etag));
         self.pump(url, answer.body, skip, sink, attempts).await
     }
 
-    async fn pump(
-        &self,
-        url: usize,
-        mut body: Body,
-        mut skip: u64,
-        mut sink: Sink,
-        attempts: &mut Attempts,
-    ) -> Result<(Sink, Result<(), Fault>), FetchError> {
-        let size = self.wanted.expected.size;
+    async fn pump(&self, url: usize, mut body: Body, mut skip: u64, sink: &mut Sink, attempts: &mut Attempts) -> Result<(), Ended> {
+        let size = self.pilot.size();
         loop {
             let (batch, end) = gather(&mut body, self.means.options.silence).await;
             let batch = without_first(batch, &mut skip);
@@ -154,20 +179,20 @@ impl Download {
                 let actual = sink.len() + writer::len(&batch);
                 if let Some(expected) = size.filter(|size| actual > *size) {
                     sink.discard().await?;
-                    return Err(self.wrong(Mismatch::Size { expected, actual }, 0));
+                    return Err(self.wrong(Mismatch::Size { expected, actual }, 0).into());
                 }
-                sink = sink.put(batch).await?;
+                sink.put(batch).await?;
                 attempts.progressed(url);
             }
             match end {
                 None => {}
-                Some(Err(failure)) => return Ok((sink, Err(failure.into()))),
+                Some(Err(failure)) => return Err(Fault::from(failure).into()),
                 Some(Ok(())) if size.is_some_and(|size| sink.len() < size) => {
-                    return Ok((sink, Err(Failure::Cut("it ended early".to_owned()).into())));
+                    return Err(Fault::from(Failure::Cut("it ended early".to_owned())).into());
                 }
                 Some(Ok(())) => {
                     self.source.succeeded(url);
-                    return Ok((sink, Ok(())));
+                    return Ok(());
                 }
             }
         }

@@ -66,6 +66,7 @@ pub struct Sink {
 enum Way {
     File(OnDisk),
     Ring { hasher: Box<Hasher>, _turn: OwnedSemaphorePermit },
+    Closed,
 }
 
 #[derive(Debug)]
@@ -108,59 +109,69 @@ impl Sink {
         match &self.way {
             Way::File(on_disk) => on_disk.writer.len(),
             Way::Ring { hasher, .. } => hasher.len(),
+            Way::Closed => 0,
         }
     }
 
     /// Sees to it that there is room for `size` bytes, or for some if nobody knows; or leaves the disk.
-    pub async fn make_room(self, size: Option<u64>) -> Result<Self, FetchError> {
+    pub async fn make_room(&mut self, size: Option<u64>) -> Result<(), FetchError> {
         let len = size.unwrap_or(self.len() + 1);
         self.make_room_for(len, size).await
     }
 
     /// Takes the next bytes.
-    pub async fn put(mut self, batch: Batch) -> Result<Self, FetchError> {
+    pub async fn put(&mut self, batch: Batch) -> Result<(), FetchError> {
         let len = self.len() + writer::len(&batch);
         if self.pilot.size().is_none_or(|size| size < len) {
-            self = self.make_room_for(len, None).await?;
+            self.make_room_for(len, None).await?;
         }
         let put = match &mut self.way {
-            Way::Ring { .. } => Err(batch),
             Way::File(on_disk) => on_disk.put(batch).await,
+            Way::Ring { .. } | Way::Closed => Err(batch),
         };
         match put {
-            Ok(()) => Ok(self),
-            Err(batch) => self.leave_the_disk().await?.pass_on(batch).await,
+            Ok(()) => Ok(()),
+            Err(batch) => {
+                self.leave_the_disk().await?;
+                self.pass_on(batch).await
+            }
         }
     }
 
     /// Ends it. The disk may have refused the last bytes, and then they go through memory.
-    pub async fn finish(self) -> Result<Whole, FetchError> {
-        let Self { means, pilot, way } = self;
-        let (written, allowance) = match way {
-            Way::Ring { hasher, .. } => return Ok(Whole::Ring(hasher)),
-            Way::File(on_disk) => on_disk.close().await?,
-        };
-        if written.refused.is_none() {
-            return Ok(Whole::File(Box::new(written.partial), allowance));
+    pub async fn finish(mut self) -> Result<Whole, FetchError> {
+        if let Some((written, allowance)) = self.close().await? {
+            if written.refused.is_none() {
+                return Ok(Whole::File(Box::new(written.partial), allowance));
+            }
+            self.go_on_in_memory(written, allowance).await?;
         }
-        match Self::go_on_in_memory(means, pilot, written, allowance).await?.way {
+        match self.way {
             Way::Ring { hasher, .. } => Ok(Whole::Ring(hasher)),
-            Way::File(_) => Err(FetchError::Vanished),
+            Way::File(_) | Way::Closed => Err(FetchError::Vanished),
         }
     }
 
-    /// Throws away what came so far.
-    pub async fn discard(self) -> Result<(), FetchError> {
-        let Way::File(on_disk) = self.way else { return Ok(()) };
-        let (written, allowance) = on_disk.close().await?;
-        allowance.forfeit();
-        blocking(move || Ok(drop(written.partial.into_hasher()))).await.map_err(|error| FetchError::Disk(error.to_string()))
+    /// Gives up, and leaves what came so far for another download to go on with. When this returns nobody writes any
+    /// more; until then no other download may open the file.
+    pub async fn leave(mut self) {
+        if let Err(error) = self.close().await {
+            tracing::warn!(expected = %self.pilot.flight().expected(), %error, "a download did not end well");
+        }
     }
 
-    async fn make_room_for(mut self, len: u64, size: Option<u64>) -> Result<Self, FetchError> {
-        let Way::File(on_disk) = &mut self.way else { return Ok(self) };
+    /// Gives up, and throws away what came so far.
+    pub async fn discard(&mut self) -> Result<(), FetchError> {
+        let Some((written, allowance)) = self.close().await? else { return Ok(()) };
+        allowance.forfeit();
+        let removed = blocking(move || Ok(written.partial.into_hasher())).await;
+        removed.map(drop).map_err(|error| FetchError::Disk(error.to_string()))
+    }
+
+    async fn make_room_for(&mut self, len: u64, size: Option<u64>) -> Result<(), FetchError> {
+        let Way::File(on_disk) = &mut self.way else { return Ok(()) };
         match on_disk.make_room(&self.means.cache, len, size).await {
-            Ok(()) => Ok(self),
+            Ok(()) => Ok(()),
             Err(reason) => {
                 tracing::info!(expected = %self.pilot.flight().expected(), %reason, "no room; passing the file through memory");
                 self.leave_the_disk().await
@@ -168,19 +179,26 @@ impl Sink {
         }
     }
 
-    async fn leave_the_disk(self) -> Result<Self, FetchError> {
-        let Self { means, pilot, way } = self;
-        match way {
-            Way::Ring { .. } => Ok(Self { means, pilot, way }),
-            Way::File(on_disk) => {
-                let (written, allowance) = on_disk.close().await?;
-                Self::go_on_in_memory(means, pilot, written, allowance).await
+    async fn leave_the_disk(&mut self) -> Result<(), FetchError> {
+        match self.close().await? {
+            Some((written, allowance)) => self.go_on_in_memory(written, allowance).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Waits for the file's writer, if there is one. A ring stays as it is.
+    async fn close(&mut self) -> Result<Option<(Written, Allowance)>, FetchError> {
+        match std::mem::replace(&mut self.way, Way::Closed) {
+            Way::File(on_disk) => on_disk.close().await.map(Some),
+            way @ (Way::Ring { .. } | Way::Closed) => {
+                self.way = way;
+                Ok(None)
             }
         }
     }
 
     /// Goes on from the file's end. What is in the file stays there for its readers, without a name.
-    async fn go_on_in_memory(means: Arc<Means>, pilot: Arc<Pilot>, written: Written, allowance: Allowance) -> Result<Self, FetchError> {
+    async fn go_on_in_memory(&mut self, written: Written, allowance: Allowance) -> Result<(), FetchError> {
         allowance.forfeit();
         let Written { partial, refused } = written;
         let batch = refused.map(|(error, batch)| {
@@ -188,18 +206,17 @@ impl Sink {
             batch
         });
         let hasher = blocking(move || Ok(partial.into_hasher())).await.map_err(|error| FetchError::Disk(error.to_string()))?;
-        let way = ring(&means, &pilot, hasher)?;
-        Self { means, pilot, way }.pass_on(batch.unwrap_or_default()).await
+        self.way = ring(&self.means, &self.pilot, hasher)?;
+        self.pass_on(batch.unwrap_or_default()).await
     }
 
-    async fn pass_on(mut self, batch: Batch) -> Result<Self, FetchError> {
-        if let Way::Ring { hasher, .. } = &mut self.way {
-            for piece in batch {
-                hasher.update(&piece);
-                self.pilot.push(piece, self.means.options.silence).await?;
-            }
+    async fn pass_on(&mut self, batch: Batch) -> Result<(), FetchError> {
+        let Way::Ring { hasher, .. } = &mut self.way else { return Err(FetchError::Vanished) };
+        for piece in batch {
+            hasher.update(&piece);
+            self.pilot.push(piece, self.means.options.silence).await?;
         }
-        Ok(self)
+        Ok(())
     }
 }
 
@@ -208,7 +225,9 @@ impl OnDisk {
         self.allowance.ensure(cache, len, size).await?;
         let Some(size) = size else { return Ok(()) };
         let (disk, file) = (Arc::clone(cache.store().disk()), self.file.clone());
-        Ok(blocking(move || disk.reserve(&file, size)).await?)
+        blocking(move || disk.reserve(&file, size)).await?;
+        self.allowance.reserved();
+        Ok(())
     }
 
     async fn put(&mut self, batch: Batch) -> Result<(), Batch> {

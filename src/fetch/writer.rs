@@ -73,18 +73,21 @@ pub fn len(batch: &[Bytes]) -> u64 {
 fn write(mut partial: Partial, mut queue: mpsc::Receiver<Batch>, pilot: &Pilot) -> Written {
     let mut syncing = Syncing::default();
     while let Some(batch) = queue.blocking_recv() {
-        if let Err((error, mut unwritten)) = append(&mut partial, batch) {
-            pilot.received(partial.len());
+        let written = match syncing.beside(&partial) {
+            Ok(()) => append(&mut partial, batch),
+            Err(error) => Err((error, batch)),
+        };
+        pilot.received(partial.len());
+        if let Err((error, mut unwritten)) = written {
             queue.close();
             while let Some(batch) = queue.blocking_recv() {
                 unwritten.extend(batch);
             }
             return Written { partial, refused: Some((error, unwritten)) };
         }
-        pilot.received(partial.len());
-        syncing.beside(&partial);
     }
-    Written { partial, refused: None }
+    let refused = syncing.finish().err().map(|error| (error, Batch::new()));
+    Written { partial, refused }
 }
 
 fn append(partial: &mut Partial, batch: Batch) -> Result<(), (io::Error, Batch)> {
@@ -97,21 +100,33 @@ fn append(partial: &mut Partial, batch: Batch) -> Result<(), (io::Error, Batch)>
     Ok(())
 }
 
+/// Syncs beside the writing. The system reports a failure to write back once, to whoever syncs first; so what a sync says
+/// here is kept, and a file of which one failed is never committed.
 #[derive(Default)]
 struct Syncing {
     synced: u64,
-    under_way: Option<JoinHandle<()>>,
+    under_way: Option<JoinHandle<io::Result<()>>>,
 }
 
 impl Syncing {
-    /// Starts a sync if enough was written since the last one, and that one is over. Errors come up again at the commit.
-    fn beside(&mut self, partial: &Partial) {
+    /// Starts a sync if enough was written since the last one, and that one is over.
+    fn beside(&mut self, partial: &Partial) -> io::Result<()> {
         let is_under_way = self.under_way.as_ref().is_some_and(|sync| !sync.is_finished());
         if partial.len() < self.synced + SYNC_BYTES || is_under_way {
-            return;
+            return Ok(());
         }
+        self.finish()?;
         self.synced = partial.len();
         let syncer = partial.syncer();
-        self.under_way = Some(Handle::current().spawn_blocking(move || drop(syncer.sync())));
+        self.under_way = Some(Handle::current().spawn_blocking(move || syncer.sync()));
+        Ok(())
+    }
+
+    /// What came of the last sync.
+    fn finish(&mut self) -> io::Result<()> {
+        match self.under_way.take() {
+            Some(sync) => Handle::current().block_on(sync).map_err(io::Error::other)?,
+            None => Ok(()),
+        }
     }
 }

@@ -17,7 +17,7 @@ use crate::http::path::StreamPath;
 use crate::refresh::gathered::Gathered;
 use crate::refresh::past::Past;
 use crate::revalidation::census::Census;
-use crate::revalidation::document::read_index;
+use crate::revalidation::document::{Wanted, read_index};
 use crate::revalidation::refusal::Refusal;
 use crate::simplestreams::index::{INDEX_PATH, Kind, SIGNED_INDEX_PATH};
 use crate::simplestreams::snapshot::{Role, Snapshot, Source as Document};
@@ -102,10 +102,7 @@ impl Gatherer<'_> {
                 if !set.is_new(&wanted.path, self.bounds)? {
                     continue;
                 }
-                let Some(bytes) = self.optional(&wanted.path, set).await? else {
-                    self.check_missing(wanted.kind, wanted.path)?;
-                    continue;
-                };
+                let Some(bytes) = self.wanted(&wanted, set).await? else { continue };
                 match wanted.kind {
                     Kind::Nested => indexes.push_back((wanted.path, bytes)),
                     Kind::Images => set.add(wanted.path, Role::Images, bytes),
@@ -116,35 +113,46 @@ impl Gatherer<'_> {
         Ok(())
     }
 
-    /// Hosts fail on the whole remote without a document of images; others do without.
-    fn check_missing(&self, kind: Kind, path: StreamPath) -> Result<(), Refusal> {
-        tracing::info!(remote = %self.source.name(), document = %path, "the index names a document that is not there");
-        if kind == Kind::Other { Ok(()) } else { Err(Refusal::Missing { path }) }
+    /// A document that an index names; `None` if hosts can do without it. They fail on the whole remote without one of
+    /// images.
+    async fn wanted(&self, wanted: &Wanted, set: &mut Set) -> Result<Option<Bytes>, NotGathered> {
+        let is_needed = wanted.kind != Kind::Other;
+        match self.fetch(&wanted.path, set).await {
+            Ok(bytes) => Ok(Some(bytes)),
+            Err(failure) if is_absent(&failure) && is_needed => Err(Refusal::Missing { path: wanted.path.clone() }.into()),
+            Err(failure) if is_absent(&failure) || matches!(failure, Failure::TooLarge { .. }) && !is_needed => {
+                tracing::info!(remote = %self.source.name(), document = %wanted.path, %failure, "left out: a document for others");
+                Ok(None)
+            }
+            Err(failure) => Err(NotGathered::Failure(wanted.path.clone(), failure)),
+        }
     }
 
-    /// Signed twins and detached signatures, as far as upstream has them.
-    async fn signed(&self, set: &mut Set) -> Result<(), NotGathered> {
+    /// Signed twins and detached signatures, as far as upstream has them. Neither LXD nor Incus asks for any, so nothing
+    /// that goes wrong with them keeps the rest back.
+    async fn signed(&self, set: &mut Set) -> Result<(), Refusal> {
         let unsigned: Vec<StreamPath> = set.documents.iter().map(|document| document.path.clone()).collect();
         let index = well_known(SIGNED_INDEX_PATH);
-        if let Some(bytes) = self.optional(&index, set).await? {
-            let wanted = read_index(&index, &bytes)?.wanted;
+        if let Some(bytes) = self.optional(&index, set).await
+            && let Ok(facts) = read_index(&index, &bytes)
+        {
             set.add(index, Role::Signed, bytes);
-            self.add_signed(wanted.into_iter().map(|wanted| wanted.path), set).await?;
+            self.add_signed(facts.wanted.into_iter().map(|wanted| wanted.path), set).await?;
         }
         let signature = |path: &StreamPath| StreamPath::from_document(&format!("{path}.gpg")).ok();
         let mut signatures = unsigned.iter().filter_map(signature);
         let Some(first) = signatures.next() else { return Ok(()) };
-        if let Some(bytes) = self.optional(&first, set).await? {
+        if let Some(bytes) = self.optional(&first, set).await.filter(|bytes| is_signature(bytes)) {
             set.add(first, Role::Signed, bytes);
             self.add_signed(signatures, set).await?;
         }
         Ok(())
     }
 
-    async fn add_signed(&self, paths: impl Iterator<Item = StreamPath> + Send, set: &mut Set) -> Result<(), NotGathered> {
+    async fn add_signed(&self, paths: impl Iterator<Item = StreamPath> + Send, set: &mut Set) -> Result<(), Refusal> {
         for path in paths {
             if set.is_new(&path, self.bounds)?
-                && let Some(bytes) = self.optional(&path, set).await?
+                && let Some(bytes) = self.optional(&path, set).await
             {
                 set.add(path, Role::Signed, bytes);
             }
@@ -152,12 +160,14 @@ impl Gatherer<'_> {
         Ok(())
     }
 
-    /// A document that need not be there. Storage services say 403 for what is not.
-    async fn optional(&self, path: &StreamPath, set: &mut Set) -> Result<Option<Bytes>, NotGathered> {
+    /// A document that nobody named.
+    async fn optional(&self, path: &StreamPath, set: &mut Set) -> Option<Bytes> {
         match self.fetch(path, set).await {
-            Ok(bytes) => Ok(Some(bytes)),
-            Err(failure) if failure.is_gone() || matches!(failure, Failure::Status { code: 403, .. }) => Ok(None),
-            Err(failure) => Err(NotGathered::Failure(path.clone(), failure)),
+            Ok(bytes) => Some(bytes),
+            Err(failure) => {
+                tracing::debug!(remote = %self.source.name(), document = %path, %failure, "no signed document");
+                None
+            }
         }
     }
 
@@ -212,6 +222,16 @@ impl Set {
         }
         Ok(self.seen.insert(path.clone()))
     }
+}
+
+/// Storage services say 403 for what is not there.
+fn is_absent(failure: &Failure) -> bool {
+    failure.is_gone() || matches!(failure, Failure::Status { code: 403, .. })
+}
+
+/// A server that answers everything with a page has no signatures.
+fn is_signature(bytes: &[u8]) -> bool {
+    bytes.starts_with(b"-----BEGIN PGP") || bytes.first().is_some_and(|first| first & 0x80 != 0)
 }
 
 fn well_known(path: &str) -> StreamPath {

@@ -15,8 +15,10 @@ use crate::simplestreams::snapshot::{Role, Snapshot};
 pub struct Census {
     /// When each document says that it was made, if it says so.
     pub updated: BTreeMap<StreamPath, Timestamp>,
-    /// How many images each product of each document has.
-    pub images: BTreeMap<(StreamPath, String), usize>,
+    /// How many images each product has.
+    pub images: BTreeMap<String, usize>,
+    /// How many items each product of a document for others has.
+    pub others: BTreeMap<String, usize>,
 }
 
 impl Census {
@@ -43,9 +45,16 @@ impl Census {
         let Some(source) = snapshot.document(path) else {
             return if wanted.kind == Kind::Images { Err(Refusal::Missing { path: path.clone() }) } else { Ok(()) };
         };
-        let facts = read_products(wanted, &source.bytes)?;
+        let facts = match read_products(wanted, &source.bytes) {
+            // What others make of their documents is their business.
+            Err(_) if wanted.kind == Kind::Other => return Ok(()),
+            facts => facts?,
+        };
         self.updated.extend(facts.updated.map(|updated| (path.clone(), updated)));
-        self.images.extend(facts.census.into_iter().map(|(product, count)| ((path.clone(), product), count)));
+        let counts = if wanted.kind == Kind::Images { &mut self.images } else { &mut self.others };
+        for (product, count) in facts.census {
+            *counts.entry(product).or_default() += count;
+        }
         Ok(())
     }
 }

@@ -53,6 +53,9 @@ pub async fn bind(disk: &dyn Disk, path: &Path) -> io::Result<UnixListener> {
             if UnixStream::connect(path).await.is_ok() {
                 return Err(io::Error::new(io::ErrorKind::AddrInUse, "another cistern answers there"));
             }
+            if !disk.is_socket(path)? {
+                return Err(io::Error::new(io::ErrorKind::AlreadyExists, "there is something else of that name"));
+            }
             disk.remove(path)?;
             UnixListener::bind(path)
         }

@@ -7,6 +7,7 @@ use hyper::header::{ACCEPT_RANGES, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_RANGE,
 use hyper::http::response::Builder;
 use hyper::{HeaderMap, Response, StatusCode, Version};
 
+use crate::cache::error::FetchError;
 use crate::cache::reader::Reader;
 use crate::catalog::document::content_type;
 use crate::catalog::listing::File;
@@ -98,7 +99,11 @@ pub async fn answer(asked: Asked<'_>) -> Answer {
     match asked.door.fetcher.find(&wanted, start).await? {
         Found::Held(blob) => asked.held(blob, range),
         Found::Fetched(reader) => asked.fetched(reader, range, Via::Miss, digest).await,
-        Found::Collapsed(reader) => asked.fetched(reader, range, Via::Collapsed, digest).await,
+        Found::Collapsed(reader) => match asked.fetched(reader, range, Via::Collapsed, digest).await {
+            // That was said of another path or remote with the same bytes, perhaps; of this one it is known by now.
+            Err(Problem::Fetch(FetchError::Gone | FetchError::Wrong(_))) => asked.alone(&wanted, start, range, digest).await,
+            answer => answer,
+        },
     }
 }
 
@@ -112,10 +117,18 @@ fn select(range: Option<ByteRange>, size: u64) -> Result<Range<u64>, Problem> {
 }
 
 impl Asked<'_> {
+    /// Looks again after a fetch that this request had joined came to nothing.
+    async fn alone(&self, wanted: &Wanted, start: u64, range: Option<ByteRange>, digest: Option<Digest>) -> Answer {
+        match self.door.fetcher.find(wanted, start).await? {
+            Found::Held(blob) => self.held(blob, range),
+            Found::Fetched(reader) | Found::Collapsed(reader) => self.fetched(reader, range, Via::Miss, digest).await,
+        }
+    }
+
     /// A HEAD fetches nothing. Without a size by the document's word or the store's there is none.
     async fn head_only(&self, range: Option<ByteRange>, digest: Option<Digest>) -> Answer {
         let held = self.door.cache.find(self.file.expected).await.map_err(|error| Problem::Store(error.to_string()))?;
-        let via = if held.is_some() { Via::Hit } else { Via::Miss };
+        let via = if held.is_some() { Via::Hit } else { Via::Bypass };
         let size = held.map(|blob| blob.size).or(self.file.expected.size);
         let Some(size) = size else { return Ok((respond::without_body(self.head(StatusCode::OK, via, digest)), via)) };
         let part = select(range, size)?;

@@ -1,5 +1,6 @@
 //! What is counted and logged of one answer.
 
+use std::io::{self, Write as _};
 use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -115,7 +116,7 @@ impl Access {
             AccessLog::Off => {}
             AccessLog::Combined => {
                 let time = self.time.strftime("%d/%b/%Y:%H:%M:%S +0000");
-                println!("{client} - - [{time}] \"{method} {target} {version}\" {status} {bytes} \"-\" \"{user_agent}\"");
+                print(&format!("{client} - - [{time}] \"{method} {target} {version}\" {status} {bytes} \"-\" \"{user_agent}\""));
             }
             AccessLog::Json => {
                 let line = serde_json::json!({
@@ -123,8 +124,13 @@ impl Access {
                     "client": client, "method": method, "target": target, "version": version,
                     "status": status, "bytes": bytes, "result": result, "user_agent": user_agent,
                 });
-                println!("{line}");
+                print(&line.to_string());
             }
         }
     }
+}
+
+/// Prints a line. A reader of the log that has gone away is no reason to stop serving, so errors are let go.
+fn print(line: &str) {
+    let _ = writeln!(io::stdout(), "{line}");
 }

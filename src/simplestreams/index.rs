@@ -101,12 +101,17 @@ impl Entry<'_> {
         path.map(|path| StreamPath::from_document(&path).map_err(Reason::Path)).transpose()
     }
 
+    /// Whether it lists products: clients skip an entry that lists none, and never ask for its document.
+    fn has_products(&self) -> bool {
+        self.fields.get("products").is_some_and(|products| products.get().trim_matches(['[', ']', ' ', '\n', '\t', '\r']) != "")
+    }
+
     /// What it names. LXD goes by `datatype` alone and never by `format`.
     pub fn kind(&self) -> Kind {
         let field = |name| self.fields.text_or_none(name).unwrap_or_default();
         if field("format") == FORMAT {
             Kind::Nested
-        } else if field("datatype") == IMAGE_DOWNLOADS {
+        } else if field("datatype") == IMAGE_DOWNLOADS && self.has_products() {
             Kind::Images
         } else {
             Kind::Other
@@ -119,7 +124,7 @@ mod tests {
     use crate::simplestreams::fault::Reason;
     use crate::simplestreams::index::{Index, Kind};
 
-    const TEXT: &str = r#"{"index":{"a":{"datatype":"image-downloads","path":"streams/v1/a.json","x":[1]},"b":{"datatype":"image-ids"},"c":{"format":"index:1.0","path":"streams/v1/c.json"}},"format":"index:1.0","y":0}"#;
+    const TEXT: &str = r#"{"index":{"a":{"datatype":"image-downloads","path":"streams/v1/a.json","products":["p"],"x":[1]},"b":{"datatype":"image-ids"},"c":{"format":"index:1.0","path":"streams/v1/c.json"}},"format":"index:1.0","y":0}"#;
 
     #[test]
     fn entries_are_read_by_their_kind_and_written_as_they_came() {

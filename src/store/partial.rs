@@ -31,6 +31,7 @@ struct Place {
     layout: Layout,
     path: PathBuf,
     file: File,
+    len: u64,
     fate: Fate,
 }
 
@@ -39,6 +40,8 @@ struct Place {
 enum Fate {
     Remove,
     Keep,
+    /// It has become a blob, and is none of this one's business any more.
+    Gone,
 }
 
 /// A file whose size and hash are right, and which has no name yet.
@@ -67,7 +70,7 @@ impl Partial {
         let mut hasher = Hasher::new(expected);
         rehash(&file, &mut hasher)?;
         let fate = if hasher.is_empty() { Fate::Remove } else { Fate::Keep };
-        let place = Place { disk, layout: layout.clone(), path, file, fate };
+        let place = Place { disk, layout: layout.clone(), path, file, len: hasher.len(), fate };
         Ok(Self { place, expected, hasher })
     }
 
@@ -96,6 +99,7 @@ impl Partial {
         self.place.disk.write_at(&self.place.file, bytes, self.hasher.len())?;
         self.place.fate = Fate::Keep;
         self.hasher.update(bytes);
+        self.place.len = self.hasher.len();
         Ok(())
     }
 
@@ -139,22 +143,28 @@ impl Verified {
     }
 
     /// Makes it a blob.
-    pub fn commit(self) -> io::Result<Blob> {
+    pub fn commit(mut self) -> io::Result<Blob> {
         let Place { disk, layout, path, file, .. } = &self.place;
         let target = layout.blob(self.digest);
         disk.sync(file)?;
         disk.rename(path, &target)?;
         disk.sync_directory(target.parent().unwrap_or(Path::new("/")))?;
-        Ok(Blob::new(self.digest, self.size, file.clone()))
+        let blob = Blob::new(self.digest, self.size, file.clone());
+        self.place.fate = Fate::Gone;
+        Ok(blob)
     }
 }
 
 impl Drop for Place {
+    /// A file that is kept gives back the room that was set aside for the rest of it.
     fn drop(&mut self) {
-        if self.fate == Fate::Remove
-            && let Err(error) = self.disk.remove(&self.path)
-        {
-            tracing::warn!(path = %self.path.display(), %error, "cannot remove a partial file");
+        let done = match self.fate {
+            Fate::Remove => self.disk.remove(&self.path),
+            Fate::Keep => self.disk.truncate(&self.file, self.len),
+            Fate::Gone => Ok(()),
+        };
+        if let Err(error) = done {
+            tracing::warn!(path = %self.path.display(), %error, "cannot put a partial file away");
         }
     }
 }

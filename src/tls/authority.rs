@@ -77,7 +77,7 @@ impl<'a> Authority<'a> {
     /// The server's certificate for `names`; made or made anew if need be, or if `anew` says so.
     pub fn server(&self, names: &BTreeSet<String>, now: Timestamp, anew: bool) -> Result<Pair, AuthorityError> {
         let ca = self.ca_pair(now)?;
-        if let Some(pair) = self.read("server").filter(|pair| !anew && is_good(&pair.certificate, &ca.certificate, names, now)) {
+        if let Some(pair) = self.read("server")?.filter(|pair| !anew && is_good(&pair.certificate, &ca.certificate, names, now)) {
             return Ok(pair);
         }
         let pair = make_server(&ca, names, now).map_err(|source| AuthorityError::Make { what: "a server certificate", source })?;
@@ -86,7 +86,7 @@ impl<'a> Authority<'a> {
     }
 
     fn ca_pair(&self, now: Timestamp) -> Result<Pair, AuthorityError> {
-        if let Some(pair) = self.read("ca").filter(|pair| expiry(&pair.certificate).is_some_and(|expiry| expiry > now)) {
+        if let Some(pair) = self.read("ca")?.filter(|pair| expiry(&pair.certificate).is_some_and(|expiry| expiry > now)) {
             return Ok(pair);
         }
         let pair = make_ca(now).map_err(|source| AuthorityError::Make { what: "a CA", source })?;
@@ -94,12 +94,20 @@ impl<'a> Authority<'a> {
         Ok(pair)
     }
 
-    fn read(&self, name: &str) -> Option<Pair> {
-        let read = |extension| {
-            let file = self.disk.open(&self.folder.join(format!("{name}.{extension}"))).ok()?;
-            String::from_utf8(file.read_all(MAX_PEM_BYTES).ok()?).ok()
-        };
-        Some(Pair { certificate: read("crt")?, key: read("key")? })
+    /// A pair that is there; what the disk cannot read is not absent, or a passing trouble would make another CA.
+    fn read(&self, name: &str) -> Result<Option<Pair>, AuthorityError> {
+        let (certificate, key) = (self.read_file(&format!("{name}.crt"))?, self.read_file(&format!("{name}.key"))?);
+        Ok(certificate.zip(key).map(|(certificate, key)| Pair { certificate, key }))
+    }
+
+    fn read_file(&self, name: &str) -> Result<Option<String>, AuthorityError> {
+        let path = self.folder.join(name);
+        let read = self.disk.open(&path).and_then(|file| file.read_all(MAX_PEM_BYTES));
+        match read.and_then(|bytes| String::from_utf8(bytes).map_err(io::Error::other)) {
+            Ok(text) => Ok(Some(text)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(source) => Err(AuthorityError::Disk { path, source }),
+        }
     }
 
     /// The key first: a certificate without its key is of no use, and is then made anew.

@@ -254,6 +254,13 @@ fn what_keeps_it_from_starting_is_said_in_one_line() {
     let free = "listen = [\"127.0.0.1:0\"]";
     let store = format!("[storage]\npath = \"{path}/store\"");
     std::fs::write(folder.path().join("bad.pem"), "nonsense").unwrap();
+    let precious = folder.path().join("precious");
+    std::fs::create_dir_all(precious.join("data")).unwrap();
+    let mistyped =
+        file(folder.path(), &format!("[server]\nmetrics = \"127.0.0.1:0\"\n{free}\nadmin_socket = \"{}\"\n{store}", precious.display()));
+    let (code, said) = failure(&["serve", "--config", &mistyped]);
+    assert!(code == 1 && said.contains("something else of that name"), "{said}");
+    assert!(precious.join("data").is_dir(), "what is no socket is never removed");
     for ((code, said), expected_code, expected) in [
         (start(&format!("listen = [\"{}\"]", taken.local_addr().unwrap()), &store), 1, "another program has that port"),
         (start(free, "[storage]\npath = \"/dev/null/store\""), 1, "storage.path must be a folder that this user may write to"),

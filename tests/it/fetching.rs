@@ -194,7 +194,7 @@ async fn a_silent_upstream_is_a_time_out() {
     setting.origins[0].act(FILE, std::iter::repeat_n(Act::Silence(Duration::from_secs(5)), 5));
     let started = Instant::now();
     let status = setting.get().await.status();
-    assert!(status == 504 || status == 502, "{status}");
+    assert_eq!(status, 504);
     assert!(started.elapsed() < Duration::from_secs(2));
 }
 
@@ -359,7 +359,6 @@ async fn a_host_of_http_1_0_gets_a_length_even_if_nobody_told_one() {
     assert!(response.ends_with(&file));
 }
 
-/// T24
 #[tokio::test]
 async fn a_second_file_of_the_same_bytes_is_a_hit() {
     let origin = Origin::start().await;

@@ -194,7 +194,7 @@ async fn signed_documents_go_out_as_they_came_while_all_that_they_name_can_be_ha
     origin.put([
         ("streams/v1/index.sjson".to_owned(), sign(&index)),
         ("streams/v1/images.sjson".to_owned(), sign(&images)),
-        ("streams/v1/index.json.gpg".to_owned(), b"sig".to_vec()),
+        ("streams/v1/index.json.gpg".to_owned(), b"-----BEGIN PGP SIGNATURE-----".to_vec()),
     ]);
     let mirror =
         Builder::default().remote("whole", &[origin.url()], "").remote("part", &[origin.url()], "select = [\"os=a\"]").start().await;
@@ -202,7 +202,7 @@ async fn signed_documents_go_out_as_they_came_while_all_that_they_name_can_be_ha
     let response = mirror.get("whole/streams/v1/images.sjson").await;
     assert_eq!(response.headers()["content-type"], "text/plain");
     assert!(response.bytes().await.unwrap() == sign(&images));
-    assert_eq!(mirror.body("whole/streams/v1/index.json.gpg").await, b"sig");
+    assert_eq!(mirror.body("whole/streams/v1/index.json.gpg").await, b"-----BEGIN PGP SIGNATURE-----");
     assert_eq!(mirror.get("part/streams/v1/images.sjson").await.status(), 404);
     assert_eq!(mirror.get("part/streams/v1/index.sjson").await.status(), 404);
 }

@@ -76,6 +76,10 @@ impl Disk for FullDisk {
         OsDisk.restrict(path, mode)
     }
 
+    fn is_socket(&self, path: &Path) -> io::Result<bool> {
+        OsDisk.is_socket(path)
+    }
+
     fn list(&self, path: &Path) -> io::Result<Vec<Found>> {
         OsDisk.list(path)
     }

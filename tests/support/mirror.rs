@@ -257,7 +257,7 @@ async fn start(text: &str, disk: &Arc<dyn Disk>) -> App {
         let outside = Outside { disk: Arc::clone(disk), clock: Arc::new(SystemClock) };
         match App::start(config, outside).await {
             Err(StartError::Store(StoreError::InUse(_))) if started.elapsed() < PATIENCE => {
-                tokio::time::sleep(Duration::from_millis(20)).await
+                tokio::time::sleep(Duration::from_millis(20)).await;
             }
             app => return app.unwrap(),
         }
