@@ -158,6 +158,15 @@ impl Server {
         server
     }
 
+    /// Waits until a host gets a document.
+    async fn serves(&self, folder: &Path) {
+        let ca = std::fs::read(folder.join("store/tls/ca.crt")).unwrap();
+        let client =
+            reqwest::Client::builder().tls_certs_only(reqwest::Certificate::from_pem_bundle(&ca).unwrap()).no_proxy().build().unwrap();
+        let url = format!("https://{}/ubuntu/streams/v1/index.json", self.address);
+        wait_for(async || client.get(&url).send().await.is_ok_and(|response| response.status() == 200)).await;
+    }
+
     fn resident_mib(&self) -> f64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
@@ -221,9 +230,10 @@ async fn start() {
     for _ in 0..5 {
         let started = Instant::now();
         let server = Server::start(folder.path(), &origin.url()).await;
+        server.serves(folder.path()).await;
         times.push(started.elapsed());
         drop(server);
     }
     times.sort();
-    report("start with a last good document of 50,000 items: listening", &millis(times[2]), "1000 ms", times[2] < Duration::from_secs(1));
+    report("start with a last good document of 50,000 items: served", &millis(times[2]), "1000 ms", times[2] < Duration::from_secs(1));
 }

@@ -11,10 +11,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use futures_util::FutureExt as _;
 use rustls::ServerConfig;
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::{Semaphore, mpsc};
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -84,8 +85,17 @@ pub struct App {
     addresses: Vec<SocketAddr>,
     stop: CancellationToken,
     connections: TaskTracker,
+    /// Tasks that go on for as long as the program does.
+    essential: JoinSet<&'static str>,
+    /// Tasks that end when they are told to, or when they are done.
     tasks: Vec<JoinHandle<()>>,
 }
+
+/// A task that goes on for as long as the program does has ended: a bug of ours. It is better to start again than to
+/// serve what is never renewed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a task that must go on has ended ({0}); this is a bug, the log says more")]
+pub struct Ended(&'static str);
 
 /// What is bound before anything else: a port that is taken is the commonest mistake.
 struct Sockets {
@@ -120,20 +130,17 @@ impl App {
         housekeeping::warn_if_full(space, &config.limits(space));
         let (events, told) = mpsc::channel(QUEUED_EVENTS);
         let cache = Arc::new(Cache::new(Arc::clone(&store), &config.cache(space), events, Arc::clone(&metrics)));
-        let checked = facts::fingerprints(&**store.disk(), store.layout()).unwrap_or_default();
-        let wrong = checked.iter().filter(|(_, checked)| *checked == Checked::Wrong).map(|(fingerprint, _)| *fingerprint).collect();
+        let checked = facts::images(&**store.disk(), store.layout()).unwrap_or_default();
+        let wrong = checked.iter().filter(|(_, checked)| *checked == Checked::Wrong).map(|(image, _)| *image).collect();
         let (publisher, publishing) = Publisher::new(Arc::clone(&cache), Arc::clone(&metrics), wrong);
-        let checker = Checker::new(
-            Arc::clone(&cache),
-            publisher.clone(),
-            Arc::clone(&metrics),
-            checked.iter().map(|(fingerprint, _)| *fingerprint).collect(),
-        );
+        let checker =
+            Checker::new(Arc::clone(&cache), publisher.clone(), Arc::clone(&metrics), checked.iter().map(|(image, _)| *image).collect());
         let (gone, listed_as_gone) = mpsc::channel(QUEUED_EVENTS);
         let fetcher = Arc::new(Fetcher::new(sink::Means::new(Arc::clone(&cache), config.fetch(), gone)));
         let (status, desk) = (Arc::new(StatusBoard::default()), Arc::new(Desk::default()));
-        let mut tasks =
-            vec![tokio::spawn(publishing), tokio::spawn(checker.run(told)), tokio::spawn(pass_on(listed_as_gone, Arc::clone(&desk)))];
+        let mut essential = JoinSet::new();
+        essential.spawn(publishing.map(|()| "publisher"));
+        essential.spawn(pass_on(listed_as_gone, Arc::clone(&desk)).map(|()| "messenger"));
         let means = Means {
             store,
             publisher: publisher.clone(),
@@ -145,6 +152,7 @@ impl App {
         };
         let office = Office { status: Arc::clone(&means.status), desk: Arc::clone(&means.desk), current: publisher.current().clone() };
         let team = Team::assemble(&config, means).await?;
+        essential.spawn(checker.run(told).map(|()| "checker"));
         let door = Arc::new(Door {
             current: publisher.current().clone(),
             fetcher,
@@ -154,7 +162,7 @@ impl App {
             bounds: config.bounds(),
             policy: ArcSwap::from_pointee(config.policy()),
         });
-        tasks.push(tokio::spawn(housekeeping::reconcile(cache, Arc::clone(&metrics), outside.clock.now())));
+        let tasks = vec![tokio::spawn(housekeeping::reconcile(cache, Arc::clone(&metrics), outside.clock.now()))];
         let mut app = Self {
             addresses: sockets.hosts.iter().filter_map(|socket| socket.local_addr().ok()).collect(),
             config,
@@ -166,6 +174,7 @@ impl App {
             readiness: Arc::default(),
             stop: CancellationToken::new(),
             connections: TaskTracker::new(),
+            essential,
             tasks,
         };
         app.listen(sockets, office);
@@ -182,7 +191,8 @@ impl App {
             turns,
         };
         self.tasks.extend(sockets.hosts.into_iter().map(|socket| tokio::spawn(listener.clone().run(socket))));
-        let observing = observe::run(sockets.metrics, Arc::clone(&self.metrics), Arc::clone(&self.readiness), self.stop.clone());
+        // Whoever watches is to see the drain: this one is stopped last.
+        let observing = observe::run(sockets.metrics, Arc::clone(&self.metrics), Arc::clone(&self.readiness));
         self.tasks.push(tokio::spawn(observing));
         self.tasks.push(tokio::spawn(admin::run(sockets.admin, Arc::new(office), self.stop.clone())));
         self.readiness.set(true);
@@ -194,16 +204,18 @@ impl App {
     }
 
     /// Goes on until `stop` is cancelled, and takes each configuration that comes; then ends what is under way.
-    pub async fn run(mut self, mut reloads: mpsc::Receiver<Result<Config, ConfigError>>, stop: CancellationToken) {
+    pub async fn run(mut self, mut reloads: mpsc::Receiver<Result<Config, ConfigError>>, stop: CancellationToken) -> Result<(), Ended> {
         let mut certificate_check = tokio::time::interval(CERTIFICATE_CHECK);
-        loop {
+        let ended = loop {
             tokio::select! {
-                () = stop.cancelled() => break,
+                () = stop.cancelled() => break Ok(()),
+                Some(ended) = self.essential.join_next() => break Err(Ended(ended.unwrap_or("it panicked"))),
                 Some(reload) = reloads.recv() => self.reload(reload).await,
                 _ = certificate_check.tick() => self.renew(),
             }
-        }
+        };
         self.drain().await;
+        ended
     }
 
     /// Takes a new configuration, or keeps the old one whole.
@@ -241,7 +253,7 @@ impl App {
     }
 
     /// Accepts no more, lets answers under way finish for as long as the operator allows, and stops.
-    async fn drain(self) {
+    async fn drain(mut self) {
         self.readiness.set(false);
         self.stop.cancel();
         self.connections.close();
@@ -251,6 +263,7 @@ impl App {
         }
         self.door.fetcher.end().await;
         self.team.dismiss().await;
+        self.essential.shutdown().await;
         for task in self.tasks {
             task.abort();
             // An aborted task ends with an error, which is what was wanted.

@@ -5,7 +5,7 @@
 pub mod document;
 pub mod listing;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use crate::catalog::document::Document;
@@ -22,6 +22,8 @@ pub struct Catalog {
     pub root: HashMap<StreamPath, Arc<Document>>,
     /// What is served under each remote's own name.
     pub remotes: HashMap<Arc<str>, Arc<Remote>>,
+    /// Remotes that are configured and have no documents yet: nobody knows what they have.
+    pub awaited: HashSet<Arc<str>>,
 }
 
 /// What is served of one remote.
@@ -56,6 +58,13 @@ impl Catalog {
     /// A file of which this is claimed, and its remote.
     pub fn file_with(&self, claim: Claim) -> Option<(&Arc<str>, File)> {
         self.remotes.iter().find_map(|(name, remote)| remote.listing.file_with(claim).map(|file| (name, file)))
+    }
+
+    /// Whether nobody knows yet what is at a path: it belongs to a remote without documents, or to the root while a
+    /// remote that may own what is there was not asked yet.
+    pub fn is_awaited(&self, path: &StreamPath) -> bool {
+        let first = path.as_str().split('/').next().unwrap_or_default();
+        self.awaited.contains(first) || (first == "streams" && self.root.is_empty() && !self.awaited.is_empty())
     }
 
     /// All images that need this file.

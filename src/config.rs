@@ -87,6 +87,7 @@ impl Config {
         if file.remotes.0.is_empty() {
             file.remotes = Remotes::well_known();
         }
+        check_limits(&file)?;
         let certificate = certificate(&file)?;
         if file.server.listen.is_empty() {
             return Err(ConfigError::of_key("server.listen", "there must be at least one address"));
@@ -183,6 +184,25 @@ impl Config {
         file.remotes.0.iter_mut().for_each(|(_, remote)| remote::hide_secrets(remote));
         toml::to_string_pretty(&file).unwrap_or_else(|error| format!("# cannot be shown: {error}\n"))
     }
+}
+
+/// A bound of zero lets nothing through.
+fn check_limits(file: &File) -> Result<(), ConfigError> {
+    let limits = &file.limits;
+    let zeros = [
+        ("connections", limits.connections == 0),
+        ("header_timeout", limits.header_timeout.0.is_zero()),
+        ("write_timeout", limits.write_timeout.0.is_zero()),
+        ("answer_timeout", limits.answer_timeout.0.is_zero()),
+        ("connect_timeout", limits.connect_timeout.0.is_zero()),
+        ("silence_timeout", limits.silence_timeout.0.is_zero()),
+        ("fetches", limits.fetches == 0),
+        ("document_size", limits.document_size.0 == 0),
+        ("documents", limits.documents == 0),
+        ("refresh_timeout", limits.refresh_timeout.0.is_zero()),
+    ];
+    let zero = zeros.into_iter().find(|(_, is_zero)| *is_zero);
+    zero.map_or(Ok(()), |(key, _)| Err(ConfigError::of_key(&format!("limits.{key}"), "zero would let nothing through")))
 }
 
 fn certificate(file: &File) -> Result<Option<(PathBuf, PathBuf)>, ConfigError> {

@@ -42,7 +42,7 @@ pub async fn run(outside: Outside, listen: Option<SocketAddr>, once: bool) -> an
         tokio::signal::ctrl_c().await.map_err(Into::into)
     };
     stop.cancel();
-    running.await?;
+    running.await??;
     shown
 }
 

@@ -14,7 +14,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::cache::Cache;
 use crate::catalog::Catalog;
-use crate::digest::Fingerprint;
+use crate::digest::Digest;
 use crate::metrics::Metrics;
 use crate::publish::command::{Command, Documents, Settings};
 use crate::publish::shelf::Shelf;
@@ -47,7 +47,7 @@ pub struct Gone;
 
 impl Publisher {
     /// A publisher, and the task that it is, to be run by whoever owns it.
-    pub fn new(cache: Arc<Cache>, metrics: Arc<Metrics>, wrong: Vec<Fingerprint>) -> (Self, impl Future<Output = ()> + Send) {
+    pub fn new(cache: Arc<Cache>, metrics: Arc<Metrics>, wrong: Vec<Digest>) -> (Self, impl Future<Output = ()> + Send) {
         let (commands, queue) = mpsc::channel(QUEUED_COMMANDS);
         let current = Current::default();
         let publisher = Self { commands, current: current.clone() };
@@ -69,9 +69,9 @@ impl Publisher {
         self.send(|done| Command::Configure { settings, done }).await
     }
 
-    /// Lists an image no more: its bytes have another fingerprint.
-    pub async fn hide(&self, fingerprint: Fingerprint) -> Result<(), Gone> {
-        self.send(|done| Command::Hide { fingerprint, done }).await
+    /// Lists the image with this key no more: its bytes have another fingerprint.
+    pub async fn hide(&self, image: Digest) -> Result<(), Gone> {
+        self.send(|done| Command::Hide { image, done }).await
     }
 
     async fn send(&self, command: impl FnOnce(oneshot::Sender<()>) -> Command) -> Result<(), Gone> {

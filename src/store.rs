@@ -8,7 +8,7 @@
 //!   documents/<remote>/<time>/        one snapshot of upstream's documents each
 //!   documents/<remote>/validators     what upstream wants to see in conditional requests
 //!   learnt/<hash>                     the digest of a file whose document gives another hash, and the other way round
-//!   fingerprints/<hex>                whether an image's bytes have its fingerprint
+//!   images/<hex>                      whether an image's bytes have its fingerprint
 //!   trash/                            on its way out
 //!   tls/                              the CA and the certificate that we made
 //! ```

@@ -97,7 +97,7 @@ impl Team {
 
     async fn begin(&mut self, config: &Config, sources: Vec<Arc<Source>>) {
         let Means { store, publisher, status, desk, fetcher, outside, metrics } = &self.means;
-        status.show(config.remotes.iter().zip(&sources).map(|(remote, source)| status_of(remote, source)).collect());
+        status.show(config.remotes.iter().zip(&sources).map(|(remote, source)| (status_of(remote, source), Arc::clone(source))).collect());
         let settings = Settings { remotes: config.remotes.iter().map(|remote| remote.settings.clone()).collect() };
         if let Err(error) = publisher.configure(settings).await {
             tracing::error!(%error, "nothing can be published");

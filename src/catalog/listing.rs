@@ -6,7 +6,7 @@ use std::time::SystemTime;
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
 
-use crate::digest::{Claim, Expected, Fingerprint};
+use crate::digest::{Claim, Digest, Expected, Fingerprint};
 use crate::http::path::StreamPath;
 
 /// All files of a remote by path and by hash, and its images.
@@ -42,6 +42,14 @@ pub struct Image {
     pub fingerprint: Fingerprint,
     /// Its one file, or metadata and root.
     pub files: Vec<Expected>,
+}
+
+impl Image {
+    /// What tells this image from every other, also from one that claims the same fingerprint of other files.
+    pub fn key(&self) -> Digest {
+        let files: Vec<String> = self.files.iter().map(ToString::to_string).collect();
+        Digest::of(format!("{} {}", self.fingerprint, files.join(" ")).as_bytes())
+    }
 }
 
 impl Listing {

@@ -31,7 +31,7 @@ pub enum Command {
 
 /// Lists or refreshes remotes.
 pub fn run(socket: &Path, format: Format, command: &Command) -> Result<(), Failure> {
-    let runtime = runtime()?;
+    let runtime = runtime(0)?;
     match command {
         Command::List => list(&runtime.block_on(remotes(socket))?, format),
         Command::Refresh { name, accept } => {

@@ -23,7 +23,7 @@ pub fn run(path: Option<&Path>) -> Result<(), Failure> {
     let config = Config::load(&OsDisk, path)?;
     logging::start(config.log());
     raise_descriptor_limit();
-    runtime()?.block_on(serve(config, path.map(Path::to_owned)))
+    runtime(config.file.limits.fetches)?.block_on(serve(config, path.map(Path::to_owned)))
 }
 
 /// Every host that downloads takes a connection and perhaps a file; shells give 1024 descriptors and keep more in reserve.
@@ -34,9 +34,12 @@ fn raise_descriptor_limit() {
     }
 }
 
-/// Threads for everything that is async.
-pub fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+/// How many threads may wait for the disk beside those that write downloads.
+const BLOCKING_THREADS: usize = 256;
+
+/// Threads for everything that is async, and one for each download.
+pub fn runtime(fetches: usize) -> Result<tokio::runtime::Runtime, Failure> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().max_blocking_threads(BLOCKING_THREADS + fetches).enable_all().build();
     runtime.map_err(|error| Failure::new(FAILED, format!("cannot start threads: {error}")))
 }
 
@@ -53,9 +56,9 @@ async fn serve(config: Config, path: Option<PathBuf>) -> Result<(), Failure> {
     let stop = CancellationToken::new();
     let (reload, reloads) = mpsc::channel(1);
     let signals = tokio::spawn(follow_signals(path, reload, stop.clone()));
-    app.run(reloads, stop).await;
+    let ended = app.run(reloads, stop).await;
     signals.abort();
-    Ok(())
+    ended.map_err(|error| Failure::new(FAILED, error))
 }
 
 /// SIGHUP reads the configuration again, SIGTERM and SIGINT end the program.

@@ -11,5 +11,5 @@ use crate::demo;
 /// Runs the demonstration.
 pub fn run(listen: Option<SocketAddr>, once: bool) -> Result<(), Failure> {
     logging::start(&Log { level: Level::Warn, format: Format::Auto, access: Access::Off });
-    runtime()?.block_on(demo::run(outside(), listen, once)).map_err(|error| Failure::new(FAILED, error))
+    runtime(8)?.block_on(demo::run(outside(), listen, once)).map_err(|error| Failure::new(FAILED, error))
 }

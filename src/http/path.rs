@@ -60,6 +60,9 @@ impl StreamPath {
         if path.contains("://") {
             return Err(BadPath::Absolute);
         }
+        if let Ok(clean) = Self::checked(path) {
+            return Ok(clean);
+        }
         let segments: Vec<&str> = path.split('/').filter(|segment| !segment.is_empty() && *segment != ".").collect();
         Self::checked(&segments.join("/"))
     }

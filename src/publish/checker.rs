@@ -11,7 +11,7 @@ use tokio::sync::mpsc;
 
 use crate::cache::{Cache, Event, blocking};
 use crate::catalog::listing::Image;
-use crate::digest::{Fingerprint, FingerprintHasher};
+use crate::digest::{Digest, FingerprintHasher};
 use crate::metrics::Metrics;
 use crate::publish::Publisher;
 use crate::store::blob::Blob;
@@ -25,40 +25,47 @@ pub struct Checker {
     cache: Arc<Cache>,
     publisher: Publisher,
     metrics: Arc<Metrics>,
-    checked: HashSet<Fingerprint>,
+    checked: HashSet<Digest>,
 }
 
 impl Checker {
     /// A checker that knows already of `checked` images.
-    pub fn new(cache: Arc<Cache>, publisher: Publisher, metrics: Arc<Metrics>, checked: HashSet<Fingerprint>) -> Self {
+    pub fn new(cache: Arc<Cache>, publisher: Publisher, metrics: Arc<Metrics>, checked: HashSet<Digest>) -> Self {
         Self { cache, publisher, metrics, checked }
     }
 
-    /// Goes on until nobody sends events any more.
+    /// Goes on until nobody sends events any more. Images that were whole already when the program began are looked at
+    /// first: the one before may have been killed in between.
     pub async fn run(mut self, mut events: mpsc::Receiver<Event>) {
+        let listed: Vec<Image> =
+            self.publisher.current().load().remotes.values().flat_map(|remote| remote.listing.images().to_vec()).collect();
+        self.check_all(listed).await;
         while let Some(Event::Committed(file)) = events.recv().await {
-            let catalog = self.publisher.current().load();
-            let images: Vec<Image> =
-                catalog.images_with(file).filter(|image| !self.checked.contains(&image.fingerprint)).cloned().collect();
-            drop(catalog);
-            for image in images {
+            let images = self.publisher.current().load().images_with(file).cloned().collect();
+            self.check_all(images).await;
+        }
+    }
+
+    async fn check_all(&mut self, images: Vec<Image>) {
+        for image in images {
+            if !self.checked.contains(&image.key()) {
                 self.check(image).await;
             }
         }
     }
 
     async fn check(&mut self, image: Image) {
-        let (cache, fingerprint) = (Arc::clone(&self.cache), image.fingerprint);
+        let (cache, fingerprint, key) = (Arc::clone(&self.cache), image.fingerprint, image.key());
         match blocking(move || check(&cache, &image)).await {
             Ok(None) => {}
             Ok(Some(Checked::Right)) => {
-                self.checked.insert(fingerprint);
+                self.checked.insert(key);
             }
             Ok(Some(Checked::Wrong)) => {
-                self.checked.insert(fingerprint);
+                self.checked.insert(key);
                 self.metrics.digest_mismatched("fingerprint");
                 tracing::error!(%fingerprint, "an image's files do not have its fingerprint; it is listed no more");
-                if let Err(error) = self.publisher.hide(fingerprint).await {
+                if let Err(error) = self.publisher.hide(key).await {
                     tracing::debug!(%fingerprint, %error, "it could not be hidden");
                 }
             }
@@ -74,7 +81,7 @@ fn check(cache: &Cache, image: &Image) -> io::Result<Option<Checked>> {
     let mut hasher = FingerprintHasher::default();
     blobs.iter().try_for_each(|blob| hash(blob, &mut hasher))?;
     let checked = if hasher.finish() == image.fingerprint { Checked::Right } else { Checked::Wrong };
-    facts::note_fingerprint(&**cache.store().disk(), cache.store().layout(), image.fingerprint, checked)?;
+    facts::note_image(&**cache.store().disk(), cache.store().layout(), image.key(), checked)?;
     Ok(Some(checked))
 }
 

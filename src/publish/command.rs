@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tokio::sync::oneshot;
 
-use crate::digest::Fingerprint;
+use crate::digest::Digest;
 use crate::selection::Selection;
 use crate::simplestreams::snapshot::Snapshot;
 
@@ -29,8 +29,8 @@ pub enum Command {
     },
     /// An image's bytes have another fingerprint than its document says.
     Hide {
-        /// Which the document says.
-        fingerprint: Fingerprint,
+        /// The key of fingerprint and files.
+        image: Digest,
         /// Told when it is not listed any more.
         done: oneshot::Sender<()>,
     },

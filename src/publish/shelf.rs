@@ -3,15 +3,16 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
+use jiff::Timestamp;
 use tokio::sync::oneshot;
 
 use crate::catalog::document::Document;
 use crate::catalog::{Catalog, Remote};
-use crate::digest::Fingerprint;
+use crate::digest::Digest;
 use crate::http::path::StreamPath;
 use crate::metrics::Metrics;
 use crate::publish::command::{Command, Documents, RemoteSettings, Settings};
-use crate::render::remote::{Part, Policy, Ready, Rendered, render};
+use crate::render::remote::{Files, Part, Policy, Ready, Rendered, files_of, render};
 use crate::render::root::{self, Source};
 
 /// How many reasons for invisible images are logged for one set of documents.
@@ -22,9 +23,11 @@ const LOGGED_FAULTS: usize = 50;
 pub struct Shelf {
     settings: Settings,
     documents: HashMap<Arc<str>, Documents>,
+    /// The files of retired documents, which are read once.
+    retired: HashMap<(Arc<str>, Timestamp), Files>,
     rendered: HashMap<Arc<str>, Bound>,
     root: HashMap<StreamPath, Arc<Document>>,
-    wrong: HashSet<Fingerprint>,
+    wrong: HashSet<Digest>,
     metrics: Arc<Metrics>,
 }
 
@@ -37,9 +40,17 @@ struct Bound {
 
 impl Shelf {
     /// An empty shelf. `wrong` are images that turned out not to be what they say.
-    pub fn new(wrong: Vec<Fingerprint>, metrics: Arc<Metrics>) -> Self {
+    pub fn new(wrong: Vec<Digest>, metrics: Arc<Metrics>) -> Self {
         let wrong = wrong.into_iter().collect();
-        Self { settings: Settings::default(), documents: HashMap::new(), rendered: HashMap::new(), root: HashMap::new(), wrong, metrics }
+        Self {
+            settings: Settings::default(),
+            documents: HashMap::new(),
+            retired: HashMap::new(),
+            rendered: HashMap::new(),
+            root: HashMap::new(),
+            wrong,
+            metrics,
+        }
     }
 
     /// Takes a change and renders what depends on it; returns whom to tell when it is served.
@@ -55,8 +66,8 @@ impl Shelf {
                 self.render_all();
                 done
             }
-            Command::Hide { fingerprint, done } => {
-                self.wrong.insert(fingerprint);
+            Command::Hide { image, done } => {
+                self.wrong.insert(image);
                 self.render_all();
                 done
             }
@@ -68,7 +79,18 @@ impl Shelf {
     /// The next generation.
     pub fn catalog(&self, generation: u64) -> Catalog {
         let remotes = self.rendered.iter().map(|(name, bound)| (Arc::clone(name), Arc::clone(&bound.remote)));
-        Catalog { generation, root: self.root.clone(), remotes: remotes.collect() }
+        let names = self.settings.remotes.iter().map(|settings| Arc::clone(&settings.name));
+        let awaited = names.filter(|name| !self.rendered.contains_key(name)).collect();
+        Catalog { generation, root: self.root.clone(), remotes: remotes.collect(), awaited }
+    }
+
+    /// Whether every remote has documents, or was asked for them in vain. Before that the root would give aliases to
+    /// whoever answers first, and hosts would keep that for an hour.
+    fn was_each_asked(&self) -> bool {
+        self.settings
+            .remotes
+            .iter()
+            .all(|settings| self.documents.get(&settings.name).is_some_and(|documents| documents.newest.is_some() || documents.is_stale))
     }
 
     fn render_all(&mut self) {
@@ -81,7 +103,13 @@ impl Shelf {
         let Some(settings) = self.settings.remotes.iter().find(|settings| settings.name == *name) else { return };
         let Some(documents) = self.documents.get(name) else { return };
         let Some(newest) = &documents.newest else { return };
-        let retired: Vec<_> = documents.retired.iter().map(|snapshot| &**snapshot).collect();
+        self.retired
+            .retain(|(remote, taken_at), _| remote != name || documents.retired.iter().any(|snapshot| snapshot.accepted_at == *taken_at));
+        for snapshot in &documents.retired {
+            self.retired.entry((Arc::clone(name), snapshot.accepted_at)).or_insert_with(|| files_of(snapshot));
+        }
+        let retired: Vec<_> =
+            documents.retired.iter().filter_map(|snapshot| self.retired.get(&(Arc::clone(name), snapshot.accepted_at))).collect();
         let rendered = render(newest, &retired, &self.policy(settings));
         if is_new {
             log(name, &rendered);
@@ -101,7 +129,7 @@ impl Shelf {
             Some(Source { name: &settings.name, parts: &bound.parts })
         });
         let remotes: Vec<_> = remotes.collect();
-        let merged = if remotes.is_empty() { Vec::new() } else { root::merge(&remotes) };
+        let merged = if remotes.is_empty() || !self.was_each_asked() { Vec::new() } else { root::merge(&remotes) };
         let (old, new): (Vec<_>, Vec<_>) =
             merged.into_iter().partition(|document| self.root.get(&document.path).is_some_and(|old| is_same(old, document)));
         let mut root = ready(new);
@@ -117,18 +145,12 @@ fn is_same(old: &Document, new: &Ready) -> bool {
     old.plain == new.bytes && std::time::SystemTime::try_from(new.last_modified).is_ok_and(|time| time == old.last_modified)
 }
 
-/// Compresses documents side by side: for a large one that takes as long as all the rest.
 fn ready(documents: Vec<Ready>) -> HashMap<StreamPath, Arc<Document>> {
-    std::thread::scope(|scope| {
-        let made = documents.into_iter().map(|Ready { path, bytes, last_modified }| {
-            scope.spawn(move || {
-                let document = Document::new(path.basename(), bytes, last_modified);
-                (path, Arc::new(document))
-            })
-        });
-        let made: Vec<_> = made.collect();
-        made.into_iter().filter_map(|thread| thread.join().ok()).collect()
-    })
+    let made = documents.into_iter().map(|Ready { path, bytes, last_modified }| {
+        let document = Document::new(path.basename(), bytes, last_modified);
+        (path, Arc::new(document))
+    });
+    made.collect()
 }
 
 fn log(remote: &str, rendered: &Rendered) {

@@ -1,36 +1,44 @@
 //! What people see of each remote.
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use jiff::Timestamp;
 
 use crate::api::{LastRefresh, RefreshReport, RefreshResult, RemoteStatus};
+use crate::fetch::source::Source;
 use crate::simplestreams::snapshot::Snapshot;
 
 /// The status of every remote.
 #[derive(Debug, Default)]
-pub struct StatusBoard(Mutex<BTreeMap<String, RemoteStatus>>);
+pub struct StatusBoard(Mutex<BTreeMap<String, Shown>>);
+
+/// A remote's status, and whom to ask how it does at this moment.
+#[derive(Debug)]
+struct Shown {
+    status: RemoteStatus,
+    source: Arc<Source>,
+}
 
 impl StatusBoard {
     /// Shows these remotes and no others. What is known of them already stays.
-    pub fn show(&self, remotes: Vec<RemoteStatus>) {
+    pub fn show(&self, remotes: Vec<(RemoteStatus, Arc<Source>)>) {
         self.with(|board| {
             let mut old = std::mem::take(board);
-            for fresh in remotes {
-                let known = old.remove(&fresh.name);
-                let status = match known {
-                    Some(known) => RemoteStatus { urls: fresh.urls, mode: fresh.mode, ..known },
+            for (fresh, source) in remotes {
+                let status = match old.remove(&fresh.name) {
+                    Some(known) => RemoteStatus { urls: fresh.urls, mode: fresh.mode, ..known.status },
                     None => fresh,
                 };
-                board.insert(status.name.clone(), status);
+                board.insert(status.name.clone(), Shown { status, source });
             }
         });
     }
 
     /// All of them, by name.
     pub fn all(&self) -> Vec<RemoteStatus> {
-        self.with(|board| board.values().cloned().collect())
+        let now = |shown: &Shown| RemoteStatus { healthy: shown.source.is_healthy(), ..shown.status.clone() };
+        self.with(|board| board.values().map(now).collect())
     }
 
     /// Notes what the disk had.
@@ -51,10 +59,10 @@ impl StatusBoard {
     }
 
     fn change(&self, remote: &str, change: impl FnOnce(&mut RemoteStatus)) {
-        self.with(|board| board.get_mut(remote).map(change));
+        self.with(|board| board.get_mut(remote).map(|shown| change(&mut shown.status)));
     }
 
-    fn with<T>(&self, act: impl FnOnce(&mut BTreeMap<String, RemoteStatus>) -> T) -> T {
+    fn with<T>(&self, act: impl FnOnce(&mut BTreeMap<String, Shown>) -> T) -> T {
         act(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }

@@ -8,9 +8,10 @@ use std::collections::{HashMap, HashSet};
 
 use bytes::Bytes;
 use jiff::Timestamp;
+use jiff::civil::Date;
 
 use crate::catalog::listing::{Image, Listing};
-use crate::digest::{Expected, Fingerprint};
+use crate::digest::{Digest, Expected};
 use crate::http::path::StreamPath;
 use crate::render::prune::{Rest, prune};
 use crate::render::{sound, twins};
@@ -30,8 +31,8 @@ pub struct Policy {
     pub selection: Selection,
     /// Whether LXD's images are listed for Incus, and the other way round.
     pub twins: bool,
-    /// Images whose bytes turned out to have another fingerprint. No client would take them.
-    pub wrong: HashSet<Fingerprint>,
+    /// Keys of images whose bytes turned out to have another fingerprint. No client would take them.
+    pub wrong: HashSet<Digest>,
 }
 
 /// What is served of a remote.
@@ -73,16 +74,34 @@ pub struct Part {
     pub document: Ready,
 }
 
+/// The files of a snapshot: where each is, what is claimed of it, and the day of its version's serial.
+pub type Files = Vec<(ListedFile, Option<Date>)>;
+
+/// All files that the documents of a snapshot name.
+pub fn files_of(snapshot: &Snapshot) -> Files {
+    snapshot.documents.iter().filter(|source| source.role != Role::Index).flat_map(files_of_document).collect()
+}
+
+fn files_of_document(source: &Source) -> Files {
+    let Some(text) = text(&source.bytes) else { return Files::new() };
+    let Ok((document, _)) = Products::parse(&text) else { return Files::new() };
+    let mut files = Files::new();
+    for version in document.products.iter().flat_map(|product| &product.versions) {
+        let serial = images::serial_date(&version.name).ok();
+        let listed = version.items.iter().filter_map(|item| ListedFile::of_item(&item.fields).ok().flatten());
+        files.extend(listed.map(|file| (file, serial)));
+    }
+    files
+}
+
 /// Renders the newest snapshot of a remote. The files of `retired` ones, newest first, are served and not listed.
-pub fn render(newest: &Snapshot, retired: &[&Snapshot], policy: &Policy) -> Rendered {
+pub fn render(newest: &Snapshot, retired: &[&Files], policy: &Policy) -> Rendered {
     let mut work = Work::new(newest, policy);
     let with = |wanted: fn(Role) -> bool| newest.documents.iter().filter(move |source| wanted(source.role));
     with(|role| matches!(role, Role::Images | Role::Other)).for_each(|source| work.products(source));
     with(|role| role == Role::Index).for_each(|source| work.index(source));
     with(|role| role == Role::Signed).for_each(|source| work.signed(source));
-    for source in retired.iter().flat_map(|snapshot| &snapshot.documents).filter(|source| source.role != Role::Index) {
-        work.list_files_of(source);
-    }
+    retired.iter().copied().flatten().for_each(|(file, serial)| work.list_file(file, *serial));
     work.outcome
 }
 
@@ -157,9 +176,11 @@ impl<'a> Work<'a> {
             let name = &product.name;
             product.versions.retain_mut(|version| {
                 let (images, _) = images::of_version(name, version);
-                let has_wrong = images.iter().any(|image| wrong.contains(&image.fingerprint));
+                let files: Vec<_> = version.items.iter().map(|item| ListedFile::of_item(&item.fields).ok().flatten()).collect();
+                let is_wrong = |image: &images::Image| listed(image, &files).is_some_and(|image| wrong.contains(&image.key()));
+                let has_wrong = images.iter().any(is_wrong);
                 if has_wrong {
-                    prune(version, &images, |image| !wrong.contains(&image.fingerprint), Rest::Keep);
+                    prune(version, &images, |image| !is_wrong(image), Rest::Keep);
                 }
                 is_changed |= has_wrong;
                 !has_wrong || !version.items.is_empty()
@@ -188,24 +209,21 @@ impl<'a> Work<'a> {
     fn list_files(&mut self, version: &Version<'_>) -> Vec<Option<ListedFile>> {
         let serial = images::serial_date(&version.name).ok();
         let files: Vec<_> = version.items.iter().map(|item| ListedFile::of_item(&item.fields).ok().flatten()).collect();
-        for file in files.iter().flatten() {
-            if self.outcome.listing.add_file(&file.path, file.expected, serial).is_some() {
-                self.outcome.changed_paths.push(file.path.clone());
-            }
-        }
+        files.iter().flatten().for_each(|file| self.list_file(file, serial));
         files
+    }
+
+    fn list_file(&mut self, file: &ListedFile, serial: Option<Date>) {
+        if self.outcome.listing.add_file(&file.path, file.expected, serial).is_some() {
+            self.outcome.changed_paths.push(file.path.clone());
+        }
     }
 
     fn list_images(&mut self, product: &str, version: &Version<'_>, files: &[Option<ListedFile>], is_known: bool) -> Vec<Fault> {
         let (images, mut faults) = images::of_version(product, version);
         let serial = images::serial_date(&version.name);
         if is_known && serial.is_ok() {
-            let expected = |place: usize| files.get(place)?.as_ref().map(|file| file.expected);
-            for image in images {
-                let needed = [Some(image.metadata), image.root.map(|(_, place)| place)];
-                let needed: Option<Vec<Expected>> = needed.into_iter().flatten().map(expected).collect();
-                needed.into_iter().for_each(|files| self.outcome.listing.add_image(Image { fingerprint: image.fingerprint, files }));
-            }
+            images.iter().filter_map(|image| listed(image, files)).for_each(|image| self.outcome.listing.add_image(image));
         } else if !images.is_empty() {
             faults.extend(serial.err().map(|reason| Fault::new(&[product, &version.name], reason)));
         }
@@ -270,16 +288,9 @@ impl<'a> Work<'a> {
         if self.incomplete {
             return;
         }
-        self.list_files_of(source);
+        files_of_document(source).iter().for_each(|(file, serial)| self.list_file(file, *serial));
         let ready = self.ready(&source.path, source.bytes.clone());
         self.outcome.documents.push(ready);
-    }
-
-    fn list_files_of(&mut self, source: &Source) {
-        let Some(text) = text(&source.bytes) else { return };
-        let Ok((document, _)) = Products::parse(&text) else { return };
-        let versions = document.products.iter().flat_map(|product| &product.versions);
-        versions.for_each(|version| drop(self.list_files(version)));
     }
 
     fn ready(&self, path: &StreamPath, bytes: Bytes) -> Ready {
@@ -289,6 +300,14 @@ impl<'a> Work<'a> {
     fn note(&mut self, source: &Source, faults: Vec<Fault>) {
         self.outcome.faults.extend(faults.into_iter().map(|fault| (source.path.clone(), fault)));
     }
+}
+
+/// An image with what is claimed of its files; `None` if one of them cannot be had.
+fn listed(image: &images::Image, files: &[Option<ListedFile>]) -> Option<Image> {
+    let expected = |place: usize| files.get(place)?.as_ref().map(|file| file.expected);
+    let needed = [Some(image.metadata), image.root.map(|(_, place)| place)];
+    let files: Option<Vec<Expected>> = needed.into_iter().flatten().map(expected).collect();
+    Some(Image { fingerprint: image.fingerprint, files: files? })
 }
 
 enum Settled {

@@ -46,7 +46,7 @@ pub struct ProductsFacts {
 pub fn read_index(path: &StreamPath, bytes: &[u8]) -> Result<IndexFacts, Refusal> {
     let text = text(path, bytes)?;
     let (index, _faults) = Index::parse(&text).map_err(|error| not_json(path, &error))?;
-    check_format(path, &index.fields, index::FORMAT, text_has(&text, "index"))?;
+    check_format(path, &index.fields, index::FORMAT, index.has_entries())?;
     let wanted = index.entries.iter().filter_map(|entry| {
         let path = entry.path().ok().flatten()?;
         Some(Wanted { path, kind: entry.kind(), content_id: entry.content_id.to_string() })
@@ -59,7 +59,7 @@ pub fn read_products(wanted: &Wanted, bytes: &[u8]) -> Result<ProductsFacts, Ref
     let path = &wanted.path;
     let text = text(path, bytes)?;
     let (document, _faults) = Products::parse(&text).map_err(|error| not_json(path, &error))?;
-    check_format(path, &document.fields, products::FORMAT, text_has(&text, "products"))?;
+    check_format(path, &document.fields, products::FORMAT, document.has_products())?;
     let content_id = document.fields.text_or_none("content_id").map(String::from);
     if let Some(actual) = content_id.filter(|actual| *actual != wanted.content_id) {
         return Err(Refusal::WrongContentId { path: path.clone(), expected: wanted.content_id.clone(), actual });
@@ -84,11 +84,6 @@ fn text(path: &StreamPath, bytes: &[u8]) -> Result<String, Refusal> {
 
 fn not_json(path: &StreamPath, error: &serde_json::Error) -> Refusal {
     Refusal::NotJson { path: path.clone(), reason: error.to_string() }
-}
-
-/// Whether the object in `text` has a field `name` at all, whatever became of its value.
-fn text_has(text: &str, name: &str) -> bool {
-    Object::parse(text).is_ok_and(|fields| fields.get(name).is_some())
 }
 
 /// LXD checks no format, and some servers leave it out; so an absent one is taken if the content is there.

@@ -22,6 +22,8 @@ pub type Body = UnsyncBoxBody<Bytes, FetchError>;
 const SMALL_FRAME: usize = 32 * 1024;
 /// The frames of a host that takes everything at once.
 const LARGE_FRAME: usize = 256 * 1024;
+/// The same while the file is fetched: upstream is rarely as fast as hosts, and there may be hundreds of them.
+const FETCHED_FRAME: usize = 64 * 1024;
 /// A host that asks for the next frame within this time takes everything at once.
 const QUICK: Duration = Duration::from_millis(5);
 
@@ -38,7 +40,7 @@ pub fn full(bytes: Bytes) -> Body {
 /// A part of a blob.
 pub fn of_blob(blob: Blob, range: Range<u64>) -> Body {
     let end = range.end;
-    let frames = stream::try_unfold((blob, range.start, Pace::new()), move |(blob, position, mut pace)| async move {
+    let frames = stream::try_unfold((blob, range.start, Pace::up_to(LARGE_FRAME)), move |(blob, position, mut pace)| async move {
         if position >= end {
             return Ok(None);
         }
@@ -55,7 +57,7 @@ pub fn of_blob(blob: Blob, range: Range<u64>) -> Body {
 
 /// What a reader reads.
 pub fn of_reader(reader: Reader) -> Body {
-    let frames = stream::try_unfold((reader, Pace::new()), |(mut reader, mut pace)| async move {
+    let frames = stream::try_unfold((reader, Pace::up_to(FETCHED_FRAME)), |(mut reader, mut pace)| async move {
         let Some(bytes) = reader.next(pace.frame()).await.transpose()? else { return Ok(None) };
         Ok::<_, FetchError>(Some((Frame::data(bytes), (reader, pace))))
     });
@@ -67,18 +69,19 @@ pub fn of_reader(reader: Reader) -> Body {
 #[derive(Debug)]
 struct Pace {
     frame: usize,
+    largest: usize,
     asked: Option<Instant>,
 }
 
 impl Pace {
-    fn new() -> Self {
-        Self { frame: SMALL_FRAME, asked: None }
+    fn up_to(largest: usize) -> Self {
+        Self { frame: SMALL_FRAME, largest, asked: None }
     }
 
     fn frame(&mut self) -> usize {
         let now = Instant::now();
         let is_quick = self.asked.replace(now).is_some_and(|before| now - before < QUICK);
-        self.frame = if is_quick { LARGE_FRAME.min(self.frame * 2) } else { SMALL_FRAME };
+        self.frame = if is_quick { self.largest.min(self.frame * 2) } else { SMALL_FRAME };
         self.frame
     }
 }

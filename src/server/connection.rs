@@ -24,6 +24,8 @@ use crate::server::stream::{Patient, Rewound};
 const HANDSHAKE: u8 = 0x16;
 /// What hyper and h2 hold back for a slow host: one frame.
 const SEND_BUFFER: usize = 64 * 1024;
+/// hyper takes no smaller one.
+const LEAST_BUFFER: usize = 8192;
 /// How many requests an h2 connection may have at once.
 const STREAMS: u32 = 64;
 
@@ -66,7 +68,7 @@ where
     builder
         .timer(TokioTimer::new())
         .header_read_timeout(door.bounds.header_timeout)
-        .max_buf_size(door.bounds.header_bytes.max(SEND_BUFFER));
+        .max_buf_size(door.bounds.header_bytes.max(LEAST_BUFFER));
     let service = service_fn(move |request| {
         let door = Arc::clone(&door);
         async move { Ok::<_, Infallible>(route::answer(&door, peer, request).await) }

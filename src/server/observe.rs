@@ -13,7 +13,6 @@ use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
-use tokio_util::sync::CancellationToken;
 
 use crate::metrics::Metrics;
 
@@ -31,16 +30,12 @@ impl Readiness {
     }
 }
 
-/// Answers `/metrics`, `/livez` and `/readyz` until it is stopped. None of them looks at the disk or at upstream.
-pub async fn run(socket: TcpListener, metrics: Arc<Metrics>, readiness: Arc<Readiness>, stop: CancellationToken) {
+/// Answers `/metrics`, `/livez` and `/readyz` until it is aborted. None of them looks at the disk or at upstream.
+pub async fn run(socket: TcpListener, metrics: Arc<Metrics>, readiness: Arc<Readiness>) {
     let turns = Arc::new(Semaphore::new(CONNECTIONS));
     loop {
         let Ok(turn) = Arc::clone(&turns).acquire_owned().await else { return };
-        let accepted = tokio::select! {
-            () = stop.cancelled() => return,
-            accepted = socket.accept() => accepted,
-        };
-        let Ok((stream, _)) = accepted else {
+        let Ok((stream, _)) = socket.accept().await else {
             tokio::time::sleep(Duration::from_millis(100)).await;
             continue;
         };

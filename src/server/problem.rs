@@ -40,6 +40,9 @@ pub enum Problem {
     /// It turned out lately that the file cannot be had.
     #[error("{}", told(.0))]
     Refused(FetchError),
+    /// Nobody knows yet: the remote has no documents so far.
+    #[error("this mirror has no documents of that image server yet; try again later")]
+    Awaited,
     /// The store cannot be read, or the remote is gone.
     #[error("the mirror is in trouble; try again later")]
     Store(String),
@@ -67,7 +70,7 @@ impl Problem {
             Self::Precondition => (StatusCode::PRECONDITION_FAILED, None),
             Self::Range(_) => (StatusCode::RANGE_NOT_SATISFIABLE, None),
             Self::PlainHttp => (StatusCode::FORBIDDEN, None),
-            Self::Store(_) => (StatusCode::SERVICE_UNAVAILABLE, Some(DEFAULT_RETRY)),
+            Self::Awaited | Self::Store(_) => (StatusCode::SERVICE_UNAVAILABLE, Some(DEFAULT_RETRY)),
             Self::Fetch(error) | Self::Refused(error) => status(error),
         }
     }

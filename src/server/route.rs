@@ -74,6 +74,9 @@ async fn route(catalog: &Catalog, cache: &Arc<Cache>, path: &str) -> Result<Rout
     if let Some((remote, document)) = catalog.document(&path) {
         return Ok(Route::Document(remote.cloned(), Arc::clone(document)));
     }
+    if catalog.is_awaited(&path) {
+        return Err(Problem::Awaited);
+    }
     let file = catalog.file(&path);
     Ok(file.map_or(Route::Nothing, |(remote, file)| Route::File { remote: Arc::clone(remote), file, by_digest: false }))
 }

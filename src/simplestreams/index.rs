@@ -22,7 +22,7 @@ pub struct Index<'a> {
     pub fields: Object<'a>,
     /// Its entries, in their order.
     pub entries: Vec<Entry<'a>>,
-    place: usize,
+    place: Option<usize>,
 }
 
 /// An entry of an index.
@@ -51,10 +51,11 @@ impl<'a> Index<'a> {
         let mut fields = Object::parse(text)?;
         let mut faults = Vec::new();
         let (place, entries) = match take_entries(&mut fields, "index") {
-            Ok(entries) => entries.unwrap_or_default(),
+            Ok(Some((place, entries))) => (Some(place), entries),
+            Ok(None) => (None, Vec::new()),
             Err(reason) => {
                 faults.push(Fault::new(&["index"], reason));
-                Default::default()
+                (None, Vec::new())
             }
         };
         let entries = entries.into_iter().filter_map(|(content_id, value)| {
@@ -74,13 +75,18 @@ impl<'a> Index<'a> {
     pub fn empty() -> Self {
         let mut fields = Object::default();
         fields.set("format", FORMAT);
-        Self { fields, entries: Vec::new(), place: 1 }
+        Self { fields, entries: Vec::new(), place: Some(1) }
+    }
+
+    /// Whether it has a list of entries at all, be it an empty one.
+    pub fn has_entries(&self) -> bool {
+        self.place.is_some()
     }
 
     /// The index as JSON.
     pub fn to_json(&self) -> Vec<u8> {
         let mut out = Vec::new();
-        self.fields.write(&mut out, Some(self.place), |out| {
+        self.fields.write(&mut out, self.place, |out| {
             write_name(out, "index");
             out.push(b'{');
             for entry in &self.entries {

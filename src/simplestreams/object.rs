@@ -30,7 +30,13 @@ impl<'a> Object<'a> {
 
     /// A field that must be a string, if it is there at all.
     pub fn text(&self, name: &str) -> Result<Option<Cow<'_, str>>, Reason> {
-        self.read::<Text<'_>>(name, "a string").map(|text| text.map(|text| text.0))
+        let Some(value) = self.get(name) else { return Ok(None) };
+        // A raw value is valid JSON, so that one in quotes is a string, and one without escapes is its own value.
+        match value.get().strip_prefix('"').and_then(|rest| rest.strip_suffix('"')) {
+            None => Err(Reason::WrongType { field: name.to_owned(), wanted: "a string" }),
+            Some(plain) if !plain.contains('\\') => Ok(Some(Cow::Borrowed(plain))),
+            Some(_) => self.read::<String>(name, "a string").map(|text| text.map(Cow::Owned)),
+        }
     }
 
     /// A field that should be a string; one of another type is as good as absent.

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use serde_json::value::RawValue;
 
 use crate::simplestreams::fault::{Fault, Reason};
-use crate::simplestreams::object::{Entries, Object, separate, take_entries, write_name};
+use crate::simplestreams::object::{Object, separate, take_entries, write_name};
 
 /// The `format` of a products document.
 pub const FORMAT: &str = "products:1.0";
@@ -17,7 +17,7 @@ pub struct Products<'a> {
     pub fields: Object<'a>,
     /// Its products, in their order.
     pub products: Vec<Product<'a>>,
-    place: usize,
+    place: Option<usize>,
 }
 
 /// A product: what is built again and again under one name.
@@ -29,7 +29,7 @@ pub struct Product<'a> {
     pub fields: Object<'a>,
     /// Its versions, in their order.
     pub versions: Vec<Version<'a>>,
-    place: usize,
+    place: Option<usize>,
 }
 
 /// One build of a product.
@@ -41,7 +41,7 @@ pub struct Version<'a> {
     pub fields: Object<'a>,
     /// Its items, in their order.
     pub items: Vec<Item<'a>>,
-    place: usize,
+    place: Option<usize>,
 }
 
 /// A file of a version, or with `image-ids` a name in some cloud.
@@ -63,10 +63,15 @@ impl<'a> Products<'a> {
         Ok((Self { fields, products, place }, faults))
     }
 
+    /// Whether it has products at all, be it an empty list of them.
+    pub fn has_products(&self) -> bool {
+        self.place.is_some()
+    }
+
     /// The document as JSON.
     pub fn to_json(&self) -> Vec<u8> {
         let mut out = Vec::new();
-        self.fields.write(&mut out, Some(self.place), |out| {
+        self.fields.write(&mut out, self.place, |out| {
             write_children(out, "products", &self.products, |out, product| {
                 write_name(out, &product.name);
                 product.write(out);
@@ -91,7 +96,7 @@ impl<'a> Product<'a> {
     }
 
     fn write(&self, out: &mut Vec<u8>) {
-        self.fields.write(out, Some(self.place), |out| {
+        self.fields.write(out, self.place, |out| {
             write_children(out, "versions", &self.versions, |out, version| {
                 write_name(out, &version.name);
                 version.write(out);
@@ -113,7 +118,7 @@ impl<'a> Version<'a> {
     }
 
     fn write(&self, out: &mut Vec<u8>) {
-        self.fields.write(out, Some(self.place), |out| {
+        self.fields.write(out, self.place, |out| {
             write_children(out, "items", &self.items, |out, item| {
                 write_name(out, &item.name);
                 item.fields.write(out, None, |_| {});
@@ -132,12 +137,18 @@ fn object<'a>(value: &'a RawValue, at: &[&str], faults: &mut Vec<Fault>) -> Opti
 }
 
 /// The entries of the object `name`, which go on to be a list of their own; none if it is absent or no object.
-fn children<'a>(fields: &mut Object<'a>, name: &str, at: &[&str], faults: &mut Vec<Fault>) -> Entries<'a> {
+fn children<'a>(
+    fields: &mut Object<'a>,
+    name: &str,
+    at: &[&str],
+    faults: &mut Vec<Fault>,
+) -> (Option<usize>, Vec<(Cow<'a, str>, &'a RawValue)>) {
     match take_entries(fields, name) {
-        Ok(children) => children.unwrap_or((usize::MAX, Vec::new())),
+        Ok(Some((place, children))) => (Some(place), children),
+        Ok(None) => (None, Vec::new()),
         Err(reason) => {
             faults.push(Fault::new(at, reason));
-            (usize::MAX, Vec::new())
+            (None, Vec::new())
         }
     }
 }

@@ -5,7 +5,7 @@
 use std::io;
 use std::path::Path;
 
-use crate::digest::{Claim, Digest, Fingerprint};
+use crate::digest::{Claim, Digest};
 use crate::disk::{self, Disk};
 use crate::store::layout::Layout;
 
@@ -37,23 +37,23 @@ pub fn learnt_claim(disk: &dyn Disk, layout: &Layout, digest: Digest) -> Option<
     read(disk, &layout.learnt(Claim::Sha256(digest))).and_then(|text| Claim::parse(text.trim()))
 }
 
-/// Notes whether an image's bytes have its fingerprint.
-pub fn note_fingerprint(disk: &dyn Disk, layout: &Layout, fingerprint: Fingerprint, checked: Checked) -> io::Result<()> {
+/// Notes whether an image's bytes have its fingerprint. `image` is the key of fingerprint and files together.
+pub fn note_image(disk: &dyn Disk, layout: &Layout, image: Digest, checked: Checked) -> io::Result<()> {
     let text = match checked {
         Checked::Right => "right",
         Checked::Wrong => "wrong",
     };
-    disk::replace(disk, &layout.fingerprint(fingerprint), text.as_bytes())
+    disk::replace(disk, &layout.image(image), text.as_bytes())
 }
 
-/// All fingerprints that were checked.
-pub fn fingerprints(disk: &dyn Disk, layout: &Layout) -> io::Result<Vec<(Fingerprint, Checked)>> {
-    let found = disk.list(&layout.fingerprints())?;
+/// All images that were checked.
+pub fn images(disk: &dyn Disk, layout: &Layout) -> io::Result<Vec<(Digest, Checked)>> {
+    let found = disk.list(&layout.images())?;
     let checked = found.iter().filter_map(|found| {
-        let fingerprint = Fingerprint::from_hex(&found.name)?;
+        let image = Digest::from_hex(&found.name)?;
         match read(disk, &found.path)?.as_str() {
-            "right" => Some((fingerprint, Checked::Right)),
-            "wrong" => Some((fingerprint, Checked::Wrong)),
+            "right" => Some((image, Checked::Right)),
+            "wrong" => Some((image, Checked::Wrong)),
             _ => None,
         }
     });

@@ -3,7 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::digest::{Claim, Digest, Expected, Fingerprint};
+use crate::digest::{Claim, Digest, Expected};
 use crate::disk::Disk;
 
 /// The paths of a store.
@@ -64,14 +64,14 @@ impl Layout {
         self.root.join("learnt")
     }
 
-    /// What is known of a fingerprint.
-    pub fn fingerprint(&self, fingerprint: Fingerprint) -> PathBuf {
-        self.fingerprints().join(fingerprint.to_string())
+    /// What is known of an image.
+    pub fn image(&self, image: Digest) -> PathBuf {
+        self.images().join(image.to_string())
     }
 
-    /// The folder of checked fingerprints.
-    pub fn fingerprints(&self) -> PathBuf {
-        self.root.join("fingerprints")
+    /// The folder of checked images.
+    pub fn images(&self) -> PathBuf {
+        self.root.join("images")
     }
 
     /// Where things wait for removal.
@@ -91,7 +91,7 @@ impl Layout {
             (0..=u8::MAX).try_for_each(|first| disk.create_directory(&blobs.join(format!("{first:02x}"))))?;
             disk.sync_directory(&blobs)?;
         }
-        let folders = [self.partials(), self.root.join("documents"), self.learnt_folder(), self.fingerprints(), self.trash(), self.tls()];
+        let folders = [self.partials(), self.root.join("documents"), self.learnt_folder(), self.images(), self.trash(), self.tls()];
         folders.iter().try_for_each(|folder| disk.create_directory(folder))?;
         disk.sync_directory(&self.root)
     }

@@ -35,6 +35,8 @@ fn a_wrong_configuration_is_named_by_file_line_key_and_reason() {
         ("[storage]\ncapacity = \"lots\"", 2, "storage.capacity: 'lots' is no size"),
         ("[storage]\ncapacity = 7", 2, "storage.capacity: this is no size"),
         ("[limits]\nring_size = \"5%\"", 2, "limits.ring_size: '5%' is no size"),
+        ("[limits]\nfetches = 0", 2, "limits.fetches: zero would let nothing through"),
+        ("[limits]\nheader_timeout = \"0s\"", 2, "limits.header_timeout: zero"),
         ("[images]\ngrace = \"soon\"", 2, "images.grace: 'soon' is no time"),
         ("[images]\nremote_cache_expiry = 10", 2, "images.remote_cache_expiry: not built yet"),
         ("[server]\nroot = [\"nobody\"]", 2, "server.root: there is no remote 'nobody'"),
@@ -101,6 +103,12 @@ fn secrets_are_not_shown() {
 #[test]
 fn every_key_is_explained_in_the_sample_and_has_its_default_there() {
     let sample = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("config/cistern.toml")).unwrap();
+    // The example of a remote stands there without effect: a hash, and no space.
+    let sample: String = sample
+        .lines()
+        .map(|line| if line.starts_with("# ") { line } else { line.trim_start_matches('#') })
+        .flat_map(|line| [line, "\n"])
+        .collect();
     let table: toml::Table = sample.parse().unwrap();
     for key in cistern::config::keys::known() {
         let parts: Vec<&str> = key.split('.').map(|part| if part == "*" { "ubuntu" } else { part }).collect();

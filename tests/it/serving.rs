@@ -330,3 +330,20 @@ async fn a_stop_lets_answers_under_way_finish() {
     assert!(response.bytes().await.unwrap() == root);
     assert!(tokio::net::TcpStream::connect(mirror.address()).await.is_err(), "nothing new is accepted");
 }
+
+#[tokio::test]
+async fn while_nobody_knows_what_a_remote_has_nothing_is_called_missing() {
+    let (good, silent) = (Origin::start().await, Origin::start().await);
+    good.put(noble(b"root").tree());
+    silent.act("streams/v1/index.json", [Act::Silence(Duration::from_millis(700))]);
+    let builder = Builder::default().remote("silent", &[silent.url()], "").remote("good", &[good.url()], "");
+    let mirror = builder.start_without_waiting().await;
+    wait_for(async || mirror.get("good/streams/v1/index.json").await.status() == 200).await;
+    for path in ["streams/v1/index.json", "silent/streams/v1/index.json", "silent/images/x"] {
+        let response = mirror.get(path).await;
+        assert_eq!((response.status().as_u16(), response.headers().contains_key("retry-after")), (503, true), "{path}");
+    }
+    wait_for(async || mirror.get("streams/v1/index.json").await.status() == 200).await;
+    assert_eq!(mirror.get("silent/streams/v1/index.json").await.status(), 503, "it was asked in vain, and still nobody knows");
+    assert_eq!(mirror.get("nobody/streams/v1/index.json").await.status(), 404);
+}

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cistern::app::outside::Outside;
-use cistern::app::{App, StartError};
+use cistern::app::{App, Ended, StartError};
 use cistern::clock::SystemClock;
 use cistern::config::Config;
 use cistern::config::error::ConfigError;
@@ -120,7 +120,7 @@ pub struct Mirror {
     address: SocketAddr,
     reload: mpsc::Sender<Result<Config, ConfigError>>,
     stop: CancellationToken,
-    task: JoinHandle<()>,
+    task: JoinHandle<Result<(), Ended>>,
     client: reqwest::Client,
 }
 
@@ -141,14 +141,14 @@ impl Mirror {
     pub async fn restart(self) -> Self {
         let Self { text, folder, disk, stop, task, .. } = self;
         stop.cancel();
-        task.await.unwrap();
+        task.await.unwrap().unwrap();
         Self::start(text, folder, disk).await
     }
 
     /// Stops it.
     pub async fn stop(self) {
         self.stop.cancel();
-        self.task.await.unwrap();
+        self.task.await.unwrap().unwrap();
     }
 
     /// Begins to stop it; what is under way may finish.

@@ -1,6 +1,7 @@
 //! Who owns which alias and which fingerprint at the root.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use crate::digest::Fingerprint;
 use crate::image::architecture::Architecture;
@@ -31,7 +32,7 @@ pub struct Seen {
     fingerprint: Fingerprint,
     serial: String,
     root: Option<Root>,
-    aliases: Vec<String>,
+    aliases: Arc<[String]>,
 }
 
 /// Among which images an alias names one: clients look at one kind for one architecture. LXD and Incus never see each
@@ -53,14 +54,14 @@ pub struct Ownership {
 pub fn survey(document: &Products<'_>, spot: Spot, seen: &mut Vec<Seen>) {
     for (product_at, product) in document.products.iter().enumerate() {
         let Ok(architecture) = images::architecture(product) else { continue };
-        let aliases = product.aliases();
+        let aliases: Arc<[String]> = product.aliases().into();
         for (version_at, version) in product.versions.iter().enumerate().filter(|(_, version)| images::serial_date(&version.name).is_ok()) {
             for (image_at, image) in images::of_version(&product.name, version).0.into_iter().enumerate() {
                 let Image { client, image_type, fingerprint, root, .. } = image;
                 let spot = Spot { product: product_at, version: version_at, image: image_at, ..spot };
                 let class = Class { client, image_type, architecture };
                 let root = root.map(|(root, _)| root);
-                seen.push(Seen { spot, class, fingerprint, serial: version.name.to_string(), root, aliases: aliases.clone() });
+                seen.push(Seen { spot, class, fingerprint, serial: version.name.to_string(), root, aliases: Arc::clone(&aliases) });
             }
         }
     }
@@ -108,7 +109,7 @@ fn first_come(seen: &[Seen]) -> (AliasOwners<'_>, ImageOwners) {
     let mut images = HashMap::new();
     for image in seen {
         images.entry((image.class.client, image.fingerprint)).or_insert(image.spot);
-        for alias in &image.aliases {
+        for alias in image.aliases.iter() {
             aliases.entry((alias.as_str(), image.class)).or_insert(image.spot.remote);
         }
     }
