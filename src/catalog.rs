@@ -32,9 +32,18 @@ pub struct Remote {
     /// Its documents, by their path below its name.
     pub documents: HashMap<StreamPath, Arc<Document>>,
     /// Its files and images.
-    pub listing: Listing,
+    pub listing: Arc<Listing>,
+    /// What older documents listed, the newest of them first. It is served, and not listed any more.
+    pub retired: Vec<Arc<Listing>>,
     /// Whether the last refresh failed, so that its documents may be behind upstream's.
     pub stale: bool,
+}
+
+impl Remote {
+    /// What newer documents list goes before what older ones did.
+    fn listings(&self) -> impl Iterator<Item = &Arc<Listing>> {
+        std::iter::once(&self.listing).chain(&self.retired)
+    }
 }
 
 impl Catalog {
@@ -52,12 +61,13 @@ impl Catalog {
     pub fn file(&self, path: &StreamPath) -> Option<(&Arc<str>, File)> {
         let (first, rest) = path.split_first()?;
         let (name, remote) = self.remotes.get_key_value(first)?;
-        remote.listing.file(&rest).map(|file| (name, file))
+        remote.listings().find_map(|listing| listing.file(&rest)).map(|file| (name, file))
     }
 
     /// A file of which this is claimed, and its remote.
     pub fn file_with(&self, claim: Claim) -> Option<(&Arc<str>, File)> {
-        self.remotes.iter().find_map(|(name, remote)| remote.listing.file_with(claim).map(|file| (name, file)))
+        let find = |remote: &Remote| remote.listings().find_map(|listing| listing.file_with(claim));
+        self.remotes.iter().find_map(|(name, remote)| find(remote).map(|file| (name, file)))
     }
 
     /// Whether nobody knows yet what is at a path: it belongs to a remote without documents, or to the root while a

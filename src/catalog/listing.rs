@@ -53,13 +53,19 @@ impl Image {
 }
 
 impl Listing {
-    /// Lists a file. The first to claim a path keeps it: newer documents are listed before older ones. Returns what the
-    /// path keeps, if that is something else.
-    pub fn add_file(&mut self, path: &StreamPath, expected: Expected, serial: Option<Date>) -> Option<Expected> {
+    /// Lists a file. The first to claim a path keeps it.
+    pub fn add_file(&mut self, path: &StreamPath, expected: Expected, serial: Option<Date>) {
         self.by_claim.entry(expected.claim).or_insert_with(|| path.clone());
         let details = Details { expected, modified: serial.and_then(midnight) };
-        let kept = self.files.entry(path.clone()).or_insert(details).expected;
-        (kept.claim != expected.claim).then_some(kept)
+        self.files.entry(path.clone()).or_insert(details);
+    }
+
+    /// The paths that mean other bytes here than in `older`.
+    pub fn changed_since<'a>(&'a self, older: &'a Self) -> impl Iterator<Item = &'a StreamPath> {
+        let is_other = |(path, details): &(&StreamPath, &Details)| {
+            older.files.get(*path).is_some_and(|old| old.expected.claim != details.expected.claim)
+        };
+        self.files.iter().filter(is_other).map(|(path, _)| path)
     }
 
     /// Lists an image.

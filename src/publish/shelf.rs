@@ -7,12 +7,13 @@ use jiff::Timestamp;
 use tokio::sync::oneshot;
 
 use crate::catalog::document::Document;
+use crate::catalog::listing::Listing;
 use crate::catalog::{Catalog, Remote};
 use crate::digest::Digest;
 use crate::http::path::StreamPath;
 use crate::metrics::Metrics;
 use crate::publish::command::{Command, Documents, RemoteSettings, Settings};
-use crate::render::remote::{Files, Part, Policy, Ready, Rendered, files_of, render};
+use crate::render::remote::{Part, Policy, Ready, Rendered, files_of, render};
 use crate::render::root::{self, Source};
 
 /// How many reasons for invisible images are logged for one set of documents.
@@ -23,126 +24,159 @@ const LOGGED_FAULTS: usize = 50;
 pub struct Shelf {
     settings: Settings,
     documents: HashMap<Arc<str>, Documents>,
-    /// The files of retired documents, which are read once.
-    retired: HashMap<(Arc<str>, Timestamp), Files>,
-    rendered: HashMap<Arc<str>, Bound>,
+    /// What is served of each remote.
+    remotes: HashMap<Arc<str>, Arc<Remote>>,
+    /// What the root takes from each.
+    parts: HashMap<Arc<str>, Vec<Part>>,
+    /// What retired documents listed, which is found out once.
+    retired: HashMap<(Arc<str>, Timestamp), Arc<Listing>>,
     root: HashMap<StreamPath, Arc<Document>>,
     wrong: HashSet<Digest>,
     metrics: Arc<Metrics>,
 }
 
-/// What is served of a remote, and what the root takes from it.
-#[derive(Debug)]
-struct Bound {
-    remote: Arc<Remote>,
-    parts: Vec<Part>,
+/// A remote that was rendered and whose documents are not compressed yet.
+struct Fresh {
+    name: Arc<str>,
+    documents: Vec<Ready>,
+    remote: Remote,
 }
 
 impl Shelf {
     /// An empty shelf. `wrong` are images that turned out not to be what they say.
     pub fn new(wrong: Vec<Digest>, metrics: Arc<Metrics>) -> Self {
-        let wrong = wrong.into_iter().collect();
         Self {
             settings: Settings::default(),
             documents: HashMap::new(),
+            remotes: HashMap::new(),
+            parts: HashMap::new(),
             retired: HashMap::new(),
-            rendered: HashMap::new(),
             root: HashMap::new(),
-            wrong,
+            wrong: wrong.into_iter().collect(),
             metrics,
         }
     }
 
     /// Takes a change and renders what depends on it; returns whom to tell when it is served.
     pub fn apply(&mut self, command: Command) -> oneshot::Sender<()> {
-        let done = match command {
-            Command::Replace { remote, documents, done } => {
-                self.documents.insert(Arc::clone(&remote), documents);
-                self.render(&remote, true);
-                done
-            }
+        let (fresh, done) = match command {
+            Command::Replace { remote, documents, done } => (self.replace(&remote, documents).into_iter().collect(), done),
             Command::Configure { settings, done } => {
                 self.settings = settings;
-                self.render_all();
-                done
+                (self.render_all(), done)
             }
             Command::Hide { image, done } => {
                 self.wrong.insert(image);
-                self.render_all();
-                done
+                (self.render_all(), done)
             }
         };
-        self.render_root();
+        self.bind(fresh);
         done
     }
 
     /// The next generation.
     pub fn catalog(&self, generation: u64) -> Catalog {
-        let remotes = self.rendered.iter().map(|(name, bound)| (Arc::clone(name), Arc::clone(&bound.remote)));
         let names = self.settings.remotes.iter().map(|settings| Arc::clone(&settings.name));
-        let awaited = names.filter(|name| !self.rendered.contains_key(name)).collect();
-        Catalog { generation, root: self.root.clone(), remotes: remotes.collect(), awaited }
+        let awaited = names.filter(|name| !self.remotes.contains_key(name)).collect();
+        Catalog { generation, root: self.root.clone(), remotes: self.remotes.clone(), awaited }
     }
 
-    /// Whether every remote has documents, or was asked for them in vain. Before that the root would give aliases to
-    /// whoever answers first, and hosts would keep that for an hour.
-    fn was_each_asked(&self) -> bool {
-        self.settings
-            .remotes
-            .iter()
-            .all(|settings| self.documents.get(&settings.name).is_some_and(|documents| documents.newest.is_some() || documents.is_stale))
+    fn replace(&mut self, name: &Arc<str>, documents: Documents) -> Option<Fresh> {
+        let old = self.documents.insert(Arc::clone(name), documents);
+        // What was listed until now is what is retired now.
+        if let Some((newest, remote)) = old.and_then(|old| old.newest).zip(self.remotes.get(name)) {
+            self.retired.insert((Arc::clone(name), newest.accepted_at), Arc::clone(&remote.listing));
+        }
+        let (fresh, rendered) = self.render(name)?;
+        log(name, &rendered, &fresh.remote);
+        Some(fresh)
     }
 
-    fn render_all(&mut self) {
-        self.rendered.clear();
+    fn render_all(&mut self) -> Vec<Fresh> {
+        self.remotes.clear();
+        self.parts.clear();
         let names: Vec<_> = self.settings.remotes.iter().map(|settings| Arc::clone(&settings.name)).collect();
-        names.iter().for_each(|name| self.render(name, false));
+        names.iter().filter_map(|name| self.render(name)).map(|(fresh, _)| fresh).collect()
     }
 
-    fn render(&mut self, name: &Arc<str>, is_new: bool) {
-        let Some(settings) = self.settings.remotes.iter().find(|settings| settings.name == *name) else { return };
-        let Some(documents) = self.documents.get(name) else { return };
-        let Some(newest) = &documents.newest else { return };
-        self.retired
-            .retain(|(remote, taken_at), _| remote != name || documents.retired.iter().any(|snapshot| snapshot.accepted_at == *taken_at));
-        for snapshot in &documents.retired {
-            self.retired.entry((Arc::clone(name), snapshot.accepted_at)).or_insert_with(|| files_of(snapshot));
-        }
-        let retired: Vec<_> =
-            documents.retired.iter().filter_map(|snapshot| self.retired.get(&(Arc::clone(name), snapshot.accepted_at))).collect();
-        let rendered = render(newest, &retired, &self.policy(settings));
-        if is_new {
-            log(name, &rendered);
-        }
+    fn render(&mut self, name: &Arc<str>) -> Option<(Fresh, Rendered)> {
+        let settings = self.settings.remotes.iter().find(|settings| settings.name == *name)?;
+        let documents = self.documents.get(name)?;
+        let mut rendered = render(documents.newest.as_ref()?, &self.policy(settings));
         self.metrics.images_are_listed(name, rendered.listing.images().len());
-        let remote = Remote { documents: ready(rendered.documents), listing: rendered.listing, stale: documents.is_stale };
-        self.rendered.insert(Arc::clone(name), Bound { remote: Arc::new(remote), parts: rendered.parts });
+        self.parts.insert(Arc::clone(name), std::mem::take(&mut rendered.parts));
+        let listing = Arc::new(std::mem::take(&mut rendered.listing));
+        let stale = documents.is_stale;
+        let remote = Remote { documents: HashMap::new(), listing, retired: self.retired(name), stale };
+        let fresh = Fresh { name: Arc::clone(name), documents: std::mem::take(&mut rendered.documents), remote };
+        Some((fresh, rendered))
+    }
+
+    /// What the retired documents of a remote listed, newest first.
+    fn retired(&mut self, name: &Arc<str>) -> Vec<Arc<Listing>> {
+        let Some(documents) = self.documents.get(name) else { return Vec::new() };
+        let is_kept =
+            |taken_at: &Timestamp| documents.retired.iter().chain(&documents.newest).any(|snapshot| snapshot.accepted_at == *taken_at);
+        self.retired.retain(|(remote, taken_at), _| remote != name || is_kept(taken_at));
+        let mut listings = Vec::new();
+        for snapshot in &documents.retired {
+            let known = self.retired.entry((Arc::clone(name), snapshot.accepted_at));
+            listings.push(Arc::clone(known.or_insert_with(|| Arc::new(files_of(snapshot)))));
+        }
+        listings
+    }
+
+    /// Compresses what is fresh, and beside that merges the root: for large documents each takes as long as the other.
+    fn bind(&mut self, fresh: Vec<Fresh>) {
+        let (bound, root) = std::thread::scope(|scope| {
+            let bound = scope.spawn(|| {
+                fresh
+                    .into_iter()
+                    .map(|fresh| (fresh.name, Remote { documents: ready(fresh.documents), ..fresh.remote }))
+                    .collect::<Vec<_>>()
+            });
+            let root = self.merge_root();
+            (bound.join(), root)
+        });
+        let bound = bound.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        self.remotes.extend(bound.into_iter().map(|(name, remote)| (name, Arc::new(remote))));
+        self.root = root;
     }
 
     fn policy(&self, settings: &RemoteSettings) -> Policy {
         Policy { selection: settings.selection.clone(), twins: settings.twins, wrong: self.wrong.clone() }
     }
 
-    fn render_root(&mut self) {
-        let remotes = self.settings.remotes.iter().filter_map(|settings| {
-            let bound = self.rendered.get(&settings.name)?;
-            Some(Source { name: &settings.name, parts: &bound.parts })
-        });
-        let remotes: Vec<_> = remotes.collect();
-        let merged = if remotes.is_empty() || !self.was_each_asked() { Vec::new() } else { root::merge(&remotes) };
-        let (old, new): (Vec<_>, Vec<_>) =
-            merged.into_iter().partition(|document| self.root.get(&document.path).is_some_and(|old| is_same(old, document)));
-        let mut root = ready(new);
-        root.extend(
-            old.into_iter()
-                .filter_map(|document| self.root.get_key_value(&document.path).map(|(path, old)| (path.clone(), Arc::clone(old)))),
-        );
-        self.root = root;
+    /// Whether every remote has documents, or was asked for them in vain. Before that the root would give aliases to
+    /// whoever answers first, and hosts would keep that for an hour.
+    fn was_each_asked(&self) -> bool {
+        let was_asked = |name| self.documents.get(name).is_some_and(|documents| documents.newest.is_some() || documents.is_stale);
+        self.settings.remotes.iter().all(|settings| was_asked(&settings.name))
     }
-}
 
-fn is_same(old: &Document, new: &Ready) -> bool {
-    old.plain == new.bytes && std::time::SystemTime::try_from(new.last_modified).is_ok_and(|time| time == old.last_modified)
+    fn merge_root(&self) -> HashMap<StreamPath, Arc<Document>> {
+        let sources = self
+            .settings
+            .remotes
+            .iter()
+            .filter_map(|settings| Some(Source { name: &settings.name, parts: self.parts.get(&settings.name)? }));
+        let sources: Vec<_> = sources.collect();
+        if sources.is_empty() || !self.was_each_asked() {
+            return HashMap::new();
+        }
+        let (old, new): (Vec<_>, Vec<_>) = root::merge(&sources).into_iter().partition(|document| self.unchanged(document).is_some());
+        let mut root = ready(new);
+        root.extend(old.iter().filter_map(|document| Some((document.path.clone(), self.unchanged(document)?))));
+        root
+    }
+
+    /// The document of the generation before, if it is the same.
+    fn unchanged(&self, new: &Ready) -> Option<Arc<Document>> {
+        let old = self.root.get(&new.path)?;
+        let is_same =
+            old.plain == new.bytes && std::time::SystemTime::try_from(new.last_modified).is_ok_and(|time| time == old.last_modified);
+        is_same.then(|| Arc::clone(old))
+    }
 }
 
 fn ready(documents: Vec<Ready>) -> HashMap<StreamPath, Arc<Document>> {
@@ -153,14 +187,14 @@ fn ready(documents: Vec<Ready>) -> HashMap<StreamPath, Arc<Document>> {
     made.collect()
 }
 
-fn log(remote: &str, rendered: &Rendered) {
+fn log(name: &str, rendered: &Rendered, remote: &Remote) {
     for (path, fault) in rendered.faults.iter().take(LOGGED_FAULTS) {
-        tracing::info!(remote, document = %path, "left out: {fault}");
+        tracing::info!(remote = name, document = %path, "left out: {fault}");
     }
     if let Some(more) = rendered.faults.len().checked_sub(LOGGED_FAULTS).filter(|more| *more > 0) {
-        tracing::info!(remote, more, "left out for like reasons");
+        tracing::info!(remote = name, more, "left out for like reasons");
     }
-    for path in &rendered.changed_paths {
-        tracing::warn!(remote, %path, "upstream changed the file under a path; the newest document wins");
+    for path in remote.retired.first().into_iter().flat_map(|older| remote.listing.changed_since(older)) {
+        tracing::warn!(remote = name, %path, "upstream changed the file under a path; the newest document wins");
     }
 }

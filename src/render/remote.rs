@@ -46,8 +46,6 @@ pub struct Rendered {
     pub listing: Listing,
     /// What was left out of it, and why.
     pub faults: Vec<(StreamPath, Fault)>,
-    /// Paths that mean other bytes than they did in an older document.
-    pub changed_paths: Vec<StreamPath>,
 }
 
 /// A document that may go out.
@@ -74,12 +72,16 @@ pub struct Part {
     pub document: Ready,
 }
 
-/// The files of a snapshot: where each is, what is claimed of it, and the day of its version's serial.
-pub type Files = Vec<(ListedFile, Option<Date>)>;
+/// The files that one document names, each with the day of its version's serial.
+type Files = Vec<(ListedFile, Option<Date>)>;
 
-/// All files that the documents of a snapshot name.
-pub fn files_of(snapshot: &Snapshot) -> Files {
-    snapshot.documents.iter().filter(|source| source.role != Role::Index).flat_map(files_of_document).collect()
+/// Everything that the documents of a snapshot name: what is still served of it when newer ones have taken its place.
+pub fn files_of(snapshot: &Snapshot) -> Listing {
+    let mut listing = Listing::default();
+    for source in snapshot.documents.iter().filter(|source| source.role != Role::Index) {
+        files_of_document(source).iter().for_each(|(file, serial)| listing.add_file(&file.path, file.expected, *serial));
+    }
+    listing
 }
 
 fn files_of_document(source: &Source) -> Files {
@@ -94,14 +96,13 @@ fn files_of_document(source: &Source) -> Files {
     files
 }
 
-/// Renders the newest snapshot of a remote. The files of `retired` ones, newest first, are served and not listed.
-pub fn render(newest: &Snapshot, retired: &[&Files], policy: &Policy) -> Rendered {
+/// Renders the newest snapshot of a remote.
+pub fn render(newest: &Snapshot, policy: &Policy) -> Rendered {
     let mut work = Work::new(newest, policy);
     let with = |wanted: fn(Role) -> bool| newest.documents.iter().filter(move |source| wanted(source.role));
     with(|role| matches!(role, Role::Images | Role::Other)).for_each(|source| work.products(source));
     with(|role| role == Role::Index).for_each(|source| work.index(source));
     with(|role| role == Role::Signed).for_each(|source| work.signed(source));
-    retired.iter().copied().flatten().for_each(|(file, serial)| work.list_file(file, *serial));
     work.outcome
 }
 
@@ -214,9 +215,7 @@ impl<'a> Work<'a> {
     }
 
     fn list_file(&mut self, file: &ListedFile, serial: Option<Date>) {
-        if self.outcome.listing.add_file(&file.path, file.expected, serial).is_some() {
-            self.outcome.changed_paths.push(file.path.clone());
-        }
+        self.outcome.listing.add_file(&file.path, file.expected, serial);
     }
 
     fn list_images(&mut self, product: &str, version: &Version<'_>, files: &[Option<ListedFile>], is_known: bool) -> Vec<Fault> {

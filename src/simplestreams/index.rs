@@ -2,6 +2,8 @@
 
 use std::borrow::Cow;
 
+use serde_json::value::RawValue;
+
 use crate::http::path::StreamPath;
 use crate::simplestreams::fault::{Fault, Reason};
 use crate::simplestreams::object::{Object, separate, take_entries, write_name};
@@ -109,7 +111,8 @@ impl Entry<'_> {
 
     /// Whether it lists products: clients skip an entry that lists none, and never ask for its document.
     fn has_products(&self) -> bool {
-        self.fields.get("products").is_some_and(|products| products.get().trim_matches(['[', ']', ' ', '\n', '\t', '\r']) != "")
+        let listed = |products: &RawValue| !products.get().trim_matches(['[', ']', ' ', '\n', '\t', '\r']).is_empty();
+        self.fields.get("products").is_some_and(listed)
     }
 
     /// What it names. LXD goes by `datatype` alone and never by `format`.

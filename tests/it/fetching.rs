@@ -378,3 +378,62 @@ async fn a_second_file_of_the_same_bytes_is_a_hit() {
     }
     assert_eq!(origin.requests("one/squashfs").len() + origin.requests("two/squashfs").len(), 1);
 }
+
+/// A process that is killed between the last byte and the commit leaves a whole file that nobody called whole.
+#[tokio::test]
+async fn a_whole_file_that_was_left_over_is_taken_also_if_nobody_knows_its_size() {
+    let origin = Origin::start().await;
+    let file = noise(50_000, 11);
+    let version =
+        Version::new("images/noble").file("squashfs", &file).with(|items| drop(items["squashfs"].as_object_mut().unwrap().remove("size")));
+    origin.put(Stream::default().add("ubuntu:noble:amd64", "", "20260101", version).tree());
+    for (left, status) in [(file.clone(), 200), (noise(50_000, 12), 502)] {
+        let mirror = Builder::default().remote("ubuntu", &[origin.url()], "").start().await;
+        let digest = cistern::digest::Digest::of(&file);
+        std::fs::write(mirror.store().join(format!("partials/sha256-{digest}-x")), &left).unwrap();
+        let response = mirror.get(&format!("ubuntu/{FILE}")).await;
+        let is_whole = response.status() == 200 && response.bytes().await.is_ok_and(|bytes| bytes == file);
+        assert_eq!(is_whole, status == 200);
+        assert!(mirror.body(&format!("ubuntu/{FILE}")).await == file, "what was damaged is fetched anew");
+    }
+}
+
+/// T18
+#[tokio::test]
+async fn what_one_remote_lacks_another_may_have() {
+    let (without, with) = (Origin::start().await, Origin::start().await);
+    let file = noise(5000, 13);
+    let stream = Stream::default().add("ubuntu:noble:amd64", "", "20260101", Version::new("images/noble").file("squashfs", &file));
+    without.put(stream.documents());
+    with.put(stream.tree());
+    let mirror = Builder::default().remote("without", &[without.url()], "").remote("with", &[with.url()], "").start().await;
+    without.act(FILE, [Act::Silence(Duration::from_millis(200))]);
+    let lacking = async { mirror.get(&format!("without/{FILE}")).await };
+    let having = async {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        mirror.get(&format!("with/{FILE}")).await
+    };
+    let (lacking, having) = tokio::join!(lacking, having);
+    assert_eq!(lacking.status(), 404);
+    assert_eq!(having.status(), 200, "it joined a fetch that was about another remote");
+    assert!(having.bytes().await.unwrap() == file);
+}
+
+#[tokio::test]
+async fn a_range_of_a_file_that_is_not_stored_holds_up_nobody() {
+    let file = noise(20 << 20, 14);
+    let origin = Origin::start().await;
+    origin.put(Stream::default().add("ubuntu:noble:amd64", "", "20260101", Version::new("images/noble").file("squashfs", &file)).tree());
+    origin.act(FILE, [Act::StallAt(1000, Duration::from_millis(200))]);
+    let limits = "[limits]\nring_size = \"1MiB\"\nsilence_timeout = \"5s\"";
+    let builder = Builder::default().storage("min_free = \"0%\"\ncapacity = \"100KiB\"").section(limits);
+    let mirror = builder.remote("ubuntu", &[origin.url()], "").start().await;
+    let url = format!("{}/ubuntu/{FILE}", mirror.url());
+    let started = Instant::now();
+    let whole = mirror.get(&format!("ubuntu/{FILE}")).await;
+    let part = mirror.client().get(&url).header("range", "bytes=100-199").send().await.unwrap();
+    let (whole, part) = tokio::join!(whole.bytes(), part.bytes());
+    assert!(whole.unwrap() == file && part.unwrap() == file[100..200]);
+    assert!(started.elapsed() < Duration::from_secs(4), "{:?}", started.elapsed());
+    assert_eq!(origin.requests(FILE).len(), 1);
+}

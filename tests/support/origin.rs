@@ -233,7 +233,14 @@ async fn send<IO: AsyncWrite + Unpin>(stream: &mut IO, head: &str, file: Option<
     }
     let total = file.len();
     let from = header(head, "range").and_then(|range| range.strip_prefix("bytes=")?.strip_suffix('-')?.parse().ok());
-    let from: Option<usize> = from.filter(|from| *from < total && !matches!(act, Act::NoRanges));
+    let from: Option<usize> = from.filter(|_| !matches!(act, Act::NoRanges));
+    if from.is_some_and(|from| from >= total) {
+        return write(
+            stream,
+            &format!("HTTP/1.1 416 X\r\nContent-Range: bytes */{total}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"),
+        )
+        .await;
+    }
     let mut body = file.split_off(from.unwrap_or(0));
     match act {
         Act::Short(less) => body.truncate(body.len() - less),
