@@ -82,6 +82,8 @@ pub struct RefreshReport {
     pub result: RefreshResult,
     /// Why, if it was refused or failed.
     pub reason: Option<String>,
+    /// Whether it would be taken if a person said so.
+    pub acceptable: bool,
     /// From which URL.
     pub url: Option<String>,
     /// How many images there were.

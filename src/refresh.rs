@@ -164,7 +164,10 @@ impl Refresher {
             self.report(RefreshResult::Unchanged, None)
         } else {
             match verdict::judge(self.past.census(), &gathered.census, self.options.max_gone_percent) {
-                Err(refusal) if !accept => self.compare(&gathered.census, RefreshResult::Refused, Some(refusal.to_string())),
+                Err(refusal) if !accept => {
+                    let report = self.compare(&gathered.census, RefreshResult::Refused, Some(refusal.to_string()));
+                    RefreshReport { acceptable: true, ..report }
+                }
                 _ => self.replace(gathered).await,
             }
         };
@@ -192,6 +195,7 @@ impl Refresher {
             remote: self.source.name().to_string(),
             result,
             reason,
+            acceptable: false,
             url: None,
             images_before: images,
             images_after: images,

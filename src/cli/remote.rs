@@ -97,6 +97,7 @@ fn told(report: &RefreshReport) -> String {
     let mut lines = match result {
         RefreshResult::Unchanged => format!("{remote}: unchanged, {images_after} images\n"),
         RefreshResult::Changed => format!("{remote}: changed, {images_before} images before, {images_after} now\n"),
+        RefreshResult::Refused if !report.acceptable => format!("{remote}: refused: {reason}\n"),
         RefreshResult::Refused => {
             format!("{remote}: refused: {reason}\n  take it all the same with: cistern remote refresh {remote} --accept\n")
         }

@@ -26,13 +26,9 @@ impl std::error::Error for ConfigError {}
 
 impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.origin)?;
-        if let Some(line) = self.line {
-            write!(f, ":{line}")?;
-        }
-        if let Some(key) = &self.key {
-            write!(f, ": {key}")?;
-        }
-        write!(f, ": {}", self.reason)
+        let line = self.line.map(|line| format!(":{line}")).unwrap_or_default();
+        let origin = Some(format!("{}{line}", self.origin)).filter(|origin| !origin.is_empty());
+        let parts: Vec<String> = [origin, self.key.clone(), Some(self.reason.clone())].into_iter().flatten().collect();
+        f.write_str(&parts.join(": "))
     }
 }

@@ -36,7 +36,17 @@ const ENTRY_TEXTS: &[&str] = &["datatype", "format", "path", "updated"];
 /// Returns what was wrong; if it is not empty, the document was changed.
 pub fn make_sound(document: &mut Products<'_>) -> Vec<Fault> {
     let mut faults = Vec::new();
+    drop_misspelt(&mut document.fields, &["document"], &mut faults);
     drop_fields(&mut document.fields, &["document"], DOCUMENT_TEXTS, &mut faults);
+    for product in &mut document.products {
+        drop_misspelt(&mut product.fields, &[&product.name], &mut faults);
+        for version in &mut product.versions {
+            drop_misspelt(&mut version.fields, &[&product.name, &version.name], &mut faults);
+            for item in &mut version.items {
+                drop_misspelt(&mut item.fields, &[&product.name, &version.name, &item.name], &mut faults);
+            }
+        }
+    }
     document.products.retain(|product| keep(&[&product.name], check_product(&product.fields), &mut faults));
     for product in &mut document.products {
         let name = &product.name;
@@ -67,6 +77,8 @@ pub fn make_servable(document: &mut Products<'_>) -> Vec<Fault> {
 /// Makes an index sound for every client. Returns what was wrong; if it is not empty, the index was changed.
 pub fn make_index_sound(index: &mut Index<'_>) -> Vec<Fault> {
     let mut faults = Vec::new();
+    drop_misspelt(&mut index.fields, &["index"], &mut faults);
+    index.entries.iter_mut().for_each(|entry| drop_misspelt(&mut entry.fields, &[&entry.content_id], &mut faults));
     drop_fields(&mut index.fields, &["index"], &["format", "updated"], &mut faults);
     index.entries.retain(|entry| {
         let products = || entry.fields.read::<Vec<String>>("products", "a list of strings").map(|_| ());
@@ -80,6 +92,20 @@ fn keep(at: &[&str], checked: Result<(), Reason>, faults: &mut Vec<Fault>) -> bo
     let kept = checked.is_ok();
     faults.extend(checked.err().map(|reason| Fault::new(at, reason)));
     kept
+}
+
+/// Drops fields that Go clients would take for another one: they do not mind capitals, and the last of two wins.
+fn drop_misspelt(fields: &mut Object<'_>, at: &[&str], faults: &mut Vec<Fault>) {
+    const OTHERS: &[&str] = &["index", "items", "lxd_requirements", "products", "requirements", "size", "supported", "versions"];
+    let known = [DOCUMENT_TEXTS, PRODUCT_TEXTS, VERSION_TEXTS, ITEM_TEXTS, ENTRY_TEXTS, OTHERS];
+    let has_capitals = |name: &str| name.bytes().any(|byte| byte.is_ascii_uppercase());
+    let is_known = |name: &str| known.iter().any(|names| names.iter().any(|known| known.eq_ignore_ascii_case(name)));
+    let misspelt: Vec<String> =
+        fields.iter().map(|(name, _)| &**name).filter(|name| has_capitals(name) && is_known(name)).map(ToOwned::to_owned).collect();
+    for name in misspelt {
+        fields.remove(&name);
+        faults.push(Fault::new(at, Reason::WrongType { field: name, wanted: "written in small letters" }));
+    }
 }
 
 fn drop_fields(fields: &mut Object<'_>, at: &[&str], names: &[&str], faults: &mut Vec<Fault>) {
@@ -184,6 +210,23 @@ mod tests {
         }
         let (json, _) = sound(r#"{"license":7,"products":{"p":{"versions":{"v":{"label":7},"w":{"items":{}}}}}}"#);
         assert_eq!(json, r#"{"products":{"p":{"versions":{"w":{"items":{}}}}}}"#);
+    }
+
+    #[test]
+    fn a_field_that_differs_in_capitals_alone_is_dropped() {
+        let good = format!(r#""a":{{"path":"a","sha256":"{HASH}","size":1}}"#);
+        let (json, faults) = sound(&items(&format!(r#""a":{{"path":"a","sha256":"{HASH}","size":1,"SHA256":5,"Size":"x"}}"#)));
+        assert_eq!((json, faults.len()), (items(&good), 2));
+        let (json, _) = sound(r#"{"Products":5,"products":{"p":{"ARCH":1,"Versions":5,"Extra":1}}}"#);
+        assert_eq!(json, r#"{"products":{"p":{"Extra":1}}}"#);
+    }
+
+    #[test]
+    fn a_size_that_go_cannot_count_is_no_size() {
+        for size in ["9223372036854775808", "18446744073709551615", "18446744073709551616", "\"9223372036854775808\""] {
+            let (json, faults) = sound(&items(&format!(r#""a":{{"path":"a","sha256":"{HASH}","size":{size}}}"#)));
+            assert_eq!((json, faults.len()), (items(""), 1), "{size}");
+        }
     }
 
     #[test]

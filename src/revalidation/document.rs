@@ -13,6 +13,9 @@ use crate::simplestreams::object::Object;
 use crate::simplestreams::products::{self, Product, Products};
 use crate::simplestreams::updated;
 
+/// How deep a document may be nested. simplestreams needs nine levels, and Go gives up at ten thousand.
+const MAX_DEPTH: usize = 100;
+
 /// What an index says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct IndexFacts {
@@ -46,7 +49,7 @@ pub struct ProductsFacts {
 pub fn read_index(path: &StreamPath, bytes: &[u8]) -> Result<IndexFacts, Refusal> {
     let text = text(path, bytes)?;
     let (index, _faults) = Index::parse(&text).map_err(|error| not_json(path, &error))?;
-    check_format(path, &index.fields, index::FORMAT, index.has_entries())?;
+    check_format(path, &index.fields, index::FORMAT, ("index", index.has_entries()))?;
     let wanted = index.entries.iter().filter_map(|entry| {
         let path = entry.path().ok().flatten()?;
         Some(Wanted { path, kind: entry.kind(), content_id: entry.content_id.to_string() })
@@ -59,7 +62,7 @@ pub fn read_products(wanted: &Wanted, bytes: &[u8]) -> Result<ProductsFacts, Ref
     let path = &wanted.path;
     let text = text(path, bytes)?;
     let (document, _faults) = Products::parse(&text).map_err(|error| not_json(path, &error))?;
-    check_format(path, &document.fields, products::FORMAT, document.has_products())?;
+    check_format(path, &document.fields, products::FORMAT, ("products", document.has_products()))?;
     let content_id = document.fields.text_or_none("content_id").map(String::from);
     if let Some(actual) = content_id.filter(|actual| *actual != wanted.content_id) {
         return Err(Refusal::WrongContentId { path: path.clone(), expected: wanted.content_id.clone(), actual });
@@ -79,7 +82,11 @@ fn count(product: &Product<'_>, kind: Kind) -> usize {
 fn text(path: &StreamPath, bytes: &[u8]) -> Result<String, Refusal> {
     let refused = |reason: String| Refusal::NotJson { path: path.clone(), reason };
     let payload = signature::payload(bytes).map_err(|error| refused(error.to_string()))?;
-    String::from_utf8(payload.into_owned()).map_err(|error| refused(error.to_string()))
+    let text = String::from_utf8(payload.into_owned()).map_err(|error| refused(error.to_string()))?;
+    if depth(&text) > MAX_DEPTH {
+        return Err(Refusal::TooDeep { path: path.clone(), limit: MAX_DEPTH });
+    }
+    Ok(text)
 }
 
 fn not_json(path: &StreamPath, error: &serde_json::Error) -> Refusal {
@@ -87,13 +94,33 @@ fn not_json(path: &StreamPath, error: &serde_json::Error) -> Refusal {
 }
 
 /// LXD checks no format, and some servers leave it out; so an absent one is taken if the content is there.
-fn check_format(path: &StreamPath, fields: &Object<'_>, expected: &'static str, has_content: bool) -> Result<(), Refusal> {
+fn check_format(path: &StreamPath, fields: &Object<'_>, expected: &'static str, content: (&'static str, bool)) -> Result<(), Refusal> {
     let actual = fields.text_or_none("format").map(String::from);
-    match actual {
-        Some(actual) if actual == expected && has_content => Ok(()),
-        None if has_content => Ok(()),
-        actual => Err(Refusal::WrongFormat { path: path.clone(), expected, actual: actual.unwrap_or_default() }),
+    match (actual, content) {
+        (Some(actual), _) if actual != expected => Err(Refusal::WrongFormat { path: path.clone(), expected, actual }),
+        (None, (_, false)) => Err(Refusal::WrongFormat { path: path.clone(), expected, actual: String::new() }),
+        (Some(_), (field, false)) => Err(Refusal::NoContent { path: path.clone(), field }),
+        (_, (_, true)) => Ok(()),
     }
+}
+
+/// How deep the arrays and objects of a JSON text go.
+fn depth(text: &str) -> usize {
+    let (mut depth, mut deepest, mut in_text, mut is_escaped) = (0_usize, 0, false, false);
+    for byte in text.bytes() {
+        match byte {
+            _ if is_escaped => is_escaped = false,
+            b'\\' if in_text => is_escaped = true,
+            b'"' => in_text = !in_text,
+            b'{' | b'[' if !in_text => {
+                depth += 1;
+                deepest = deepest.max(depth);
+            }
+            b'}' | b']' if !in_text => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+    }
+    deepest
 }
 
 fn updated_of(fields: &Object<'_>) -> Option<Timestamp> {
@@ -121,12 +148,15 @@ mod tests {
         for bytes in ["", "<html>captive portal</html>", "[]", "{\"index\":{", "\u{feff}{}"] {
             assert!(matches!(read_index(&path(), bytes.as_bytes()), Err(Refusal::NotJson { .. })), "{bytes}");
         }
-        for bytes in
-            ["{}", r#"{"format":"products:1.0","products":{}}"#, r#"{"format":"index:1.0"}"#, r#"{"format":"index:2.0","index":{}}"#]
-        {
+        for bytes in ["{}", r#"{"format":"products:1.0","products":{}}"#, r#"{"format":"index:2.0","index":{}}"#] {
             assert!(matches!(read_index(&path(), bytes.as_bytes()), Err(Refusal::WrongFormat { .. })), "{bytes}");
         }
-        assert!(read_index(&path(), br#"{"index":{}}"#).is_ok(), "a format may be left out");
+        for bytes in [r#"{"format":"index:1.0"}"#, r#"{"format":"index:1.0","index":null}"#, r#"{"format":"index:1.0","index":1}"#] {
+            assert!(matches!(read_index(&path(), bytes.as_bytes()), Err(Refusal::NoContent { .. })), "{bytes}");
+        }
+        let deep = format!(r#"{{"index":{{}},"x":{}{}}}"#, "[".repeat(30_000), "]".repeat(30_000));
+        assert!(matches!(read_index(&path(), deep.as_bytes()), Err(Refusal::TooDeep { .. })));
+        assert!(read_index(&path(), br#"{"index":{},"x":"[[\"[["}"#).is_ok(), "a format may be left out");
     }
 
     /// T32

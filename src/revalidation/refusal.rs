@@ -13,6 +13,22 @@ pub enum Refusal {
         /// What the parser says.
         reason: String,
     },
+    /// It is nested deeper than any client reads.
+    #[error("{path} is nested deeper than {limit} levels")]
+    TooDeep {
+        /// Which document.
+        path: StreamPath,
+        /// The limit.
+        limit: usize,
+    },
+    /// What it is about is missing, or no object.
+    #[error("{path} has no object '{field}'")]
+    NoContent {
+        /// Which document.
+        path: StreamPath,
+        /// What is missing.
+        field: &'static str,
+    },
     /// Its `format` is another, or it has none and not the content either.
     #[error("{path} has the format '{actual}' instead of '{expected}'")]
     WrongFormat {

@@ -48,6 +48,8 @@ pub struct Bounds {
     pub write_timeout: Duration,
     /// How long a host waits for upstream's first answer.
     pub answer_timeout: Duration,
+    /// How long a file that came with wrong bytes is not fetched again.
+    pub retry_wrong: Duration,
 }
 
 /// What can be changed while the server runs.

@@ -10,8 +10,6 @@ use crate::http::path::BadPath;
 
 /// How long a host is asked to wait when nobody said how long.
 const DEFAULT_RETRY: Duration = Duration::from_secs(10);
-/// How long it is asked to wait for a file that came with wrong bytes.
-const WRONG_RETRY: Duration = Duration::from_mins(1);
 
 /// What goes wrong with a request. What hosts are told is one short line; the log has the rest.
 #[derive(Debug, thiserror::Error)]
@@ -59,10 +57,10 @@ impl From<NotFound> for Problem {
 }
 
 impl Problem {
-    /// The status, and how long to wait before trying again.
+    /// The status, and how long to wait before trying again; `retry_wrong` is for a file that came with wrong bytes.
     ///
     /// 404 means that the file is not there, and clients then forget their index; so trouble is never 404.
-    pub fn status(&self) -> (StatusCode, Option<Duration>) {
+    pub fn status(&self, retry_wrong: Duration) -> (StatusCode, Option<Duration>) {
         match self {
             Self::BadPath(_) => (StatusCode::BAD_REQUEST, None),
             Self::NotFound => (StatusCode::NOT_FOUND, None),
@@ -71,17 +69,17 @@ impl Problem {
             Self::Range(_) => (StatusCode::RANGE_NOT_SATISFIABLE, None),
             Self::PlainHttp => (StatusCode::FORBIDDEN, None),
             Self::Awaited | Self::Store(_) => (StatusCode::SERVICE_UNAVAILABLE, Some(DEFAULT_RETRY)),
-            Self::Fetch(error) | Self::Refused(error) => status(error),
+            Self::Fetch(error) | Self::Refused(error) => status(error, retry_wrong),
         }
     }
 }
 
-fn status(error: &FetchError) -> (StatusCode, Option<Duration>) {
+fn status(error: &FetchError, retry_wrong: Duration) -> (StatusCode, Option<Duration>) {
     match error {
         FetchError::Gone => (StatusCode::NOT_FOUND, None),
         FetchError::Upstream { retry_after: Some(wait), .. } => (StatusCode::SERVICE_UNAVAILABLE, Some(*wait)),
         FetchError::Upstream { retry_after: None, .. } | FetchError::Vanished => (StatusCode::BAD_GATEWAY, None),
-        FetchError::Wrong(_) => (StatusCode::BAD_GATEWAY, Some(WRONG_RETRY)),
+        FetchError::Wrong(_) => (StatusCode::BAD_GATEWAY, Some(retry_wrong)),
         FetchError::TimedOut => (StatusCode::GATEWAY_TIMEOUT, None),
         FetchError::Busy | FetchError::TooSlow | FetchError::Abandoned | FetchError::Disk(_) => {
             (StatusCode::SERVICE_UNAVAILABLE, Some(DEFAULT_RETRY))
@@ -124,7 +122,7 @@ mod tests {
             (FetchError::Disk("EIO on /var/lib".to_owned()), 503),
         ] {
             let problem = Problem::from(error);
-            assert_eq!(problem.status().0, code, "{problem:?}");
+            assert_eq!(problem.status(Duration::ZERO).0, code, "{problem:?}");
             assert!(!problem.to_string().contains("secret") && !problem.to_string().contains("/var"), "{problem}");
         }
     }

@@ -1,5 +1,7 @@
 //! Puts answers together.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use hyper::header::{
     ALLOW, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, HeaderName, HeaderValue, LOCATION, RETRY_AFTER, SERVER,
@@ -36,8 +38,8 @@ pub fn without_body(head: Builder) -> Response<Body> {
 }
 
 /// Says what is wrong, in one line.
-pub fn problem(problem: &Problem, is_head: bool) -> Response<Body> {
-    let (status, retry_after) = problem.status();
+pub fn problem(problem: &Problem, retry_wrong: Duration, is_head: bool) -> Response<Body> {
+    let (status, retry_after) = problem.status(retry_wrong);
     let mut head = head(status).header(CONTENT_TYPE, "text/plain; charset=utf-8").header(CACHE_CONTROL, "no-store");
     if let Some(wait) = retry_after {
         head = head.header(RETRY_AFTER, wait.as_secs().max(1));

@@ -164,7 +164,7 @@ impl Asking<'_> {
 
     fn problem(&self, problem: &Problem) -> Response<Body> {
         tracing::debug!(client = %self.client.address, path = self.parts.uri.path(), ?problem, "a request came to nothing");
-        respond::problem(problem, self.is_head())
+        respond::problem(problem, self.door.bounds.retry_wrong, self.is_head())
     }
 
     fn tally(&self, response: Response<Body>, route: &'static str, result: &'static str) -> Response<Tallied<Body>> {

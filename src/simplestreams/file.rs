@@ -29,14 +29,20 @@ impl ListedFile {
 /// The size of an item: a number, or the number that a string holds (some servers write `"size": "123"`).
 pub fn size(fields: &Object<'_>) -> Result<Option<u64>, Reason> {
     // The usual case first: it is one of the hottest lines of a refresh.
-    if let Some(size) = fields.get("size").and_then(|value| value.get().parse().ok()) {
+    if let Some(size) = fields.get("size").and_then(|value| value.get().parse().ok()).filter(|size| is_countable(*size)) {
         return Ok(Some(size));
     }
-    let as_text = || fields.text("size").ok().flatten().and_then(|text| text.trim().parse().ok());
-    match fields.read::<u64>("size", "a number") {
-        Ok(size) => Ok(size),
+    let as_text = || fields.text("size").ok().flatten().and_then(|text| text.trim().parse().ok()).filter(|size| is_countable(*size));
+    match fields.read::<i64>("size", "a number") {
+        Ok(None) => Ok(None),
+        Ok(Some(_)) => Err(Reason::WrongType { field: "size".to_owned(), wanted: "a number" }),
         Err(reason) => as_text().map(Some).ok_or(reason),
     }
+}
+
+/// Go clients count sizes in 63 bits.
+fn is_countable(size: u64) -> bool {
+    i64::try_from(size).is_ok()
 }
 
 #[cfg(test)]

@@ -35,6 +35,8 @@ fn a_wrong_configuration_is_named_by_file_line_key_and_reason() {
         ("[storage]\ncapacity = \"lots\"", 2, "storage.capacity: 'lots' is no size"),
         ("[storage]\ncapacity = 7", 2, "storage.capacity: this is no size"),
         ("[limits]\nring_size = \"5%\"", 2, "limits.ring_size: '5%' is no size"),
+        ("[limits]\nconnections = 9223372036854775807", 2, "limits.connections: this is more than"),
+        ("[limits]\nretry_gone = \"800000d\"", 2, "limits.retry_gone: this is more than a year"),
         ("[limits]\nfetches = 0", 2, "limits.fetches: zero would let nothing through"),
         ("[limits]\nheader_timeout = \"0s\"", 2, "limits.header_timeout: zero"),
         ("[images]\ngrace = \"soon\"", 2, "images.grace: 'soon' is no time"),
