@@ -81,9 +81,4 @@ impl Catalog {
     pub fn images_with(&self, file: Expected) -> impl Iterator<Item = &Image> {
         self.remotes.values().flat_map(move |remote| remote.listing.images_with(file))
     }
-
-    /// The documents at the root and under each remote.
-    pub fn documents(&self) -> impl Iterator<Item = &Arc<Document>> {
-        self.root.values().chain(self.remotes.values().flat_map(|remote| remote.documents.values()))
-    }
 }

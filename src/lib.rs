@@ -52,8 +52,8 @@
 //! - **Floor 5, assembly**: [`cli`] reads arguments, [`config`] reads the configuration, [`app`] puts everything together
 //!   and ends it, [`demo`] shows it. Modules define their own `Options`; only [`config`] knows them all.
 //!
-//! [`upstream::Upstream`], [`clock::Clock`] and [`disk::Disk`] are the only traits of our own, and each has more than one
-//! true implementation: tests script an upstream, pause a clock, and let a disk fail.
+//! [`upstream::Upstream`], [`clock::Clock`] and [`disk::Disk`] are the only traits of our own. Tests let a disk run full;
+//! a scripted upstream and paused time are what the other two are there for, and no test uses them yet.
 //!
 //! # Invariants
 //!

@@ -29,11 +29,6 @@ impl Ring {
         self.start == self.first || position >= self.start
     }
 
-    /// The bytes before this are not in the ring.
-    pub fn start(&self) -> u64 {
-        self.start
-    }
-
     /// Forgets whole chunks that lie before `position`.
     pub fn forget_before(&mut self, position: u64) {
         while let Some(len) = self.chunks.front().map(|chunk| chunk.len() as u64).filter(|len| self.start + len <= position) {

@@ -90,11 +90,6 @@ impl Listing {
         self.by_claim.get(&claim).and_then(|path| self.file(path)).filter(|file| file.expected.claim == claim)
     }
 
-    /// All files.
-    pub fn files(&self) -> impl Iterator<Item = File> {
-        self.files.iter().map(|(path, details)| File { path: path.clone(), expected: details.expected, modified: details.modified })
-    }
-
     /// All images.
     pub fn images(&self) -> &[Image] {
         &self.images

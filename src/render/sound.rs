@@ -3,7 +3,7 @@
 //! Go clients refuse a whole document for one field of the wrong type, so such a part must not reach them; and a file
 //! without a hash cannot be verified, so it must not be offered.
 
-use serde::de::{DeserializeOwned, IgnoredAny};
+use serde::de::DeserializeOwned;
 use std::collections::HashMap;
 
 use crate::simplestreams::fault::{Fault, Reason};
@@ -151,11 +151,6 @@ fn check_texts(fields: &Object<'_>, names: &[&str]) -> Result<(), Reason> {
 
 fn check<T: DeserializeOwned>(fields: &Object<'_>, name: &str, wanted: &'static str) -> Result<(), Reason> {
     fields.read::<T>(name, wanted).map(|_| ())
-}
-
-/// Whether a field is there at all, of whatever type.
-pub fn has_field(fields: &Object<'_>, name: &str) -> bool {
-    fields.read::<IgnoredAny>(name, "anything").is_ok_and(|value| value.is_some())
 }
 
 #[cfg(test)]
