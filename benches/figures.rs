@@ -10,8 +10,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use serde_json::{Map, Value, json};
-
+use crate::support::large::large_document;
 use crate::support::mirror::{Builder, wait_for};
 use crate::support::origin::{Act, Origin};
 use crate::support::stream::{Stream, Version, noise};
@@ -21,11 +20,21 @@ const FILE: &str = "images/noble/squashfs";
 
 #[tokio::main]
 async fn main() {
+    let wanted: Vec<String> = std::env::args().skip(1).filter(|argument| !argument.starts_with('-')).collect();
+    let is_wanted = |name: &str| wanted.is_empty() || wanted.iter().any(|wanted| wanted == name);
     println!("{:<66} {:>12}   {:<12}", "figure", "measured", "limit");
-    herd().await;
-    refresh().await;
-    memory().await;
-    start().await;
+    if is_wanted("herd") {
+        herd().await;
+    }
+    if is_wanted("refresh") {
+        refresh().await;
+    }
+    if is_wanted("memory") {
+        memory().await;
+    }
+    if is_wanted("start") {
+        start().await;
+    }
 }
 
 fn report(figure: &str, measured: &str, limit: &str, is_reached: bool) {
@@ -68,49 +77,6 @@ async fn herd() {
     let slowest = firsts.iter().map(|first| first.saturating_duration_since(upstream)).max().unwrap();
     report("cold herd of 64: requests to upstream", &requests.len().to_string(), "1", requests.len() == 1);
     report("cold herd of 64: last first byte after upstream's", &millis(slowest), "50 ms", slowest < Duration::from_millis(50));
-}
-
-/// A products document with so many items, some 300 bytes each.
-fn large_document(items: usize, serial: &str) -> Vec<(String, Vec<u8>)> {
-    const VERSIONS: usize = 10;
-    let hash = |number: usize| format!("{number:064x}");
-    let mut products = Map::new();
-    for product in 0..items / (VERSIONS * 5) {
-        let mut versions = Map::new();
-        for version in 0..VERSIONS {
-            let number = (product * VERSIONS + version) * 5;
-            let folder = format!("images/distribution/release-{product}/amd64/default/{serial}_{version:04}");
-            let mut items = Map::new();
-            let metadata = json!({"ftype": "lxd.tar.xz", "path": format!("{folder}/lxd.tar.xz"), "size": 688, "sha256": hash(number),
-                "combined_squashfs_sha256": hash(number + 1_000_000), "combined_disk-kvm-img_sha256": hash(number + 2_000_000)});
-            items.insert("lxd.tar.xz".to_owned(), metadata);
-            for (at, (name, ftype)) in [
-                ("rootfs.squashfs", "squashfs"),
-                ("disk.qcow2", "disk-kvm.img"),
-                ("rootfs.vcdiff", "squashfs.vcdiff"),
-                ("root.manifest", "manifest"),
-            ]
-            .into_iter()
-            .enumerate()
-            {
-                let item =
-                    json!({"ftype": ftype, "path": format!("{folder}/{name}"), "size": 123_456_789, "sha256": hash(number + at + 1)});
-                items.insert(name.to_owned(), item);
-            }
-            versions.insert(format!("{serial}_{version:04}"), json!({"items": items}));
-        }
-        let name = format!("distribution:release-{product}:amd64:default");
-        let fields = json!({"aliases": format!("distribution/{product},distribution/{product}/default"), "arch": "amd64", "os": "Distribution",
-            "release": format!("release-{product}"), "release_title": "release", "variant": "default", "versions": Value::Object(versions)});
-        products.insert(name, fields);
-    }
-    let names: Vec<&String> = products.keys().collect();
-    let index = json!({"format": "index:1.0", "index": {"images": {"datatype": "image-downloads", "path": "streams/v1/images.json", "products": names}}});
-    let document = json!({"format": "products:1.0", "content_id": "images", "products": products});
-    vec![
-        ("streams/v1/index.json".to_owned(), index.to_string().into_bytes()),
-        ("streams/v1/images.json".to_owned(), document.to_string().into_bytes()),
-    ]
 }
 
 /// A refresh, from the bytes to what is served under the remote's name and at the root, gzipped.

@@ -3,6 +3,7 @@
 //! Types and look-ups; `render` fills them and `publish` puts one in the place of another, whole.
 
 pub mod document;
+pub mod gzip;
 pub mod listing;
 
 use std::collections::{HashMap, HashSet};

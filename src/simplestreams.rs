@@ -12,4 +12,5 @@ pub mod inherited;
 pub mod object;
 pub mod products;
 pub mod snapshot;
+pub mod tree;
 pub mod updated;

@@ -1,13 +1,11 @@
 //! A document that is ready to send.
 
-use std::io::Write as _;
 use std::time::SystemTime;
 
 use bytes::Bytes;
-use flate2::Compression;
-use flate2::write::GzEncoder;
 use jiff::Timestamp;
 
+use crate::catalog::gzip::gzip;
 use crate::digest::Digest;
 
 /// A document's bytes, plain and gzipped, with the fields that go with them.
@@ -32,7 +30,7 @@ impl Document {
     pub fn new(name: &str, plain: Bytes, taken_at: Timestamp) -> Self {
         let digest = Digest::of(&plain);
         Self {
-            gzip: gzip(&plain),
+            gzip: gzip(&plain).ok().filter(|gzip| gzip.len() < plain.len()).map(Bytes::from),
             etag: format!("\"{digest}\""),
             gzip_etag: format!("\"{digest}-gzip\""),
             plain,
@@ -40,13 +38,6 @@ impl Document {
             content_type: content_type(name),
         }
     }
-}
-
-fn gzip(plain: &[u8]) -> Option<Bytes> {
-    let mut encoder = GzEncoder::new(Vec::with_capacity(plain.len() / 8), Compression::default());
-    encoder.write_all(plain).ok()?;
-    let zipped = encoder.finish().ok()?;
-    (zipped.len() < plain.len()).then(|| zipped.into())
 }
 
 /// The media type of whatever has this name (interface.md, HTTP).

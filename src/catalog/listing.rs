@@ -1,8 +1,8 @@
 //! The files and images of one remote.
 
-use std::collections::HashMap;
 use std::time::SystemTime;
 
+use foldhash::HashMap;
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
 
@@ -54,9 +54,9 @@ impl Image {
 
 impl Listing {
     /// Lists a file. The first to claim a path keeps it.
-    pub fn add_file(&mut self, path: &StreamPath, expected: Expected, serial: Option<Date>) {
+    pub fn add_file(&mut self, path: &StreamPath, expected: Expected, modified: Option<SystemTime>) {
         self.by_claim.entry(expected.claim).or_insert_with(|| path.clone());
-        let details = Details { expected, modified: serial.and_then(midnight) };
+        let details = Details { expected, modified };
         self.files.entry(path.clone()).or_insert(details);
     }
 
@@ -101,6 +101,7 @@ impl Listing {
     }
 }
 
-fn midnight(date: Date) -> Option<SystemTime> {
+/// When a day began: the time of the files of a version with its serial.
+pub fn midnight(date: Date) -> Option<SystemTime> {
     date.to_zoned_datetime(TimeZone::UTC).ok().and_then(|midnight| midnight.timestamp().try_into().ok())
 }

@@ -5,12 +5,12 @@
 
 use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
+use std::time::SystemTime;
 
 use bytes::Bytes;
 use jiff::Timestamp;
-use jiff::civil::Date;
 
-use crate::catalog::listing::{Image, Listing};
+use crate::catalog::listing::{Image, Listing, midnight};
 use crate::digest::{Digest, Expected};
 use crate::http::path::StreamPath;
 use crate::render::prune::{Rest, prune};
@@ -72,14 +72,14 @@ pub struct Part {
     pub document: Ready,
 }
 
-/// The files that one document names, each with the day of its version's serial.
-type Files = Vec<(ListedFile, Option<Date>)>;
+/// The files that one document names, each with the time of its version.
+type Files = Vec<(ListedFile, Option<SystemTime>)>;
 
 /// Everything that the documents of a snapshot name: what is still served of it when newer ones have taken its place.
 pub fn files_of(snapshot: &Snapshot) -> Listing {
     let mut listing = Listing::default();
     for source in snapshot.documents.iter().filter(|source| source.role != Role::Index) {
-        files_of_document(source).iter().for_each(|(file, serial)| listing.add_file(&file.path, file.expected, *serial));
+        files_of_document(source).iter().for_each(|(file, modified)| listing.add_file(&file.path, file.expected, *modified));
     }
     listing
 }
@@ -89,9 +89,8 @@ fn files_of_document(source: &Source) -> Files {
     let Ok((document, _)) = Products::parse(&text) else { return Files::new() };
     let mut files = Files::new();
     for version in document.products.iter().flat_map(|product| &product.versions) {
-        let serial = images::serial_date(&version.name).ok();
         let listed = version.items.iter().filter_map(|item| ListedFile::of_item(&item.fields).ok().flatten());
-        files.extend(listed.map(|file| (file, serial)));
+        files.extend(listed.map(|file| (file, modified(version))));
     }
     files
 }
@@ -149,8 +148,9 @@ impl<'a> Work<'a> {
     fn edit(&mut self, source: &Source, document: &mut Products<'_>, mut faults: Vec<Fault>) -> bool {
         let for_images = source.role == Role::Images;
         faults.retain(|_| for_images);
-        faults.extend(if for_images { sound::make_sound(document) } else { sound::make_servable(document) });
-        self.incomplete |= faults.iter().any(|fault| !fault.reason.breaks_clients());
+        if for_images {
+            faults.extend(sound::make_sound(document));
+        }
         let mut is_changed = !faults.is_empty();
         self.note(source, faults);
         if for_images {
@@ -158,7 +158,7 @@ impl<'a> Work<'a> {
             self.incomplete |= is_selected_from;
             is_changed |= is_selected_from | self.drop_wrong_images(document);
         }
-        self.list(source, document, for_images);
+        is_changed |= self.list(source, document, for_images);
         is_changed |= for_images && self.policy.twins && twins::add_twins(document);
         if is_changed && for_images {
             twins::add_requirements(document);
@@ -191,31 +191,46 @@ impl<'a> Work<'a> {
         is_changed
     }
 
-    fn list(&mut self, source: &Source, document: &Products<'_>, for_images: bool) {
-        let mut faults = Vec::new();
-        for product in &document.products {
+    /// Lists the files and images of a document, and takes out of it what cannot be offered; whether there was any.
+    fn list(&mut self, source: &Source, document: &mut Products<'_>, for_images: bool) -> bool {
+        let (mut unservable, mut invisible) = (Vec::new(), Vec::new());
+        for product in &mut document.products {
             let architecture = images::architecture(product);
-            for version in &product.versions {
-                let files = self.list_files(version);
+            for version in &mut product.versions {
+                let files = self.list_files(&product.name, version, &mut unservable);
                 if for_images {
-                    faults.extend(self.list_images(&product.name, version, &files, architecture.is_ok()));
+                    invisible.extend(self.list_images(&product.name, version, &files, architecture.is_ok()));
                 }
             }
-            faults.extend(architecture.err().filter(|_| for_images).map(|reason| Fault::new(&[&product.name], reason)));
+            invisible.extend(architecture.err().filter(|_| for_images).map(|reason| Fault::new(&[&product.name], reason)));
         }
-        self.note(source, faults);
+        let is_changed = !unservable.is_empty();
+        self.incomplete |= is_changed;
+        self.note(source, unservable);
+        self.note(source, invisible);
+        is_changed
     }
 
-    /// Lists the files of a version; what each of its items names.
-    fn list_files(&mut self, version: &Version<'_>) -> Vec<Option<ListedFile>> {
-        let serial = images::serial_date(&version.name).ok();
-        let files: Vec<_> = version.items.iter().map(|item| ListedFile::of_item(&item.fields).ok().flatten()).collect();
-        files.iter().flatten().for_each(|file| self.list_file(file, serial));
+    /// Lists the files of a version; what each of the items that stay names.
+    fn list_files(&mut self, product: &str, version: &mut Version<'_>, faults: &mut Vec<Fault>) -> Vec<Option<ListedFile>> {
+        let mut files = Vec::with_capacity(version.items.len());
+        let modified = modified(version);
+        version.items.retain(|item| match ListedFile::of_item(&item.fields) {
+            Ok(file) => {
+                files.push(file);
+                true
+            }
+            Err(reason) => {
+                faults.push(Fault::new(&[product, &version.name, &item.name], reason));
+                false
+            }
+        });
+        files.iter().flatten().for_each(|file| self.list_file(file, modified));
         files
     }
 
-    fn list_file(&mut self, file: &ListedFile, serial: Option<Date>) {
-        self.outcome.listing.add_file(&file.path, file.expected, serial);
+    fn list_file(&mut self, file: &ListedFile, modified: Option<SystemTime>) {
+        self.outcome.listing.add_file(&file.path, file.expected, modified);
     }
 
     fn list_images(&mut self, product: &str, version: &Version<'_>, files: &[Option<ListedFile>], is_known: bool) -> Vec<Fault> {
@@ -287,7 +302,7 @@ impl<'a> Work<'a> {
         if self.incomplete {
             return;
         }
-        files_of_document(source).iter().for_each(|(file, serial)| self.list_file(file, *serial));
+        files_of_document(source).iter().for_each(|(file, modified)| self.list_file(file, *modified));
         let ready = self.ready(&source.path, source.bytes.clone());
         self.outcome.documents.push(ready);
     }
@@ -299,6 +314,11 @@ impl<'a> Work<'a> {
     fn note(&mut self, source: &Source, faults: Vec<Fault>) {
         self.outcome.faults.extend(faults.into_iter().map(|fault| (source.path.clone(), fault)));
     }
+}
+
+/// The time of a version's files: when the day of its serial began.
+fn modified(version: &Version<'_>) -> Option<SystemTime> {
+    images::serial_date(&version.name).ok().and_then(midnight)
 }
 
 /// An image with what is claimed of its files; `None` if one of them cannot be had.
@@ -313,4 +333,34 @@ enum Settled {
     AsItCame,
     Changed,
     Dropped,
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::Timestamp;
+
+    use crate::http::path::StreamPath;
+    use crate::render::remote::{Policy, render};
+    use crate::simplestreams::snapshot::{Role, Snapshot, Source};
+
+    /// A document of three files, two of which cannot be offered, beside its signed twin.
+    fn snapshot(role: Role) -> Snapshot {
+        let path = |path: &str| StreamPath::from_document(path).unwrap();
+        let items = r#"{"good":{"path":"a","md5":"900150983cd24fb0d6963f7d28e17f72"},"unverifiable":{"path":"b"},"outside":{"path":"../c","md5":"900150983cd24fb0d6963f7d28e17f72"}}"#;
+        let text = format!(r#"{{"products":{{"p":{{"arch":"amd64","versions":{{"20260101":{{"items":{items}}}}}}}}}}}"#);
+        let source = |name: &str, role| Source { path: path(name), role, bytes: text.clone().into() };
+        let documents = vec![source("streams/v1/x.json", role), source("streams/v1/x.sjson", Role::Signed)];
+        Snapshot { url: String::new(), accepted_at: Timestamp::UNIX_EPOCH, documents }
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_offered_leaves_its_document_and_takes_the_signed_one_along() {
+        for role in [Role::Images, Role::Other] {
+            let rendered = render(&snapshot(role), &Policy::default());
+            let [document] = &*rendered.documents else { panic!("the signed document must not go out: {:?}", rendered.documents) };
+            assert!(document.bytes.ends_with(br#"{"good":{"path":"a","md5":"900150983cd24fb0d6963f7d28e17f72"}}}}}}}"#), "{role:?}");
+            let faults: Vec<String> = rendered.faults.iter().map(|(_, fault)| fault.at.join(" / ")).collect();
+            assert_eq!(faults, ["p / 20260101 / unverifiable", "p / 20260101 / outside"], "{role:?}");
+        }
+    }
 }

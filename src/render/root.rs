@@ -14,7 +14,7 @@ use jiff::Timestamp;
 
 use crate::http::path::StreamPath;
 use crate::render::remote::{Part, Ready, text};
-use crate::render::root::ownership::{Ownership, Seen, Spot};
+use crate::render::root::ownership::{Ownership, Spot, Surveyed};
 use crate::render::twins;
 use crate::simplestreams::index::{Entry, INDEX_PATH, Index};
 use crate::simplestreams::object::Object;
@@ -54,17 +54,17 @@ fn parse(text: Option<&str>) -> Option<Products<'_>> {
     Products::parse(text?).ok().map(|(document, _)| document)
 }
 
-/// Every image that a client can see, in the order of the remotes.
-fn survey(remotes: &[Source<'_>], documents: &[Vec<Option<Products<'_>>>]) -> Vec<Seen> {
-    let mut seen = Vec::new();
+/// Every product that a client can see, in the order of the remotes.
+fn survey(remotes: &[Source<'_>], documents: &[Vec<Option<Products<'_>>>]) -> Vec<Surveyed> {
+    let mut surveyed = Vec::new();
     for (at, (remote, documents)) in remotes.iter().zip(documents).enumerate() {
         for (number, (part, document)) in remote.parts.iter().zip(documents).enumerate() {
             if let Some(document) = document.as_ref().filter(|_| part.role == Role::Images) {
-                ownership::survey(document, Spot { remote: at, part: number, ..Spot::default() }, &mut seen);
+                ownership::survey(document, Spot { remote: at, part: number, ..Spot::default() }, &mut surveyed);
             }
         }
     }
-    seen
+    surveyed
 }
 
 #[derive(Default)]

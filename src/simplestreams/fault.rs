@@ -44,13 +44,6 @@ pub enum Reason {
     NoFingerprint(&'static str),
 }
 
-impl Reason {
-    /// Whether clients refuse the whole document for it, so that the document cannot go out as it came.
-    pub fn breaks_clients(&self) -> bool {
-        matches!(self, Self::WrongType { .. })
-    }
-}
-
 impl Fault {
     /// A fault of the part that `at` names.
     pub fn new(at: &[&str], reason: Reason) -> Self {

@@ -6,7 +6,8 @@ use serde_json::value::RawValue;
 
 use crate::http::path::StreamPath;
 use crate::simplestreams::fault::{Fault, Reason};
-use crate::simplestreams::object::{Object, separate, take_entries, write_name};
+use crate::simplestreams::object::{Object, separate, write_name};
+use crate::simplestreams::tree::{self, Level, Node};
 
 /// The path of the index that every client asks for first.
 pub const INDEX_PATH: &str = "streams/v1/index.json";
@@ -50,27 +51,8 @@ pub enum Kind {
 impl<'a> Index<'a> {
     /// Reads an index. Entries that make no sense are left out, with the reason.
     pub fn parse(text: &'a str) -> serde_json::Result<(Self, Vec<Fault>)> {
-        let mut fields = Object::parse(text)?;
-        let mut faults = Vec::new();
-        let (place, entries) = match take_entries(&mut fields, "index") {
-            Ok(Some((place, entries))) => (Some(place), entries),
-            Ok(None) => (None, Vec::new()),
-            Err(reason) => {
-                faults.push(Fault::new(&["index"], reason));
-                (None, Vec::new())
-            }
-        };
-        let entries = entries.into_iter().filter_map(|(content_id, value)| {
-            if let Ok(fields) = Object::parse(value.get()) {
-                Some(Entry { content_id, fields })
-            } else {
-                let field = content_id.to_string();
-                faults.push(Fault::new(&[&content_id], Reason::WrongType { field, wanted: "an object" }));
-                None
-            }
-        });
-        let entries = entries.collect();
-        Ok((Self { fields, entries, place }, faults))
+        let (Node { fields, children, place }, faults) = tree::read(text, "index")?;
+        Ok((Self { fields, entries: children, place }, faults))
     }
 
     /// An index of ours with nothing in it.
@@ -99,6 +81,15 @@ impl<'a> Index<'a> {
             out.push(b'}');
         });
         out
+    }
+}
+
+impl<'a> Level<'a> for Entry<'a> {
+    const CHILDREN: Option<&'static str> = None;
+    type Child = Self;
+
+    fn new(content_id: Cow<'a, str>, node: Node<'a, Self>) -> Self {
+        Self { content_id, fields: node.fields }
     }
 }
 

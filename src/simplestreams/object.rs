@@ -18,6 +18,16 @@ impl<'a> Object<'a> {
         serde_json::from_str(text)
     }
 
+    /// How many fields there are.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Appends a field as it came.
+    pub fn push(&mut self, name: Cow<'a, str>, value: &'a RawValue) {
+        self.0.push((name, Cow::Borrowed(value)));
+    }
+
     /// The fields in their order.
     pub fn iter(&self) -> impl Iterator<Item = (&Cow<'a, str>, &Cow<'a, RawValue>)> {
         self.0.iter().map(|(name, value)| (name, value))
@@ -48,12 +58,6 @@ impl<'a> Object<'a> {
     pub fn read<'b, T: Deserialize<'b>>(&'b self, name: &str, wanted: &'static str) -> Result<Option<T>, Reason> {
         let Some(value) = self.get(name) else { return Ok(None) };
         serde_json::from_str(value.get()).map(Some).map_err(|_| Reason::WrongType { field: name.to_owned(), wanted })
-    }
-
-    /// Takes a field out, with the place where it stood.
-    pub fn take(&mut self, name: &str) -> Option<(usize, Cow<'a, RawValue>)> {
-        let place = self.0.iter().rposition(|(key, _)| key == name)?;
-        Some((place, self.0.remove(place).1))
     }
 
     /// Removes a field; whether it was there.
@@ -109,7 +113,7 @@ pub fn write_name(out: &mut Vec<u8>, name: &str) {
 
 /// A string that is borrowed from the document where it has no escapes.
 #[derive(serde::Deserialize)]
-struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
+pub struct Text<'a>(#[serde(borrow)] pub Cow<'a, str>);
 
 impl<'de: 'a, 'a> Deserialize<'de> for Object<'a> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -133,30 +137,10 @@ impl<'de: 'a, 'a> Deserialize<'de> for Object<'a> {
     }
 }
 
-/// The entries of an object, and the place where it stood among its siblings.
-pub type Entries<'a> = (usize, Vec<(Cow<'a, str>, &'a RawValue)>);
-
-/// Takes the object called `name` out of `fields`: its entries, and the place where it stood.
-///
-/// `Ok(None)` if it is absent or `null`. Its entries are spans of the document, for `fields` were just read from it.
-pub fn take_entries<'a>(fields: &mut Object<'a>, name: &str) -> Result<Option<Entries<'a>>, Reason> {
-    let Some((place, value)) = fields.take(name) else { return Ok(None) };
-    let Cow::Borrowed(value) = value else { return Ok(None) };
-    if value.get() == "null" {
-        return Ok(None);
-    }
-    let object = Object::parse(value.get()).map_err(|_| Reason::WrongType { field: name.to_owned(), wanted: "an object" })?;
-    let borrowed = object.0.into_iter().filter_map(|(name, value)| match value {
-        Cow::Borrowed(value) => Some((name, value)),
-        Cow::Owned(_) => None,
-    });
-    Ok(Some((place, borrowed.collect())))
-}
-
 #[cfg(test)]
 mod tests {
     use crate::simplestreams::fault::Reason;
-    use crate::simplestreams::object::{Object, take_entries, write_name};
+    use crate::simplestreams::object::Object;
 
     fn written(object: &Object<'_>) -> String {
         let mut out = Vec::new();
@@ -177,24 +161,6 @@ mod tests {
         object.set("d", &4);
         assert!(object.remove("a"));
         assert_eq!(written(&object), r#"{"b":"two","c":3,"d":4}"#);
-    }
-
-    #[test]
-    fn children_are_written_where_they_stood() {
-        for (text, expected) in [
-            (r#"{"products":{"x":1},"a":1}"#, r#"{"products":{},"a":1}"#),
-            (r#"{"a":1,"products":{"x":1}}"#, r#"{"a":1,"products":{}}"#),
-            (r#"{"products":{}}"#, r#"{"products":{}}"#),
-        ] {
-            let mut object = Object::parse(text).unwrap();
-            let (place, _) = take_entries(&mut object, "products").unwrap().unwrap();
-            let mut out = Vec::new();
-            object.write(&mut out, Some(place), |out| {
-                write_name(out, "products");
-                out.extend_from_slice(b"{}");
-            });
-            assert_eq!(String::from_utf8(out).unwrap(), expected);
-        }
     }
 
     #[test]

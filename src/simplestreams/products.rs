@@ -2,10 +2,9 @@
 
 use std::borrow::Cow;
 
-use serde_json::value::RawValue;
-
-use crate::simplestreams::fault::{Fault, Reason};
-use crate::simplestreams::object::{Object, separate, take_entries, write_name};
+use crate::simplestreams::fault::Fault;
+use crate::simplestreams::object::{Object, separate, write_name};
+use crate::simplestreams::tree::{self, Level, Node};
 
 /// The `format` of a products document.
 pub const FORMAT: &str = "products:1.0";
@@ -56,11 +55,8 @@ pub struct Item<'a> {
 impl<'a> Products<'a> {
     /// Reads a products document. Parts that are no objects are left out, with the reason.
     pub fn parse(text: &'a str) -> serde_json::Result<(Self, Vec<Fault>)> {
-        let mut faults = Vec::new();
-        let mut fields = Object::parse(text)?;
-        let (place, children) = children(&mut fields, "products", &[], &mut faults);
-        let products = children.into_iter().filter_map(|(name, value)| Product::parse(name, value, &mut faults)).collect();
-        Ok((Self { fields, products, place }, faults))
+        let (Node { fields, children, place }, faults) = tree::read(text, "products")?;
+        Ok((Self { fields, products: children, place }, faults))
     }
 
     /// Whether it has products at all, be it an empty list of them.
@@ -82,13 +78,6 @@ impl<'a> Products<'a> {
 }
 
 impl<'a> Product<'a> {
-    fn parse(name: Cow<'a, str>, value: &'a RawValue, faults: &mut Vec<Fault>) -> Option<Self> {
-        let mut fields = object(value, &[&name], faults)?;
-        let (place, children) = children(&mut fields, "versions", &[&name], faults);
-        let versions = children.into_iter().filter_map(|(version, value)| Version::parse(version, value, &name, faults)).collect();
-        Some(Self { name, fields, versions, place })
-    }
-
     /// The names by which clients find its newest image.
     pub fn aliases(&self) -> Vec<String> {
         let aliases = self.fields.text_or_none("aliases").unwrap_or_default();
@@ -106,17 +95,6 @@ impl<'a> Product<'a> {
 }
 
 impl<'a> Version<'a> {
-    fn parse(name: Cow<'a, str>, value: &'a RawValue, product: &str, faults: &mut Vec<Fault>) -> Option<Self> {
-        let mut fields = object(value, &[product, &name], faults)?;
-        let (place, children) = children(&mut fields, "items", &[product, &name], faults);
-        let items = children.into_iter().filter_map(|(item, value)| {
-            let fields = object(value, &[product, &name, &item], faults)?;
-            Some(Item { name: item, fields })
-        });
-        let items = items.collect();
-        Some(Self { name, fields, items, place })
-    }
-
     fn write(&self, out: &mut Vec<u8>) {
         self.fields.write(out, self.place, |out| {
             write_children(out, "items", &self.items, |out, item| {
@@ -127,29 +105,30 @@ impl<'a> Version<'a> {
     }
 }
 
-fn object<'a>(value: &'a RawValue, at: &[&str], faults: &mut Vec<Fault>) -> Option<Object<'a>> {
-    let object = Object::parse(value.get());
-    if object.is_err() {
-        let field = at.last().copied().unwrap_or_default().to_owned();
-        faults.push(Fault::new(at, Reason::WrongType { field, wanted: "an object" }));
+impl<'a> Level<'a> for Product<'a> {
+    const CHILDREN: Option<&'static str> = Some("versions");
+    type Child = Version<'a>;
+
+    fn new(name: Cow<'a, str>, node: Node<'a, Version<'a>>) -> Self {
+        Self { name, fields: node.fields, versions: node.children, place: node.place }
     }
-    object.ok()
 }
 
-/// The entries of the object `name`, which go on to be a list of their own; none if it is absent or no object.
-fn children<'a>(
-    fields: &mut Object<'a>,
-    name: &str,
-    at: &[&str],
-    faults: &mut Vec<Fault>,
-) -> (Option<usize>, Vec<(Cow<'a, str>, &'a RawValue)>) {
-    match take_entries(fields, name) {
-        Ok(Some((place, children))) => (Some(place), children),
-        Ok(None) => (None, Vec::new()),
-        Err(reason) => {
-            faults.push(Fault::new(at, reason));
-            (None, Vec::new())
-        }
+impl<'a> Level<'a> for Version<'a> {
+    const CHILDREN: Option<&'static str> = Some("items");
+    type Child = Item<'a>;
+
+    fn new(name: Cow<'a, str>, node: Node<'a, Item<'a>>) -> Self {
+        Self { name, fields: node.fields, items: node.children, place: node.place }
+    }
+}
+
+impl<'a> Level<'a> for Item<'a> {
+    const CHILDREN: Option<&'static str> = None;
+    type Child = Self;
+
+    fn new(name: Cow<'a, str>, node: Node<'a, Self>) -> Self {
+        Self { name, fields: node.fields }
     }
 }
 
@@ -178,6 +157,20 @@ mod tests {
     }
 
     #[test]
+    fn children_are_written_where_they_stood() {
+        for (text, expected) in [
+            (r#"{"products":{"x":{}},"a":1}"#, r#"{"products":{"x":{}},"a":1}"#),
+            (r#"{"a":1,"products":{}}"#, r#"{"a":1,"products":{}}"#),
+            (r#"{"products":{}}"#, r#"{"products":{}}"#),
+            (r#"{"a":1}"#, r#"{"a":1}"#),
+            (r#"{"products":{"x":{}},"a":1,"products":{"y":{}}}"#, r#"{"products":{"x":{},"y":{}},"a":1}"#),
+        ] {
+            let (products, _) = Products::parse(text).unwrap();
+            assert_eq!(String::from_utf8(products.to_json()).unwrap(), expected);
+        }
+    }
+
+    #[test]
     fn a_part_that_makes_no_sense_leaves_the_rest() {
         let text = r#"{"products":{"a":1,"b":{"versions":[]},"c":{"versions":{"v":"x","w":{"items":{"i":null,"j":{}}}}}}}"#;
         let (products, faults) = Products::parse(text).unwrap();
@@ -190,7 +183,7 @@ mod tests {
 
     #[test]
     fn what_is_no_document_is_refused() {
-        for text in ["", "<html></html>", "[]", r#"{"products":{"#] {
+        for text in ["", "<html></html>", "[]", "7", "null", r#"{"products":{"#, r#"{"products":{}} x"#] {
             assert!(Products::parse(text).is_err(), "{text}");
         }
     }

@@ -2,6 +2,7 @@
 
 pub mod disk;
 pub mod documents;
+pub mod large;
 pub mod mirror;
 pub mod origin;
 pub mod stream;

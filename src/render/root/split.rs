@@ -14,15 +14,17 @@ use crate::simplestreams::products::{Product, Products};
 pub fn split(document: &mut Products<'_>, spot: Spot, ownership: &Ownership) {
     let products = std::mem::take(&mut document.products);
     for (number, product) in products.into_iter().enumerate() {
-        document.products.extend(split_product(product, Spot { product: number, ..spot }, ownership));
+        let spot = Spot { product: number, ..spot };
+        if ownership.touches(spot) {
+            document.products.extend(split_product(product, spot, ownership));
+        } else {
+            document.products.push(product);
+        }
     }
 }
 
 fn split_product<'a>(mut product: Product<'a>, spot: Spot, ownership: &Ownership) -> Vec<Product<'a>> {
     let images: Vec<Vec<Image>> = product.versions.iter().map(|version| images::of_version(&product.name, version).0).collect();
-    if images.iter().all(Vec::is_empty) || images::architecture(&product).is_err() {
-        return vec![product];
-    }
     let owned = owned(&product, &images, spot, ownership);
     let is_whole = owned.len() == images.iter().map(Vec::len).sum::<usize>();
     match groups(&owned).as_slice() {

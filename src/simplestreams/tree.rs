@@ -1,0 +1,176 @@
+//! Reads objects in objects in objects, in one pass over their text.
+//!
+//! A products document is nested four levels deep. Reading it level by level would go over its bytes as often, and that
+//! is most of what a refresh costs.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::marker::PhantomData;
+
+use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde_json::value::RawValue;
+
+use crate::simplestreams::fault::{Fault, Reason};
+use crate::simplestreams::object::{Object, Text};
+
+/// One level of a document: an object with a name, one field of which may hold the next level.
+pub trait Level<'a>: Sized {
+    /// The field that holds the children; `None` for a leaf.
+    const CHILDREN: Option<&'static str>;
+    /// What they are.
+    type Child: Level<'a>;
+
+    /// Makes it of what was read.
+    fn new(name: Cow<'a, str>, node: Node<'a, Self::Child>) -> Self;
+}
+
+/// What was read of an object.
+#[derive(Debug)]
+pub struct Node<'a, Child> {
+    /// Its fields but for that of the children.
+    pub fields: Object<'a>,
+    /// Its children, in their order.
+    pub children: Vec<Child>,
+    /// Where among the fields the children stood; `None` if it has no such field.
+    pub place: Option<usize>,
+}
+
+/// Reads a document whose field `children` holds the first level.
+///
+/// A child that is no object is left out, with the reason. It is an error if the text is no JSON, or no object.
+pub fn read<'a, C: Level<'a>>(text: &'a str, children: &'static str) -> serde_json::Result<(Node<'a, C>, Vec<Fault>)> {
+    let mut faults = Vec::new();
+    let mut json = serde_json::Deserializer::from_str(text);
+    let read = NodeReader { children: Some(children), faults: &mut faults, child: PhantomData };
+    let Found::Object(node) = Lenient(read).deserialize(&mut json)? else {
+        return Err(serde_json::Error::custom("it is no object"));
+    };
+    json.end()?;
+    Ok((node, faults))
+}
+
+/// What stands where an object should be.
+enum Found<T> {
+    Object(T),
+    Null,
+    Other,
+}
+
+/// Reads an object entry by entry.
+trait ReadObject<'a> {
+    type Value;
+
+    fn read<A: MapAccess<'a>>(self, entries: A) -> Result<Self::Value, A::Error>;
+}
+
+/// Reads an object, and minds nothing else that may be there.
+struct Lenient<R>(R);
+
+impl<'a, R: ReadObject<'a>> DeserializeSeed<'a> for Lenient<R> {
+    type Value = Found<R::Value>;
+
+    fn deserialize<D: Deserializer<'a>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'a, R: ReadObject<'a>> Visitor<'a> for Lenient<R> {
+    type Value = Found<R::Value>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'a>>(self, entries: A) -> Result<Self::Value, A::Error> {
+        self.0.read(entries).map(Found::Object)
+    }
+
+    fn visit_seq<A: SeqAccess<'a>>(self, mut elements: A) -> Result<Self::Value, A::Error> {
+        while elements.next_element::<IgnoredAny>()?.is_some() {}
+        Ok(Found::Other)
+    }
+
+    fn visit_unit<E>(self) -> Result<Self::Value, E> {
+        Ok(Found::Null)
+    }
+
+    fn visit_bool<E>(self, _: bool) -> Result<Self::Value, E> {
+        Ok(Found::Other)
+    }
+
+    fn visit_i64<E>(self, _: i64) -> Result<Self::Value, E> {
+        Ok(Found::Other)
+    }
+
+    fn visit_u64<E>(self, _: u64) -> Result<Self::Value, E> {
+        Ok(Found::Other)
+    }
+
+    fn visit_f64<E>(self, _: f64) -> Result<Self::Value, E> {
+        Ok(Found::Other)
+    }
+
+    fn visit_str<E>(self, _: &str) -> Result<Self::Value, E> {
+        Ok(Found::Other)
+    }
+}
+
+/// Reads one object: its fields to spans, and its children level by level.
+struct NodeReader<'f, C> {
+    children: Option<&'static str>,
+    faults: &'f mut Vec<Fault>,
+    child: PhantomData<C>,
+}
+
+impl<'a, C: Level<'a>> ReadObject<'a> for NodeReader<'_, C> {
+    type Value = Node<'a, C>;
+
+    fn read<A: MapAccess<'a>>(self, mut entries: A) -> Result<Self::Value, A::Error> {
+        let mut node = Node { fields: Object::default(), children: Vec::new(), place: None };
+        while let Some(Text(name)) = entries.next_key()? {
+            match self.children.filter(|children| *children == name) {
+                None => node.fields.push(name, entries.next_value::<&'a RawValue>()?),
+                Some(_) => match entries.next_value_seed(Lenient(ChildrenReader { faults: &mut *self.faults, child: PhantomData }))? {
+                    Found::Object(children) => {
+                        // The same field a second time adds to the first, as in Go.
+                        node.children.extend::<Vec<C>>(children);
+                        node.place.get_or_insert(node.fields.len());
+                    }
+                    Found::Null => {}
+                    Found::Other => self.faults.push(no_object(&[], &name)),
+                },
+            }
+        }
+        Ok(node)
+    }
+}
+
+/// Reads the objects of one level.
+struct ChildrenReader<'f, C> {
+    faults: &'f mut Vec<Fault>,
+    child: PhantomData<C>,
+}
+
+impl<'a, C: Level<'a>> ReadObject<'a> for ChildrenReader<'_, C> {
+    type Value = Vec<C>;
+
+    fn read<A: MapAccess<'a>>(self, mut entries: A) -> Result<Self::Value, A::Error> {
+        let mut children = Vec::new();
+        while let Some(Text(name)) = entries.next_key()? {
+            let before = self.faults.len();
+            let reader = NodeReader { children: C::CHILDREN, faults: &mut *self.faults, child: PhantomData };
+            let found = entries.next_value_seed(Lenient(reader))?;
+            // What is wrong below was noted without the names above.
+            self.faults[before..].iter_mut().for_each(|fault| fault.at.insert(0, name.to_string()));
+            match found {
+                Found::Object(node) => children.push(C::new(name, node)),
+                Found::Null | Found::Other => self.faults.push(no_object(&[&name], &name)),
+            }
+        }
+        Ok(children)
+    }
+}
+
+fn no_object(at: &[&str], field: &str) -> Fault {
+    Fault::new(at, Reason::WrongType { field: field.to_owned(), wanted: "an object" })
+}
