@@ -4,13 +4,13 @@
 mod large;
 
 use std::hint::black_box;
-use std::sync::Arc;
 use std::time::Duration;
 
 use cistern::catalog::document::Document;
 use cistern::digest::Digest;
 use cistern::http::path::StreamPath;
-use cistern::render::remote::{Policy, Rendered, render};
+use cistern::render::policy::Policy;
+use cistern::render::remote::{Rendered, render};
 use cistern::render::root::{Source as Remote, merge};
 use cistern::revalidation::census::Census;
 use cistern::simplestreams::products::Products;
@@ -24,12 +24,12 @@ fn snapshot() -> Snapshot {
     let documents = large::large_document(ITEMS, "20260101")
         .into_iter()
         .zip([Role::Index, Role::Images])
-        .map(|((path, bytes), role)| Source { path: StreamPath::from_document(&path).unwrap(), role, bytes: bytes.into() });
+        .map(|((path, bytes), role)| Source::new(StreamPath::from_document(&path).unwrap(), role, bytes.into()));
     Snapshot { url: "https://example.org".to_owned(), accepted_at: Timestamp::UNIX_EPOCH, documents: documents.collect() }
 }
 
 fn rendered(snapshot: &Snapshot, twins: bool) -> Rendered {
-    render(snapshot, &Policy { twins, ..Policy::default() })
+    render("ubuntu", snapshot, &Policy { twins, ..Policy::default() })
 }
 
 /// What a refresh does with a document of 50,000 items, step by step.
@@ -45,11 +45,11 @@ fn document(criterion: &mut Criterion) {
     group.bench_function("census", |bencher| bencher.iter(|| Census::of(black_box(&snapshot)).unwrap().total()));
     group.bench_function("render as it came", |bencher| bencher.iter(|| rendered(black_box(&snapshot), false).parts.len()));
     group.bench_function("render with twins", |bencher| bencher.iter(|| rendered(black_box(&snapshot), true).parts.len()));
-    let parts = Arc::new(rendered(&snapshot, true).parts);
+    let Rendered { parts, documents, .. } = rendered(&snapshot, true);
     group.bench_function("merge into the root", |bencher| {
         bencher.iter(|| merge(&[Remote { name: "ubuntu", parts: black_box(&parts) }]).len());
     });
-    let bytes = parts[0].document.bytes.clone();
+    let bytes = documents[0].bytes.clone();
     group.bench_function("pack", |bencher| bencher.iter(|| Document::new("x.json", black_box(&bytes).clone(), Timestamp::UNIX_EPOCH)));
     group.finish();
 }

@@ -3,7 +3,6 @@
 //! Types and look-ups; `render` fills them and `publish` puts one in the place of another, whole.
 
 pub mod document;
-pub mod gzip;
 pub mod listing;
 
 use std::collections::{HashMap, HashSet};

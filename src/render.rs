@@ -4,8 +4,12 @@
 //! a field that is not understood is never touched. [`remote`] makes what is served under a remote's own name, and
 //! [`root`] what is served of all remotes together.
 
+pub mod part;
+pub mod policy;
+pub mod product;
 pub mod prune;
 pub mod remote;
 pub mod root;
 pub mod sound;
 pub mod twins;
+pub mod view;

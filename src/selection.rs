@@ -7,7 +7,8 @@ use std::str::FromStr;
 use regex::Regex;
 
 use crate::simplestreams::inherited::Pedigree;
-use crate::simplestreams::products::{Product, Products};
+use crate::simplestreams::object::Object;
+use crate::simplestreams::products::Product;
 
 /// The part of a remote's images that is listed.
 #[derive(Clone, Debug, Default)]
@@ -88,26 +89,25 @@ impl Selection {
         self.filters.is_empty() && self.versions == 0
     }
 
-    /// Removes from a document what is not selected, and what is empty then; whether anything was.
-    pub fn apply(&self, document: &mut Products<'_>) -> bool {
+    /// Removes from a product what is not selected, and versions that are empty then; whether anything was. `document` has
+    /// the fields that it inherits.
+    pub fn select(&self, product: &mut Product<'_>, document: &Object<'_>) -> bool {
         if self.is_everything() {
             return false;
         }
-        let before = count_items(document);
-        let kept: Vec<Product<'_>> = document.products.iter().filter_map(|product| self.part_of(product, document)).collect();
-        document.products = kept;
-        count_items(document) != before
+        let before = count_items(product);
+        let mut passed = self.passed(product, document).into_iter();
+        product.versions.iter_mut().for_each(|version| version.items.retain(|_| passed.next().unwrap_or_default()));
+        product.versions.retain(|version| !version.items.is_empty());
+        keep_newest(product, self.versions);
+        count_items(product) != before
     }
 
-    fn part_of<'a>(&self, product: &Product<'a>, document: &Products<'a>) -> Option<Product<'a>> {
-        let mut part = product.clone();
-        for (version, kept) in product.versions.iter().zip(&mut part.versions) {
-            let passes = |item| self.filters.iter().all(|filter| filter.passes(&Pedigree { document, product, version, item }));
-            kept.items = version.items.iter().filter(|item| passes(item)).cloned().collect();
-        }
-        part.versions.retain(|version| !version.items.is_empty());
-        keep_newest(&mut part, self.versions);
-        (!part.versions.is_empty()).then_some(part)
+    /// Whether each item passes, in their order.
+    fn passed(&self, product: &Product<'_>, document: &Object<'_>) -> Vec<bool> {
+        let items = product.versions.iter().flat_map(|version| version.items.iter().map(move |item| (version, item)));
+        let passes = |(version, item)| self.filters.iter().all(|filter| filter.passes(&Pedigree { document, product, version, item }));
+        items.map(passes).collect()
     }
 }
 
@@ -122,8 +122,8 @@ fn keep_newest(product: &mut Product<'_>, count: usize) {
     product.versions.retain(|version| *version.name >= *oldest);
 }
 
-fn count_items(document: &Products<'_>) -> usize {
-    document.products.iter().flat_map(|product| &product.versions).map(|version| version.items.len()).sum()
+fn count_items(product: &Product<'_>) -> usize {
+    product.versions.iter().map(|version| version.items.len()).sum()
 }
 
 #[cfg(test)]
@@ -141,7 +141,9 @@ mod tests {
     fn selected(filters: &[&str], versions: usize) -> Vec<String> {
         let (mut document, _) = Products::parse(TEXT).unwrap();
         let filters = filters.iter().map(|filter| filter.parse().unwrap()).collect();
-        let changed = Selection { filters, versions }.apply(&mut document);
+        let selection = Selection { filters, versions };
+        let Products { fields, products, .. } = &mut document;
+        let changed = products.iter_mut().fold(false, |changed, product| changed | selection.select(product, fields));
         let items = document.products.iter().flat_map(|product| {
             let versions = product.versions.iter();
             versions.flat_map(|version| version.items.iter().map(|item| format!("{}/{}/{}", product.name, version.name, item.name)))

@@ -40,6 +40,14 @@ pub fn payload(document: &[u8]) -> Result<Cow<'_, [u8]>, BadFrame> {
     Err(BadFrame::Missing("signature after its text"))
 }
 
+/// The payload as text, which JSON always is.
+pub fn text(document: &[u8]) -> Result<Cow<'_, str>, BadFrame> {
+    match payload(document)? {
+        Cow::Borrowed(bytes) => std::str::from_utf8(bytes).map(Cow::Borrowed).map_err(|_| BadFrame::NotText),
+        Cow::Owned(bytes) => String::from_utf8(bytes).map(Cow::Owned).map_err(|_| BadFrame::NotText),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use crate::signature::{BadFrame, payload};

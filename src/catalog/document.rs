@@ -4,8 +4,8 @@ use std::time::SystemTime;
 
 use bytes::Bytes;
 use jiff::Timestamp;
+use libdeflater::{CompressionLvl, Compressor};
 
-use crate::catalog::gzip::gzip;
 use crate::digest::Digest;
 
 /// A document's bytes, plain and gzipped, with the fields that go with them.
@@ -30,7 +30,7 @@ impl Document {
     pub fn new(name: &str, plain: Bytes, taken_at: Timestamp) -> Self {
         let digest = Digest::of(&plain);
         Self {
-            gzip: gzip(&plain).ok().filter(|gzip| gzip.len() < plain.len()).map(Bytes::from),
+            gzip: gzip(&plain),
             etag: format!("\"{digest}\""),
             gzip_etag: format!("\"{digest}-gzip\""),
             plain,
@@ -38,6 +38,17 @@ impl Document {
             content_type: content_type(name),
         }
     }
+}
+
+/// Packs a document. Most of it is hashes, so that more effort than this wins nothing; `None` where it would not be shorter.
+fn gzip(plain: &[u8]) -> Option<Bytes> {
+    const EFFORT: i32 = 4;
+    let mut compressor = Compressor::new(CompressionLvl::new(EFFORT).ok()?);
+    let mut packed = vec![0; plain.len()];
+    let len = compressor.gzip_compress(plain, &mut packed).ok()?;
+    packed.truncate(len);
+    packed.shrink_to_fit();
+    Some(packed.into())
 }
 
 /// The media type of whatever has this name (interface.md, HTTP).

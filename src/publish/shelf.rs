@@ -13,7 +13,9 @@ use crate::digest::Digest;
 use crate::http::path::StreamPath;
 use crate::metrics::Metrics;
 use crate::publish::command::{Command, Documents, RemoteSettings, Settings};
-use crate::render::remote::{Part, Policy, Ready, Rendered, files_of, render};
+use crate::render::part::{Part, Ready};
+use crate::render::policy::Policy;
+use crate::render::remote::{Rendered, files_of, render};
 use crate::render::root::{self, Source};
 
 /// How many reasons for invisible images are logged for one set of documents.
@@ -102,7 +104,7 @@ impl Shelf {
     fn render(&mut self, name: &Arc<str>) -> Option<(Fresh, Rendered)> {
         let settings = self.settings.remotes.iter().find(|settings| settings.name == *name)?;
         let documents = self.documents.get(name)?;
-        let mut rendered = render(documents.newest.as_ref()?, &self.policy(settings));
+        let mut rendered = render(name, documents.newest.as_ref()?, &self.policy(settings));
         self.metrics.images_are_listed(name, rendered.listing.images().len());
         self.parts.insert(Arc::clone(name), std::mem::take(&mut rendered.parts));
         let listing = Arc::new(std::mem::take(&mut rendered.listing));
@@ -128,18 +130,9 @@ impl Shelf {
 
     /// Compresses what is fresh, and beside that merges the root: for large documents each takes as long as the other.
     fn bind(&mut self, fresh: Vec<Fresh>) {
-        let (bound, root) = std::thread::scope(|scope| {
-            let bound = scope.spawn(|| {
-                fresh
-                    .into_iter()
-                    .map(|fresh| (fresh.name, Remote { documents: ready(fresh.documents), ..fresh.remote }))
-                    .collect::<Vec<_>>()
-            });
-            let root = self.merge_root();
-            (bound.join(), root)
-        });
-        let bound = bound.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-        self.remotes.extend(bound.into_iter().map(|(name, remote)| (name, Arc::new(remote))));
+        let bind = |fresh: Fresh| (fresh.name, Arc::new(Remote { documents: ready(fresh.documents), ..fresh.remote }));
+        let (bound, root) = rayon::join(|| fresh.into_iter().map(bind).collect::<Vec<_>>(), || self.merge_root());
+        self.remotes.extend(bound);
         self.root = root;
     }
 

@@ -68,6 +68,13 @@ struct Set {
     seen: HashSet<StreamPath>,
 }
 
+/// What came of a document.
+#[derive(Clone, Debug)]
+struct Received {
+    bytes: Bytes,
+    digest: Digest,
+}
+
 impl Gatherer<'_> {
     /// Gathers a whole set, or says why there is none.
     pub async fn gather(&self) -> Result<Gathered, NotGathered> {
@@ -93,20 +100,20 @@ impl Gatherer<'_> {
 
     async fn unsigned(&self, set: &mut Set) -> Result<(), NotGathered> {
         let index = well_known(INDEX_PATH);
-        let bytes = self.fetch(&index, set).await.map_err(|failure| NotGathered::Failure(index.clone(), failure))?;
-        let mut indexes = VecDeque::from([(index, bytes)]);
-        while let Some((path, bytes)) = indexes.pop_front() {
-            let wanted = read_index(&path, &bytes)?.wanted;
-            set.add(path, Role::Index, bytes);
+        let received = self.fetch(&index, set).await.map_err(|failure| NotGathered::Failure(index.clone(), failure))?;
+        let mut indexes = VecDeque::from([(index, received)]);
+        while let Some((path, received)) = indexes.pop_front() {
+            let wanted = read_index(&path, &received.bytes)?.wanted;
+            set.add(path, Role::Index, received);
             for wanted in wanted {
                 if !set.is_new(&wanted.path, self.bounds)? {
                     continue;
                 }
-                let Some(bytes) = self.wanted(&wanted, set).await? else { continue };
+                let Some(received) = self.wanted(&wanted, set).await? else { continue };
                 match wanted.kind {
-                    Kind::Nested => indexes.push_back((wanted.path, bytes)),
-                    Kind::Images => set.add(wanted.path, Role::Images, bytes),
-                    Kind::Other => set.add(wanted.path, Role::Other, bytes),
+                    Kind::Nested => indexes.push_back((wanted.path, received)),
+                    Kind::Images => set.add(wanted.path, Role::Images, received),
+                    Kind::Other => set.add(wanted.path, Role::Other, received),
                 }
             }
         }
@@ -115,10 +122,10 @@ impl Gatherer<'_> {
 
     /// A document that an index names; `None` if hosts can do without it. They fail on the whole remote without one of
     /// images.
-    async fn wanted(&self, wanted: &Wanted, set: &mut Set) -> Result<Option<Bytes>, NotGathered> {
+    async fn wanted(&self, wanted: &Wanted, set: &mut Set) -> Result<Option<Received>, NotGathered> {
         let is_needed = wanted.kind != Kind::Other;
         match self.fetch(&wanted.path, set).await {
-            Ok(bytes) => Ok(Some(bytes)),
+            Ok(received) => Ok(Some(received)),
             Err(failure) if is_absent(&failure) && is_needed => Err(Refusal::Missing { path: wanted.path.clone() }.into()),
             Err(failure) if is_absent(&failure) || matches!(failure, Failure::TooLarge { .. }) && !is_needed => {
                 tracing::info!(remote = %self.source.name(), document = %wanted.path, %failure, "left out: a document for others");
@@ -133,17 +140,17 @@ impl Gatherer<'_> {
     async fn signed(&self, set: &mut Set) -> Result<(), Refusal> {
         let unsigned: Vec<StreamPath> = set.documents.iter().map(|document| document.path.clone()).collect();
         let index = well_known(SIGNED_INDEX_PATH);
-        if let Some(bytes) = self.optional(&index, set).await
-            && let Ok(facts) = read_index(&index, &bytes)
+        if let Some(received) = self.optional(&index, set).await
+            && let Ok(facts) = read_index(&index, &received.bytes)
         {
-            set.add(index, Role::Signed, bytes);
+            set.add(index, Role::Signed, received);
             self.add_signed(facts.wanted.into_iter().map(|wanted| wanted.path), set).await?;
         }
         let signature = |path: &StreamPath| StreamPath::from_document(&format!("{path}.gpg")).ok();
         let mut signatures = unsigned.iter().filter_map(signature);
         let Some(first) = signatures.next() else { return Ok(()) };
-        if let Some(bytes) = self.optional(&first, set).await.filter(|bytes| is_signature(bytes)) {
-            set.add(first, Role::Signed, bytes);
+        if let Some(received) = self.optional(&first, set).await.filter(|received| is_signature(&received.bytes)) {
+            set.add(first, Role::Signed, received);
             self.add_signed(signatures, set).await?;
         }
         Ok(())
@@ -152,18 +159,18 @@ impl Gatherer<'_> {
     async fn add_signed(&self, paths: impl Iterator<Item = StreamPath> + Send, set: &mut Set) -> Result<(), Refusal> {
         for path in paths {
             if set.is_new(&path, self.bounds)?
-                && let Some(bytes) = self.optional(&path, set).await
+                && let Some(received) = self.optional(&path, set).await
             {
-                set.add(path, Role::Signed, bytes);
+                set.add(path, Role::Signed, received);
             }
         }
         Ok(())
     }
 
     /// A document that nobody named.
-    async fn optional(&self, path: &StreamPath, set: &mut Set) -> Option<Bytes> {
+    async fn optional(&self, path: &StreamPath, set: &mut Set) -> Option<Received> {
         match self.fetch(path, set).await {
-            Ok(bytes) => Some(bytes),
+            Ok(received) => Some(received),
             Err(failure) => {
                 tracing::debug!(remote = %self.source.name(), document = %path, %failure, "no signed document");
                 None
@@ -171,21 +178,21 @@ impl Gatherer<'_> {
         }
     }
 
-    async fn fetch(&self, path: &StreamPath, set: &mut Set) -> Result<Bytes, Failure> {
+    async fn fetch(&self, path: &StreamPath, set: &mut Set) -> Result<Received, Failure> {
         let known = self.past.validators(self.url_name(), path);
         let (etag, last_modified) = known.map(|(known, _)| (known.etag.clone(), known.last_modified.clone())).unwrap_or_default();
         let kind = upstream::Kind::Document { etag, last_modified };
         let answer = self.source.upstream().get(Request { url: self.url, path: path.clone(), kind }).await?;
-        let (bytes, validators) = match (answer.status, known) {
+        let (received, validators) = match (answer.status, known) {
             (200, _) => self.receive(answer).await?,
-            (304, Some((known, source))) => (source.bytes.clone(), known.clone()),
+            (304, Some((known, source))) => (Received { bytes: source.bytes.clone(), digest: source.digest }, known.clone()),
             (status, _) => return Err(Failure::Nonsense(format!("{status} to a request for a document"))),
         };
         set.validators.insert(path.to_string(), validators);
-        Ok(bytes)
+        Ok(received)
     }
 
-    async fn receive(&self, answer: Answer) -> Result<(Bytes, Validators), Failure> {
+    async fn receive(&self, answer: Answer) -> Result<(Received, Validators), Failure> {
         let limit = self.bounds.document_bytes;
         let mut bytes = BytesMut::new();
         let mut body = answer.body;
@@ -200,8 +207,11 @@ impl Gatherer<'_> {
             return Err(Failure::Cut("it ended early".to_owned()));
         }
         let bytes = bytes.freeze();
-        let digest = Digest::of(&bytes).to_string();
-        Ok((bytes, Validators { etag: answer.etag, last_modified: answer.last_modified, digest }))
+        // A large document takes longer to hash than anybody else should wait for this thread.
+        let hashed = blocking(move || Ok(Received { digest: Digest::of(&bytes), bytes })).await;
+        let received = hashed.map_err(|error| Failure::Nonsense(error.to_string()))?;
+        let digest = received.digest.to_string();
+        Ok((received, Validators { etag: answer.etag, last_modified: answer.last_modified, digest }))
     }
 
     fn url_name(&self) -> &str {
@@ -210,9 +220,9 @@ impl Gatherer<'_> {
 }
 
 impl Set {
-    fn add(&mut self, path: StreamPath, role: Role, bytes: Bytes) {
+    fn add(&mut self, path: StreamPath, role: Role, Received { bytes, digest }: Received) {
         self.seen.insert(path.clone());
-        self.documents.push(Document { path, role, bytes });
+        self.documents.push(Document { path, role, bytes, digest });
     }
 
     /// Whether a document is to be fetched; an error if there are too many already.

@@ -68,7 +68,7 @@ impl Past {
     pub fn validators(&self, url: &str, path: &StreamPath) -> Option<(&Validators, &Source)> {
         let validators = self.validators.get(url)?.get(path.as_str())?;
         let source = self.newest()?.document(path)?;
-        (source.digest().to_string() == validators.digest).then_some((validators, source))
+        (source.digest.to_string() == validators.digest).then_some((validators, source))
     }
 
     /// Puts documents in the place of the newest, on the disk first. They keep the order of time even if the clock does

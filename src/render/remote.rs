@@ -3,37 +3,24 @@
 //! A document goes out exactly as it came, unless the selection, twins, a wrong fingerprint or an item that clients
 //! cannot digest require another one.
 
-use std::borrow::Cow;
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::time::SystemTime;
 
 use bytes::Bytes;
-use jiff::Timestamp;
+use rayon::iter::{IntoParallelIterator as _, ParallelIterator as _};
 
-use crate::catalog::listing::{Image, Listing, midnight};
-use crate::digest::{Digest, Expected};
+use crate::catalog::listing::Listing;
 use crate::http::path::StreamPath;
-use crate::render::prune::{Rest, prune};
+use crate::render::part::{Part, Ready, Sheet};
+use crate::render::policy::Policy;
+use crate::render::product::{Edited, modified};
 use crate::render::{sound, twins};
-use crate::selection::Selection;
 use crate::signature;
 use crate::simplestreams::fault::Fault;
 use crate::simplestreams::file::ListedFile;
-use crate::simplestreams::images;
 use crate::simplestreams::index::{Entry, Index};
-use crate::simplestreams::products::{Products, Version};
+use crate::simplestreams::products::{Product, Products};
 use crate::simplestreams::snapshot::{Role, Snapshot, Source};
-
-/// How a remote's documents are to be changed.
-#[derive(Clone, Debug, Default)]
-pub struct Policy {
-    /// What of them is listed.
-    pub selection: Selection,
-    /// Whether LXD's images are listed for Incus, and the other way round.
-    pub twins: bool,
-    /// Keys of images whose bytes turned out to have another fingerprint. No client would take them.
-    pub wrong: HashSet<Digest>,
-}
 
 /// What is served of a remote.
 #[derive(Debug, Default)]
@@ -46,30 +33,6 @@ pub struct Rendered {
     pub listing: Listing,
     /// What was left out of it, and why.
     pub faults: Vec<(StreamPath, Fault)>,
-}
-
-/// A document that may go out.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Ready {
-    /// Its path below the remote's name, or below the root.
-    pub path: StreamPath,
-    /// Its bytes.
-    pub bytes: Bytes,
-    /// When what it was made of was taken from upstream.
-    pub last_modified: Timestamp,
-}
-
-/// A products document and what the index says of it.
-#[derive(Clone, Debug)]
-pub struct Part {
-    /// Its key in the index.
-    pub content_id: String,
-    /// Its entry in the index, as JSON.
-    pub entry: String,
-    /// What it is.
-    pub role: Role,
-    /// The document.
-    pub document: Ready,
 }
 
 /// The files that one document names, each with the time of its version.
@@ -85,7 +48,7 @@ pub fn files_of(snapshot: &Snapshot) -> Listing {
 }
 
 fn files_of_document(source: &Source) -> Files {
-    let Some(text) = text(&source.bytes) else { return Files::new() };
+    let Ok(text) = signature::text(&source.bytes) else { return Files::new() };
     let Ok((document, _)) = Products::parse(&text) else { return Files::new() };
     let mut files = Files::new();
     for version in document.products.iter().flat_map(|product| &product.versions) {
@@ -95,9 +58,9 @@ fn files_of_document(source: &Source) -> Files {
     files
 }
 
-/// Renders the newest snapshot of a remote.
-pub fn render(newest: &Snapshot, policy: &Policy) -> Rendered {
-    let mut work = Work::new(newest, policy);
+/// Renders the newest snapshot of the remote `name`.
+pub fn render(name: &str, newest: &Snapshot, policy: &Policy) -> Rendered {
+    let mut work = Work::new(name, newest, policy);
     let with = |wanted: fn(Role) -> bool| newest.documents.iter().filter(move |source| wanted(source.role));
     with(|role| matches!(role, Role::Images | Role::Other)).for_each(|source| work.products(source));
     with(|role| role == Role::Index).for_each(|source| work.index(source));
@@ -105,34 +68,27 @@ pub fn render(newest: &Snapshot, policy: &Policy) -> Rendered {
     work.outcome
 }
 
-/// The text of a document, out of its signature if it has one.
-pub fn text(bytes: &[u8]) -> Option<Cow<'_, str>> {
-    match signature::payload(bytes).ok()? {
-        Cow::Borrowed(bytes) => std::str::from_utf8(bytes).ok().map(Cow::Borrowed),
-        Cow::Owned(bytes) => String::from_utf8(bytes).ok().map(Cow::Owned),
-    }
-}
-
 struct Work<'a> {
+    name: &'a str,
     newest: &'a Snapshot,
     policy: &'a Policy,
-    last_modified: Timestamp,
     outcome: Rendered,
     /// The names of the products that each rendered document has left.
     products_left: HashMap<StreamPath, Vec<String>>,
+    /// What the root takes, until the index says what it is called.
+    sheets: HashMap<StreamPath, Sheet>,
     /// Whether upstream's documents name a file that is not served.
     incomplete: bool,
 }
 
 impl<'a> Work<'a> {
-    fn new(newest: &'a Snapshot, policy: &'a Policy) -> Self {
-        let last_modified = newest.accepted_at;
+    fn new(name: &'a str, newest: &'a Snapshot, policy: &'a Policy) -> Self {
         let outcome = Rendered::default();
-        Self { newest, policy, last_modified, outcome, products_left: HashMap::new(), incomplete: false }
+        Self { name, newest, policy, outcome, products_left: HashMap::new(), sheets: HashMap::new(), incomplete: false }
     }
 
     fn products(&mut self, source: &Source) {
-        let Some(text) = text(&source.bytes) else { return };
+        let Ok(text) = signature::text(&source.bytes) else { return };
         let Ok((mut document, faults)) = Products::parse(&text) else { return };
         let is_changed = self.edit(source, &mut document, faults);
         let bytes = if is_changed { document.to_json().into() } else { source.bytes.clone() };
@@ -142,110 +98,47 @@ impl<'a> Work<'a> {
         }
         let ready = self.ready(&source.path, bytes);
         self.outcome.documents.push(ready);
+        self.sheets.insert(source.path.clone(), Sheet::new(document, source.role, self.name));
     }
 
     /// Makes of a document what hosts get, and lists what is in it; whether it was changed.
-    fn edit(&mut self, source: &Source, document: &mut Products<'_>, mut faults: Vec<Fault>) -> bool {
+    fn edit<'t>(&mut self, source: &Source, document: &mut Products<'t>, mut faults: Vec<Fault>) -> bool {
         let for_images = source.role == Role::Images;
-        faults.retain(|_| for_images);
         if for_images {
-            faults.extend(sound::make_sound(document));
+            faults.extend(sound::make_sound(&mut document.fields));
+        } else {
+            faults.clear();
         }
         let mut is_changed = !faults.is_empty();
         self.note(source, faults);
-        if for_images {
-            let is_selected_from = self.policy.selection.apply(document);
-            self.incomplete |= is_selected_from;
-            is_changed |= is_selected_from | self.drop_wrong_images(document);
+        let (products, fields, policy) = (std::mem::take(&mut document.products), &document.fields, self.policy);
+        let edit = |product| if for_images { Edited::of_images(product, fields, policy) } else { Edited::of_others(product) };
+        let edited: Vec<Edited<'t>> = products.into_par_iter().map(edit).collect();
+        for product in edited {
+            is_changed |= product.is_changed;
+            document.products.extend(self.list(source, product));
         }
-        is_changed |= self.list(source, document, for_images);
-        is_changed |= for_images && self.policy.twins && twins::add_twins(document);
         if is_changed && for_images {
-            twins::add_requirements(document);
+            document.products.iter_mut().for_each(twins::add_requirements);
         }
         is_changed
     }
 
-    /// Takes out the images that turned out wrong, and what has nothing left then; whether there were any.
-    fn drop_wrong_images(&self, document: &mut Products<'_>) -> bool {
-        let wrong = &self.policy.wrong;
-        if wrong.is_empty() {
-            return false;
-        }
-        let mut is_changed = false;
-        for product in &mut document.products {
-            let name = &product.name;
-            product.versions.retain_mut(|version| {
-                let (images, _) = images::of_version(name, version);
-                let files: Vec<_> = version.items.iter().map(|item| ListedFile::of_item(&item.fields).ok().flatten()).collect();
-                let is_wrong = |image: &images::Image| listed(image, &files).is_some_and(|image| wrong.contains(&image.key()));
-                let has_wrong = images.iter().any(is_wrong);
-                if has_wrong {
-                    prune(version, &images, |image| !is_wrong(image), Rest::Keep);
-                }
-                is_changed |= has_wrong;
-                !has_wrong || !version.items.is_empty()
-            });
-        }
-        document.products.retain(|product| !is_changed || !product.versions.is_empty());
-        is_changed
-    }
-
-    /// Lists the files and images of a document, and takes out of it what cannot be offered; whether there was any.
-    fn list(&mut self, source: &Source, document: &mut Products<'_>, for_images: bool) -> bool {
-        let (mut unservable, mut invisible) = (Vec::new(), Vec::new());
-        for product in &mut document.products {
-            let architecture = images::architecture(product);
-            for version in &mut product.versions {
-                let files = self.list_files(&product.name, version, &mut unservable);
-                if for_images {
-                    invisible.extend(self.list_images(&product.name, version, &files, architecture.is_ok()));
-                }
-            }
-            invisible.extend(architecture.err().filter(|_| for_images).map(|reason| Fault::new(&[&product.name], reason)));
-        }
-        let is_changed = !unservable.is_empty();
-        self.incomplete |= is_changed;
-        self.note(source, unservable);
-        self.note(source, invisible);
-        is_changed
-    }
-
-    /// Lists the files of a version; what each of the items that stay names.
-    fn list_files(&mut self, product: &str, version: &mut Version<'_>, faults: &mut Vec<Fault>) -> Vec<Option<ListedFile>> {
-        let mut files = Vec::with_capacity(version.items.len());
-        let modified = modified(version);
-        version.items.retain(|item| match ListedFile::of_item(&item.fields) {
-            Ok(file) => {
-                files.push(file);
-                true
-            }
-            Err(reason) => {
-                faults.push(Fault::new(&[product, &version.name, &item.name], reason));
-                false
-            }
-        });
-        files.iter().flatten().for_each(|file| self.list_file(file, modified));
-        files
+    /// Lists what is in a product.
+    fn list<'t>(&mut self, source: &Source, edited: Edited<'t>) -> Option<Product<'t>> {
+        self.incomplete |= edited.is_incomplete;
+        self.note(source, edited.faults);
+        edited.files.iter().for_each(|(file, modified)| self.list_file(file, *modified));
+        edited.images.into_iter().for_each(|image| self.outcome.listing.add_image(image));
+        edited.product
     }
 
     fn list_file(&mut self, file: &ListedFile, modified: Option<SystemTime>) {
         self.outcome.listing.add_file(&file.path, file.expected, modified);
     }
 
-    fn list_images(&mut self, product: &str, version: &Version<'_>, files: &[Option<ListedFile>], is_known: bool) -> Vec<Fault> {
-        let (images, mut faults) = images::of_version(product, version);
-        let serial = images::serial_date(&version.name);
-        if is_known && serial.is_ok() {
-            images.iter().filter_map(|image| listed(image, files)).for_each(|image| self.outcome.listing.add_image(image));
-        } else if !images.is_empty() {
-            faults.extend(serial.err().map(|reason| Fault::new(&[product, &version.name], reason)));
-        }
-        faults
-    }
-
     fn index(&mut self, source: &Source) {
-        let Some(text) = text(&source.bytes) else { return };
+        let Ok(text) = signature::text(&source.bytes) else { return };
         let Ok((mut index, mut faults)) = Index::parse(&text) else { return };
         faults.extend(sound::make_index_sound(&mut index));
         let mut is_changed = !faults.is_empty();
@@ -284,16 +177,10 @@ impl<'a> Work<'a> {
     }
 
     fn take_part(&mut self, entry: &Entry<'_>) {
-        let Ok(Some(path)) = entry.path() else { return };
-        let Some(role) = self.newest.document(&path).map(|source| source.role) else { return };
-        if self.outcome.parts.iter().any(|part| part.document.path == path) {
-            return;
-        }
-        if let Some(document) = self.outcome.documents.iter().find(|ready| ready.path == path && role != Role::Index).cloned() {
-            let mut json = Vec::new();
-            entry.fields.write(&mut json, None, |_| {});
-            let entry_json = String::from_utf8_lossy(&json).into_owned();
-            self.outcome.parts.push(Part { content_id: entry.content_id.to_string(), entry: entry_json, role, document });
+        if let Ok(Some(path)) = entry.path()
+            && let Some(sheet) = self.sheets.remove(&path)
+        {
+            self.outcome.parts.push(Part::new(path, self.newest.accepted_at, entry, sheet));
         }
     }
 
@@ -308,25 +195,12 @@ impl<'a> Work<'a> {
     }
 
     fn ready(&self, path: &StreamPath, bytes: Bytes) -> Ready {
-        Ready { path: path.clone(), bytes, last_modified: self.last_modified }
+        Ready { path: path.clone(), bytes, last_modified: self.newest.accepted_at }
     }
 
     fn note(&mut self, source: &Source, faults: Vec<Fault>) {
         self.outcome.faults.extend(faults.into_iter().map(|fault| (source.path.clone(), fault)));
     }
-}
-
-/// The time of a version's files: when the day of its serial began.
-fn modified(version: &Version<'_>) -> Option<SystemTime> {
-    images::serial_date(&version.name).ok().and_then(midnight)
-}
-
-/// An image with what is claimed of its files; `None` if one of them cannot be had.
-fn listed(image: &images::Image, files: &[Option<ListedFile>]) -> Option<Image> {
-    let expected = |place: usize| files.get(place)?.as_ref().map(|file| file.expected);
-    let needed = [Some(image.metadata), image.root.map(|(_, place)| place)];
-    let files: Option<Vec<Expected>> = needed.into_iter().flatten().map(expected).collect();
-    Some(Image { fingerprint: image.fingerprint, files: files? })
 }
 
 enum Settled {
@@ -340,7 +214,8 @@ mod tests {
     use jiff::Timestamp;
 
     use crate::http::path::StreamPath;
-    use crate::render::remote::{Policy, render};
+    use crate::render::policy::Policy;
+    use crate::render::remote::render;
     use crate::simplestreams::snapshot::{Role, Snapshot, Source};
 
     /// A document of three files, two of which cannot be offered, beside its signed twin.
@@ -348,7 +223,7 @@ mod tests {
         let path = |path: &str| StreamPath::from_document(path).unwrap();
         let items = r#"{"good":{"path":"a","md5":"900150983cd24fb0d6963f7d28e17f72"},"unverifiable":{"path":"b"},"outside":{"path":"../c","md5":"900150983cd24fb0d6963f7d28e17f72"}}"#;
         let text = format!(r#"{{"products":{{"p":{{"arch":"amd64","versions":{{"20260101":{{"items":{items}}}}}}}}}}}"#);
-        let source = |name: &str, role| Source { path: path(name), role, bytes: text.clone().into() };
+        let source = |name: &str, role| Source::new(path(name), role, text.clone().into());
         let documents = vec![source("streams/v1/x.json", role), source("streams/v1/x.sjson", Role::Signed)];
         Snapshot { url: String::new(), accepted_at: Timestamp::UNIX_EPOCH, documents }
     }
@@ -356,7 +231,7 @@ mod tests {
     #[test]
     fn a_file_that_cannot_be_offered_leaves_its_document_and_takes_the_signed_one_along() {
         for role in [Role::Images, Role::Other] {
-            let rendered = render(&snapshot(role), &Policy::default());
+            let rendered = render("ubuntu", &snapshot(role), &Policy::default());
             let [document] = &*rendered.documents else { panic!("the signed document must not go out: {:?}", rendered.documents) };
             assert!(document.bytes.ends_with(br#"{"good":{"path":"a","md5":"900150983cd24fb0d6963f7d28e17f72"}}}}}}}"#), "{role:?}");
             let faults: Vec<String> = rendered.faults.iter().map(|(_, fault)| fault.at.join(" / ")).collect();

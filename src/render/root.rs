@@ -8,21 +8,21 @@
 pub mod ownership;
 pub mod split;
 
+use std::borrow::Cow;
 use std::collections::HashSet;
 
 use jiff::Timestamp;
 
 use crate::http::path::StreamPath;
-use crate::render::remote::{Part, Ready, text};
-use crate::render::root::ownership::{Ownership, Spot, Surveyed};
-use crate::render::twins;
+use crate::render::part::{Part, Ready};
+use crate::render::root::ownership::{Ownership, Spot};
+use crate::render::view::View;
 use crate::simplestreams::index::{Entry, INDEX_PATH, Index};
-use crate::simplestreams::object::Object;
-use crate::simplestreams::products::Products;
-use crate::simplestreams::snapshot::Role;
+use crate::simplestreams::object::{Object, write_children, write_name};
+use crate::simplestreams::products::Product;
 use crate::simplestreams::updated;
 
-/// A remote's name and its products documents, as they are served under that name.
+/// A remote's name and its products documents.
 #[derive(Clone, Copy, Debug)]
 pub struct Source<'a> {
     /// The name.
@@ -33,38 +33,46 @@ pub struct Source<'a> {
 
 /// Merges the documents of all remotes, in the order of `server.root`.
 pub fn merge(remotes: &[Source<'_>]) -> Vec<Ready> {
-    let texts: Vec<Vec<_>> = remotes.iter().map(|remote| remote.parts.iter().map(|part| text(&part.document.bytes)).collect()).collect();
-    let documents: Vec<Vec<_>> = texts.iter().map(|texts| texts.iter().map(|text| parse(text.as_deref())).collect()).collect();
-    let ownership = Ownership::settle(&survey(remotes, &documents));
+    let ownership = Ownership::settle(&views(remotes));
     let mut merged = Merged::default();
-    for (at, (remote, documents)) in remotes.iter().zip(documents).enumerate() {
-        for (number, (part, document)) in remote.parts.iter().zip(documents).enumerate() {
-            let Some(mut document) = document else { continue };
-            if part.role == Role::Images {
-                split::split(&mut document, Spot { remote: at, part: number, ..Spot::default() }, &ownership);
-                twins::add_requirements(&mut document);
-            }
-            merged.add(remote.name, part, document);
+    for (at, remote) in remotes.iter().enumerate() {
+        for (number, part) in remote.parts.iter().enumerate() {
+            let spot = Spot { remote: at, part: number, ..Spot::default() };
+            merged.add(remote.name, part, &settled(part, spot, &ownership));
         }
     }
     merged.finish()
 }
 
-fn parse(text: Option<&str>) -> Option<Products<'_>> {
-    Products::parse(text?).ok().map(|(document, _)| document)
-}
-
-/// Every product that a client can see, in the order of the remotes.
-fn survey(remotes: &[Source<'_>], documents: &[Vec<Option<Products<'_>>>]) -> Vec<Surveyed> {
-    let mut surveyed = Vec::new();
-    for (at, (remote, documents)) in remotes.iter().zip(documents).enumerate() {
-        for (number, (part, document)) in remote.parts.iter().zip(documents).enumerate() {
-            if let Some(document) = document.as_ref().filter(|_| part.role == Role::Images) {
-                ownership::survey(document, Spot { remote: at, part: number, ..Spot::default() }, &mut surveyed);
-            }
+/// Everything that clients see, in the order of the remotes.
+fn views<'a>(remotes: &[Source<'a>]) -> Vec<(Spot, &'a View)> {
+    let mut views = Vec::new();
+    for (at, remote) in remotes.iter().enumerate() {
+        for (number, part) in remote.parts.iter().enumerate() {
+            let spot = |product| Spot { remote: at, part: number, product, ..Spot::default() };
+            let pieces = part.sheet.pieces.iter().enumerate();
+            views.extend(pieces.filter_map(|(product, piece)| piece.view.as_ref().map(|view| (spot(product), view))));
         }
     }
-    surveyed
+    views
+}
+
+/// A product's name and JSON.
+type Settled<'a> = (Cow<'a, str>, Cow<'a, str>);
+
+/// The products of a part as ownership leaves them.
+fn settled<'a>(part: &'a Part, spot: Spot, ownership: &Ownership) -> Vec<Settled<'a>> {
+    let mut settled: Vec<Settled<'a>> = Vec::with_capacity(part.sheet.pieces.len());
+    for (number, piece) in part.sheet.pieces.iter().enumerate() {
+        let spot = Spot { product: number, ..spot };
+        if !ownership.touches(spot) {
+            settled.push((Cow::Borrowed(&piece.name), Cow::Borrowed(&piece.text)));
+        } else if let Ok(product) = Product::parse(&piece.name, &piece.text) {
+            let products = split::split(product, spot, ownership);
+            settled.extend(products.into_iter().map(|product| (product.name.to_string().into(), product.to_json().into())));
+        }
+    }
+    settled
 }
 
 #[derive(Default)]
@@ -79,21 +87,18 @@ struct Merged {
 }
 
 impl Merged {
-    fn add(&mut self, remote: &str, part: &Part, mut document: Products<'_>) {
-        self.last_modified = self.last_modified.max(Some(part.document.last_modified));
-        if document.products.is_empty() {
+    fn add(&mut self, remote: &str, part: &Part, products: &[Settled<'_>]) {
+        self.last_modified = self.last_modified.max(Some(part.last_modified));
+        if products.is_empty() {
             return;
         }
-        prefix_paths(&mut document, remote);
         let content_id = self.free_content_id(remote, part);
-        if content_id != part.content_id && document.fields.get("content_id").is_some() {
-            document.fields.set("content_id", &content_id);
-        }
-        let path = self.free_path(remote, part.document.path.basename());
-        let names: Vec<&str> = document.products.iter().map(|product| &*product.name).collect();
+        let path = self.free_path(remote, part.path.basename());
+        let names: Vec<&str> = products.iter().map(|(name, _)| &**name).collect();
         let entry = self.entry(part, &path, &names);
+        let bytes = document(part, &content_id, products).into();
         self.entries.push((content_id, entry));
-        self.documents.push(Ready { path, bytes: document.to_json().into(), last_modified: part.document.last_modified });
+        self.documents.push(Ready { path, bytes, last_modified: part.last_modified });
     }
 
     /// The entry of upstream's index, with what is different here.
@@ -103,9 +108,7 @@ impl Merged {
         fields.set("products", products);
         let updated = fields.text_or_none("updated").and_then(|text| Some((updated::parse(&text)?, text.into_owned())));
         self.updated = updated.max(self.updated.take());
-        let mut json = Vec::new();
-        fields.write(&mut json, None, |_| {});
-        String::from_utf8_lossy(&json).into_owned()
+        fields.to_json()
     }
 
     /// The content id, unless a remote before this one has it too.
@@ -141,12 +144,19 @@ impl Merged {
     }
 }
 
-fn prefix_paths(document: &mut Products<'_>, remote: &str) {
-    let versions = document.products.iter_mut().flat_map(|product| &mut product.versions);
-    for item in versions.flat_map(|version| &mut version.items) {
-        let path = item.fields.text_or_none("path").and_then(|path| StreamPath::from_document(&path).ok());
-        if let Some(path) = path {
-            item.fields.set("path", path.below(remote).as_str());
-        }
+/// A part's document with these products.
+fn document(part: &Part, content_id: &str, products: &[Settled<'_>]) -> Vec<u8> {
+    let mut fields = Object::parse(&part.sheet.fields).unwrap_or_default();
+    if content_id != part.content_id && fields.get("content_id").is_some() {
+        fields.set("content_id", content_id);
     }
+    let len: usize = products.iter().map(|(name, text)| name.len() + text.len() + "\"\":,".len()).sum();
+    let mut out = Vec::with_capacity(part.sheet.fields.len() + len + 64);
+    fields.write(&mut out, Some(part.sheet.place), |out| {
+        write_children(out, "products", products, |out, (name, text)| {
+            write_name(out, name);
+            out.extend_from_slice(text.as_bytes());
+        });
+    });
+    out
 }

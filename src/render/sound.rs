@@ -9,7 +9,7 @@ use crate::simplestreams::fault::{Fault, Reason};
 use crate::simplestreams::file;
 use crate::simplestreams::index::Index;
 use crate::simplestreams::object::Object;
-use crate::simplestreams::products::{Item, Products, Version};
+use crate::simplestreams::products::{Item, Product, Version};
 
 const DOCUMENT_TEXTS: &[&str] = &["content_id", "datatype", "format", "license", "updated"];
 const PRODUCT_TEXTS: &[&str] =
@@ -31,34 +31,36 @@ const ITEM_TEXTS: &[&str] = &[
 ];
 const ENTRY_TEXTS: &[&str] = &["datatype", "format", "path", "updated"];
 
-/// Makes a products document sound for every client: parts that would break one are dropped, and `size` becomes a number.
-/// Returns what was wrong; if it is not empty, the document was changed.
-pub fn make_sound(document: &mut Products<'_>) -> Vec<Fault> {
+/// Makes the fields of a products document sound for every client. Returns what was wrong; if it is not empty, they were
+/// changed.
+pub fn make_sound(document: &mut Object<'_>) -> Vec<Fault> {
     let mut faults = Vec::new();
-    drop_misspelt(&mut document.fields, &["document"], &mut faults);
-    drop_fields(&mut document.fields, &["document"], DOCUMENT_TEXTS, &mut faults);
-    for product in &mut document.products {
-        drop_misspelt(&mut product.fields, &[&product.name], &mut faults);
-        for version in &mut product.versions {
-            drop_misspelt(&mut version.fields, &[&product.name, &version.name], &mut faults);
-            for item in &mut version.items {
-                drop_misspelt(&mut item.fields, &[&product.name, &version.name, &item.name], &mut faults);
-            }
-        }
-    }
-    document.products.retain(|product| keep(&[&product.name], check_product(&product.fields), &mut faults));
-    for product in &mut document.products {
-        let name = &product.name;
-        product.versions.retain(|version| keep(&[name, &version.name], check_texts(&version.fields, VERSION_TEXTS), &mut faults));
-        for Version { name: version, items, .. } in &mut product.versions {
-            items.retain_mut(|Item { name: item, fields }| {
-                let at = [&**name, &**version, &**item];
-                let checked = check_item(fields, &at, &mut faults);
-                keep(&at, checked, &mut faults)
-            });
-        }
-    }
+    drop_misspelt(document, &["document"], &mut faults);
+    drop_fields(document, &["document"], DOCUMENT_TEXTS, &mut faults);
     faults
+}
+
+/// Makes a product sound for every client: parts that would break one are dropped, and `size` becomes a number. Adds what
+/// was wrong; whether the product can stay.
+pub fn make_product_sound(product: &mut Product<'_>, faults: &mut Vec<Fault>) -> bool {
+    let name = &product.name;
+    drop_misspelt(&mut product.fields, &[name], faults);
+    if !keep(&[name], check_product(&product.fields), faults) {
+        return false;
+    }
+    product.versions.retain_mut(|version| {
+        drop_misspelt(&mut version.fields, &[name, &version.name], faults);
+        keep(&[name, &version.name], check_texts(&version.fields, VERSION_TEXTS), faults)
+    });
+    for Version { name: version, items, .. } in &mut product.versions {
+        items.retain_mut(|Item { name: item, fields }| {
+            let at = [&**name, &**version, &**item];
+            drop_misspelt(fields, &at, faults);
+            let checked = check_item(fields, &at, faults);
+            keep(&at, checked, faults)
+        });
+    }
+    true
 }
 
 /// Makes an index sound for every client. Returns what was wrong; if it is not empty, the index was changed.
@@ -138,7 +140,7 @@ fn check<T: DeserializeOwned>(fields: &Object<'_>, name: &str, wanted: &'static 
 
 #[cfg(test)]
 mod tests {
-    use crate::render::sound::{make_index_sound, make_sound};
+    use crate::render::sound::{make_index_sound, make_product_sound, make_sound};
     use crate::simplestreams::index::Index;
     use crate::simplestreams::products::Products;
 
@@ -146,7 +148,9 @@ mod tests {
 
     fn sound(text: &str) -> (String, Vec<String>) {
         let (mut document, _) = Products::parse(text).unwrap();
-        let faults = make_sound(&mut document).iter().map(ToString::to_string).collect();
+        let mut faults = make_sound(&mut document.fields);
+        document.products.retain_mut(|product| make_product_sound(product, &mut faults));
+        let faults = faults.iter().map(ToString::to_string).collect();
         (String::from_utf8(document.to_json()).unwrap(), faults)
     }
 

@@ -5,29 +5,25 @@
 
 use crate::image::ftype::{Client, Ftype};
 use crate::simplestreams::images;
-use crate::simplestreams::products::{Item, Products, Version};
+use crate::simplestreams::products::{Item, Product, Version};
 
 /// Gives each version that only one program sees a second metadata item for the other; whether any got one.
-pub fn add_twins(document: &mut Products<'_>) -> bool {
-    let versions = document.products.iter_mut().flat_map(|product| &mut product.versions);
-    versions.fold(false, |added, version| {
+pub fn add_twins(product: &mut Product<'_>) -> bool {
+    product.versions.iter_mut().fold(false, |added, version| {
         let before = version.items.len();
         Client::ALL.into_iter().for_each(|client| add_twins_for(client, version));
         added | (version.items.len() != before)
     })
 }
 
-/// Gives each product its requirements under both keys: LXD 5.0 reads only `lxd_requirements`, Incus only
-/// `requirements`.
-pub fn add_requirements(document: &mut Products<'_>) {
+/// Gives a product its requirements under both keys: LXD 5.0 reads only `lxd_requirements`, Incus only `requirements`.
+pub fn add_requirements(product: &mut Product<'_>) {
     const KEYS: [&str; 2] = ["requirements", "lxd_requirements"];
-    for product in &mut document.products {
-        for (from, to) in [(KEYS[0], KEYS[1]), (KEYS[1], KEYS[0])] {
-            if product.fields.get(to).is_none()
-                && let Some(requirements) = product.fields.get(from).map(ToOwned::to_owned)
-            {
-                product.fields.set(to, &requirements);
-            }
+    for (from, to) in [(KEYS[0], KEYS[1]), (KEYS[1], KEYS[0])] {
+        if product.fields.get(to).is_none()
+            && let Some(requirements) = product.fields.get(from).map(ToOwned::to_owned)
+        {
+            product.fields.set(to, &requirements);
         }
     }
 }
@@ -68,7 +64,7 @@ mod tests {
     fn twinned(items: &str) -> (bool, String) {
         let text = format!(r#"{{"products":{{"p":{{"versions":{{"v":{{"items":{{{items}}}}}}}}}}}}}"#);
         let (mut document, _) = Products::parse(&text).unwrap();
-        let added = add_twins(&mut document);
+        let added = add_twins(&mut document.products[0]);
         let json = String::from_utf8(document.to_json()).unwrap();
         let items = json.trim_start_matches(r#"{"products":{"p":{"versions":{"v":{"items":{"#).trim_end_matches("}}}}}}");
         (added, items.to_owned())
@@ -103,7 +99,7 @@ mod tests {
     fn requirements_are_given_under_both_keys() {
         let text = r#"{"products":{"a":{"requirements":{"secureboot":"false"}},"b":{"lxd_requirements":{"x":"y"}},"c":{"requirements":{},"lxd_requirements":{"x":"y"}}}}"#;
         let (mut document, _) = Products::parse(text).unwrap();
-        add_requirements(&mut document);
+        document.products.iter_mut().for_each(add_requirements);
         let get = |product: usize, key| document.products[product].fields.get(key).map(|value| value.get().to_owned());
         assert_eq!(get(0, "lxd_requirements").as_deref(), Some(r#"{"secureboot":"false"}"#));
         assert_eq!(get(1, "requirements").as_deref(), Some(r#"{"x":"y"}"#));

@@ -13,14 +13,6 @@ pub enum Refusal {
         /// What the parser says.
         reason: String,
     },
-    /// It is nested deeper than any client reads.
-    #[error("{path} is nested deeper than {limit} levels")]
-    TooDeep {
-        /// Which document.
-        path: StreamPath,
-        /// The limit.
-        limit: usize,
-    },
     /// What it is about is missing, or no object.
     #[error("{path} has no object '{field}'")]
     NoContent {

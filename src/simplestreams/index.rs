@@ -6,7 +6,7 @@ use serde_json::value::RawValue;
 
 use crate::http::path::StreamPath;
 use crate::simplestreams::fault::{Fault, Reason};
-use crate::simplestreams::object::{Object, separate, write_name};
+use crate::simplestreams::object::{Object, write_children, write_name};
 use crate::simplestreams::tree::{self, Level, Node};
 
 /// The path of the index that every client asks for first.
@@ -71,14 +71,10 @@ impl<'a> Index<'a> {
     pub fn to_json(&self) -> Vec<u8> {
         let mut out = Vec::new();
         self.fields.write(&mut out, self.place, |out| {
-            write_name(out, "index");
-            out.push(b'{');
-            for entry in &self.entries {
-                separate(out);
+            write_children(out, "index", &self.entries, |out, entry| {
                 write_name(out, &entry.content_id);
                 entry.fields.write(out, None, |_| {});
-            }
-            out.push(b'}');
+            });
         });
         out
     }

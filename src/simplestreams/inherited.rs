@@ -7,13 +7,13 @@ use std::borrow::Cow;
 use serde_json::value::RawValue;
 
 use crate::simplestreams::object::Object;
-use crate::simplestreams::products::{Item, Product, Products, Version};
+use crate::simplestreams::products::{Item, Product, Version};
 
 /// An item with all that is above it.
 #[derive(Clone, Copy)]
 pub struct Pedigree<'a> {
-    /// The document.
-    pub document: &'a Products<'a>,
+    /// The fields of the document.
+    pub document: &'a Object<'a>,
     /// The product.
     pub product: &'a Product<'a>,
     /// The version.
@@ -32,7 +32,7 @@ impl<'a> Pedigree<'a> {
             "item_name" => return Some(Cow::Borrowed(&self.item.name)),
             _ => {}
         }
-        let nearest_first: [&'a Object<'a>; 4] = [&self.item.fields, &self.version.fields, &self.product.fields, &self.document.fields];
+        let nearest_first: [&'a Object<'a>; 4] = [&self.item.fields, &self.version.fields, &self.product.fields, self.document];
         nearest_first.into_iter().find_map(|fields| fields.get(name).and_then(scalar))
     }
 }

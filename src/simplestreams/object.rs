@@ -76,6 +76,13 @@ impl<'a> Object<'a> {
         }
     }
 
+    /// This object as JSON.
+    pub fn to_json(&self) -> String {
+        let mut out = Vec::new();
+        self.write(&mut out, None, |_| {});
+        String::from_utf8(out).expect("JSON is written as UTF-8")
+    }
+
     /// Appends this object as JSON. `children` writes a field of its own that stands at its `place`.
     pub fn write(&self, out: &mut Vec<u8>, place: Option<usize>, children: impl FnOnce(&mut Vec<u8>)) {
         let mut children = Some(children).filter(|_| place.is_some());
@@ -99,7 +106,7 @@ impl<'a> Object<'a> {
 }
 
 /// Appends a comma, unless an object has just begun.
-pub fn separate(out: &mut Vec<u8>) {
+fn separate(out: &mut Vec<u8>) {
     if out.last().is_some_and(|last| *last != b'{') {
         out.push(b',');
     }
@@ -109,6 +116,17 @@ pub fn separate(out: &mut Vec<u8>) {
 pub fn write_name(out: &mut Vec<u8>, name: &str) {
     serde_json::to_writer(&mut *out, name).expect("a string always serializes, and a Vec takes it");
     out.push(b':');
+}
+
+/// Appends the field `name`: an object of `children`, each written by `write` with its name.
+pub fn write_children<T>(out: &mut Vec<u8>, name: &str, children: &[T], write: impl Fn(&mut Vec<u8>, &T)) {
+    write_name(out, name);
+    out.push(b'{');
+    for child in children {
+        separate(out);
+        write(out, child);
+    }
+    out.push(b'}');
 }
 
 /// A string that is borrowed from the document where it has no escapes.

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use crate::simplestreams::fault::Fault;
-use crate::simplestreams::object::{Object, separate, write_name};
+use crate::simplestreams::object::{Object, write_children, write_name};
 use crate::simplestreams::tree::{self, Level, Node};
 
 /// The `format` of a products document.
@@ -17,6 +17,8 @@ pub struct Products<'a> {
     /// Its products, in their order.
     pub products: Vec<Product<'a>>,
     place: Option<usize>,
+    /// The length of the text that it was read from.
+    len: usize,
 }
 
 /// A product: what is built again and again under one name.
@@ -56,7 +58,7 @@ impl<'a> Products<'a> {
     /// Reads a products document. Parts that are no objects are left out, with the reason.
     pub fn parse(text: &'a str) -> serde_json::Result<(Self, Vec<Fault>)> {
         let (Node { fields, children, place }, faults) = tree::read(text, "products")?;
-        Ok((Self { fields, products: children, place }, faults))
+        Ok((Self { fields, products: children, place, len: text.len() }, faults))
     }
 
     /// Whether it has products at all, be it an empty list of them.
@@ -64,9 +66,15 @@ impl<'a> Products<'a> {
         self.place.is_some()
     }
 
+    /// Where `products` stands among its fields, if it has them.
+    pub fn place(&self) -> Option<usize> {
+        self.place
+    }
+
     /// The document as JSON.
     pub fn to_json(&self) -> Vec<u8> {
-        let mut out = Vec::new();
+        // Memory that grows step by step costs more than the writing.
+        let mut out = Vec::with_capacity(self.len + self.len / 8);
         self.fields.write(&mut out, self.place, |out| {
             write_children(out, "products", &self.products, |out, product| {
                 write_name(out, &product.name);
@@ -78,6 +86,19 @@ impl<'a> Products<'a> {
 }
 
 impl<'a> Product<'a> {
+    /// Reads one product, without its document.
+    pub fn parse(name: &'a str, text: &'a str) -> serde_json::Result<Self> {
+        let (node, _) = tree::read(text, "versions")?;
+        Ok(Self::new(Cow::Borrowed(name), node))
+    }
+
+    /// The product as JSON, without its name.
+    pub fn to_json(&self) -> String {
+        let mut out = Vec::new();
+        self.write(&mut out);
+        String::from_utf8(out).expect("JSON is written as UTF-8")
+    }
+
     /// The names by which clients find its newest image.
     pub fn aliases(&self) -> Vec<String> {
         let aliases = self.fields.text_or_none("aliases").unwrap_or_default();
@@ -94,7 +115,7 @@ impl<'a> Product<'a> {
     }
 }
 
-impl<'a> Version<'a> {
+impl Version<'_> {
     fn write(&self, out: &mut Vec<u8>) {
         self.fields.write(out, self.place, |out| {
             write_children(out, "items", &self.items, |out, item| {
@@ -130,16 +151,6 @@ impl<'a> Level<'a> for Item<'a> {
     fn new(name: Cow<'a, str>, node: Node<'a, Self>) -> Self {
         Self { name, fields: node.fields }
     }
-}
-
-fn write_children<T>(out: &mut Vec<u8>, name: &str, children: &[T], write: impl Fn(&mut Vec<u8>, &T)) {
-    write_name(out, name);
-    out.push(b'{');
-    for child in children {
-        separate(out);
-        write(out, child);
-    }
-    out.push(b'}');
 }
 
 #[cfg(test)]

@@ -27,6 +27,8 @@ pub struct Source {
     pub role: Role,
     /// Its bytes.
     pub bytes: Bytes,
+    /// Their digest.
+    pub digest: Digest,
 }
 
 /// What a document is to us.
@@ -51,8 +53,9 @@ impl Snapshot {
 }
 
 impl Source {
-    /// The digest of its bytes.
-    pub fn digest(&self) -> Digest {
-        Digest::of(&self.bytes)
+    /// A document that came; takes as long as hashing it.
+    pub fn new(path: StreamPath, role: Role, bytes: Bytes) -> Self {
+        let digest = Digest::of(&bytes);
+        Self { path, role, bytes, digest }
     }
 }

@@ -13,6 +13,9 @@ use serde_json::value::RawValue;
 use crate::simplestreams::fault::{Fault, Reason};
 use crate::simplestreams::object::{Object, Text};
 
+/// How deep a field may be nested. simplestreams needs two levels, and Go gives up at ten thousand.
+const MAX_DEPTH: usize = 100;
+
 /// One level of a document: an object with a name, one field of which may hold the next level.
 pub trait Level<'a>: Sized {
     /// The field that holds the children; `None` for a leaf.
@@ -129,7 +132,7 @@ impl<'a, C: Level<'a>> ReadObject<'a> for NodeReader<'_, C> {
         let mut node = Node { fields: Object::default(), children: Vec::new(), place: None };
         while let Some(Text(name)) = entries.next_key()? {
             match self.children.filter(|children| *children == name) {
-                None => node.fields.push(name, entries.next_value::<&'a RawValue>()?),
+                None => node.fields.push(name, shallow(entries.next_value::<&'a RawValue>()?)?),
                 Some(_) => match entries.next_value_seed(Lenient(ChildrenReader { faults: &mut *self.faults, child: PhantomData }))? {
                     Found::Object(children) => {
                         // The same field a second time adds to the first, as in Go.
@@ -169,6 +172,33 @@ impl<'a, C: Level<'a>> ReadObject<'a> for ChildrenReader<'_, C> {
         }
         Ok(children)
     }
+}
+
+/// A value that somebody who reads it level by level will not choke on.
+fn shallow<E: Error>(value: &RawValue) -> Result<&RawValue, E> {
+    if value.get().starts_with(['{', '[']) && depth(value.get()) > MAX_DEPTH {
+        return Err(E::custom(format_args!("a field is nested deeper than {MAX_DEPTH} levels")));
+    }
+    Ok(value)
+}
+
+/// How deep the arrays and objects of a JSON text go.
+fn depth(text: &str) -> usize {
+    let (mut depth, mut deepest, mut in_text, mut is_escaped) = (0_usize, 0, false, false);
+    for byte in text.bytes() {
+        match byte {
+            _ if is_escaped => is_escaped = false,
+            b'\\' if in_text => is_escaped = true,
+            b'"' => in_text = !in_text,
+            b'{' | b'[' if !in_text => {
+                depth += 1;
+                deepest = deepest.max(depth);
+            }
+            b'}' | b']' if !in_text => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+    }
+    deepest
 }
 
 fn no_object(at: &[&str], field: &str) -> Fault {

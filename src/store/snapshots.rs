@@ -10,7 +10,6 @@ use std::path::{Path, PathBuf};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::digest::Digest;
 use crate::disk::{self, Disk};
 use crate::http::path::StreamPath;
 use crate::simplestreams::snapshot::{Role, Snapshot, Source};
@@ -120,7 +119,7 @@ fn write(disk: &dyn Disk, path: &Path, bytes: &[u8]) -> io::Result<()> {
 }
 
 fn manifest(snapshot: &Snapshot) -> io::Result<Vec<u8>> {
-    let entry = |source: &Source| Entry { path: source.path.to_string(), role: source.role, sha256: Digest::of(&source.bytes).to_string() };
+    let entry = |source: &Source| Entry { path: source.path.to_string(), role: source.role, sha256: source.digest.to_string() };
     let documents = snapshot.documents.iter().map(entry).collect();
     let manifest = Manifest { url: snapshot.url.clone(), accepted_at: snapshot.accepted_at.to_string(), documents };
     serde_json::to_vec_pretty(&manifest).map_err(io::Error::from)
@@ -136,8 +135,9 @@ fn read(disk: &dyn Disk, folder: &Path) -> io::Result<Snapshot> {
 fn read_document(disk: &dyn Disk, folder: &Path, entry: &Entry) -> io::Result<Source> {
     let path = StreamPath::from_document(&entry.path).map_err(io::Error::other)?;
     let bytes = disk.open(&document(folder, &path))?.read_all(u64::MAX)?;
-    if Digest::of(&bytes).to_string() != entry.sha256 {
-        return Err(io::Error::other(format!("{path} is not what was written")));
+    let source = Source::new(path, entry.role, bytes.into());
+    if source.digest.to_string() != entry.sha256 {
+        return Err(io::Error::other(format!("{} is not what was written", source.path)));
     }
-    Ok(Source { path, role: entry.role, bytes: bytes.into() })
+    Ok(source)
 }

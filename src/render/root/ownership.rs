@@ -1,17 +1,13 @@
 //! Who owns which alias and which fingerprint at the root.
 
-use std::cmp::Reverse;
-use std::sync::Arc;
-
 use foldhash::{HashMap, HashSet};
 
 use crate::digest::Fingerprint;
-use crate::image::architecture::Architecture;
-use crate::image::ftype::{Client, ImageType, Root};
-use crate::simplestreams::images::{self, Image};
-use crate::simplestreams::products::{Product, Products};
+use crate::image::ftype::Client;
+use crate::render::view::{Class, Seen, View};
 
-/// Where an image stands: counted from 0 in each list. Those of an earlier remote sort before those of a later one.
+/// Where a product or an image stands: counted from 0 in each list. Those of an earlier remote sort before those of a later
+/// one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Spot {
     /// The remote.
@@ -20,39 +16,14 @@ pub struct Spot {
     pub part: usize,
     /// The product there.
     pub product: usize,
-    /// The version there.
+    /// The version there; 0 for a product.
     pub version: usize,
-    /// The image there.
+    /// The image there; 0 for a product.
     pub image: usize,
 }
 
-/// A product with the images of it that clients can see.
-#[derive(Clone, Debug)]
-pub struct Surveyed {
-    /// Where it stands.
-    spot: Spot,
-    aliases: Vec<String>,
-    images: Vec<Seen>,
-}
-
-/// An image that a client can see.
-#[derive(Clone, Debug)]
-struct Seen {
-    spot: Spot,
-    class: Class,
-    fingerprint: Fingerprint,
-    serial: Arc<str>,
-    root: Option<Root>,
-}
-
-/// Among which images an alias names one: clients look at one kind for one architecture. LXD and Incus never see each
-/// other's, so that an alias may belong to one remote for LXD and to another for Incus.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-struct Class {
-    client: Client,
-    image_type: ImageType,
-    architecture: Architecture,
-}
+/// A product at its spot.
+type Standing<'a> = (Spot, &'a View);
 
 /// Who owns what.
 #[derive(Debug, Default)]
@@ -63,49 +34,21 @@ pub struct Ownership {
     images: HashMap<Spot, Vec<String>>,
 }
 
-/// Adds all products of a document that clients can see. `spot` says where the document stands.
-pub fn survey(document: &Products<'_>, spot: Spot, surveyed: &mut Vec<Surveyed>) {
-    for (number, product) in document.products.iter().enumerate() {
-        let spot = Spot { product: number, ..spot };
-        let Ok(architecture) = images::architecture(product) else { continue };
-        let images: Vec<Seen> = seen(product, spot, architecture).collect();
-        if !images.is_empty() {
-            surveyed.push(Surveyed { spot, aliases: product.aliases(), images });
-        }
-    }
-}
-
-fn seen<'a>(product: &'a Product<'_>, spot: Spot, architecture: Architecture) -> impl Iterator<Item = Seen> + 'a {
-    let versions = product.versions.iter().enumerate().filter(|(_, version)| images::serial_date(&version.name).is_ok());
-    versions.flat_map(move |(version_at, version)| {
-        let serial: Arc<str> = (*version.name).into();
-        let (images, _) = images::of_version(&product.name, version);
-        images.into_iter().enumerate().map(move |(image_at, Image { client, image_type, fingerprint, root, .. })| Seen {
-            spot: Spot { version: version_at, image: image_at, ..spot },
-            class: Class { client, image_type, architecture },
-            fingerprint,
-            serial: Arc::clone(&serial),
-            root: root.map(|(root, _)| root),
-        })
-    })
-}
-
 impl Ownership {
     /// Gives each alias and each fingerprint to the first that has it.
     ///
     /// A remote may lose an image to another one and own an alias whose newest image that is. The alias then goes over
     /// to the place that the image kept: it must not fall back to an older image.
-    pub fn settle(products: &[Surveyed]) -> Self {
+    pub fn settle(products: &[Standing<'_>]) -> Self {
         let owners = Owners::first_come(products);
-        let touched: HashSet<Spot> = products.iter().flat_map(|product| owners.touched_by(product)).collect();
-        let is_touched = |spot: &Spot| touched.contains(&self::product(*spot));
-        let kept = owners.images.values().filter(|spot| is_touched(spot));
+        let touched: HashSet<Spot> = products.iter().flat_map(|product| owners.touched_by(*product)).collect();
+        let kept = owners.images.values().filter(|spot| touched.contains(&spot.of_product()));
         let mut images: HashMap<Spot, Vec<String>> = kept.map(|spot| (*spot, Vec::new())).collect();
-        for product in products.iter().filter(|product| touched.contains(&product.spot)) {
-            for class in product.classes() {
-                for heir in owners.heirs(product, class) {
+        for product in products.iter().filter(|(spot, _)| touched.contains(spot)) {
+            for class in product.1.classes() {
+                for heir in owners.heirs(*product, class) {
                     let Some(aliases) = images.get_mut(&heir) else { continue };
-                    owners.own_aliases(product, class).for_each(|alias| push_new(aliases, alias));
+                    owners.own_aliases(*product, class).for_each(|alias| push_new(aliases, alias));
                 }
             }
         }
@@ -131,15 +74,15 @@ struct Owners<'a> {
 }
 
 impl<'a> Owners<'a> {
-    fn first_come(products: &'a [Surveyed]) -> Self {
+    fn first_come(products: &[Standing<'a>]) -> Self {
         let mut owners = Self::default();
-        for product in products {
-            for image in &product.images {
-                owners.images.entry((image.class.client, image.fingerprint)).or_insert(image.spot);
+        for (spot, view) in products {
+            for image in &view.images {
+                owners.images.entry((image.class.client, image.fingerprint)).or_insert(spot.of_image(image));
             }
-            for class in product.classes() {
-                for alias in &product.aliases {
-                    owners.aliases.entry((alias, class)).or_insert(product.spot.remote);
+            for class in view.classes() {
+                for alias in &view.aliases {
+                    owners.aliases.entry((alias, class)).or_insert(spot.remote);
                 }
             }
         }
@@ -147,59 +90,46 @@ impl<'a> Owners<'a> {
     }
 
     /// This product if not all of its images stay with all of its aliases, and those to which its aliases move.
-    fn touched_by(&self, product: &Surveyed) -> Vec<Spot> {
-        let is_lost = |image: &Seen| self.spot(image) != image.spot;
-        let loses_alias = |class| !self.own_aliases(product, class).eq(&product.aliases);
-        let classes = product.classes();
-        let mut touched = Vec::new();
-        if product.images.iter().any(is_lost) || classes.iter().any(|class| loses_alias(*class)) {
-            touched.push(product.spot);
-            touched.extend(classes.iter().map(|class| self::product(self.spot(product.newest(*class)))));
+    fn touched_by(&self, product: Standing<'_>) -> Vec<Spot> {
+        let (spot, view) = product;
+        let is_lost = |image: &Seen| self.keeper(image) != spot.of_image(image);
+        let loses_alias = |class| !self.own_aliases(product, class).eq(&view.aliases);
+        let classes = view.classes();
+        if !view.images.iter().any(is_lost) && !classes.iter().any(|class| loses_alias(*class)) {
+            return Vec::new();
         }
-        touched
+        let heirs = classes.iter().filter_map(|class| view.newest(*class)).map(|newest| self.keeper(newest).of_product());
+        std::iter::once(spot).chain(heirs).collect()
     }
 
     /// To whom the aliases of a class go: to all its images, unless the newest has moved away. Then they move there.
-    fn heirs(&self, product: &Surveyed, class: Class) -> Vec<Spot> {
-        let newest = product.newest(class);
-        let kept = self.spot(newest);
-        if kept == newest.spot { product.of(class).map(|image| image.spot).collect() } else { vec![kept] }
+    fn heirs(&self, (spot, view): Standing<'_>, class: Class) -> Vec<Spot> {
+        let moved = view.newest(class).filter(|newest| self.keeper(newest) != spot.of_image(newest));
+        match moved {
+            Some(newest) => vec![self.keeper(newest)],
+            None => view.of_class(class).map(|image| spot.of_image(image)).collect(),
+        }
     }
 
     /// The aliases that a product has for a class, but for those of remotes before its own.
-    fn own_aliases<'p>(&self, product: &'p Surveyed, class: Class) -> impl Iterator<Item = &'p String> {
-        product.aliases.iter().filter(move |alias| self.aliases[&(alias.as_str(), class)] == product.spot.remote)
+    fn own_aliases<'p>(&self, (spot, view): Standing<'p>, class: Class) -> impl Iterator<Item = &'p String> {
+        view.aliases.iter().filter(move |alias| self.aliases[&(alias.as_str(), class)] == spot.remote)
     }
 
-    fn spot(&self, image: &Seen) -> Spot {
+    /// Where an image stays.
+    fn keeper(&self, image: &Seen) -> Spot {
         self.images[&(image.class.client, image.fingerprint)]
     }
 }
 
-impl Surveyed {
-    fn classes(&self) -> Vec<Class> {
-        let mut classes = Vec::new();
-        for image in &self.images {
-            if !classes.contains(&image.class) {
-                classes.push(image.class);
-            }
-        }
-        classes
+impl Spot {
+    fn of_product(self) -> Self {
+        Self { version: 0, image: 0, ..self }
     }
 
-    fn of(&self, class: Class) -> impl DoubleEndedIterator<Item = &Seen> {
-        self.images.iter().filter(move |image| image.class == class)
+    fn of_image(self, image: &Seen) -> Self {
+        Self { version: image.version, image: image.image, ..self }
     }
-
-    /// The image that the aliases mean: the newest serial, and there the root that clients prefer; the first of equals.
-    fn newest(&self, class: Class) -> &Seen {
-        let rank = |image: &Seen| (Arc::clone(&image.serial), Reverse(image.root));
-        self.of(class).rev().max_by_key(|image| rank(image)).expect("a class is that of some image")
-    }
-}
-
-fn product(spot: Spot) -> Spot {
-    Spot { version: 0, image: 0, ..spot }
 }
 
 fn push_new(aliases: &mut Vec<String>, alias: &str) {

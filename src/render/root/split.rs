@@ -8,22 +8,10 @@ use std::collections::HashMap;
 use crate::render::prune::{Rest, prune};
 use crate::render::root::ownership::{Ownership, Spot};
 use crate::simplestreams::images::{self, Image};
-use crate::simplestreams::products::{Product, Products};
+use crate::simplestreams::products::Product;
 
-/// Splits the products of the document at `spot` as ownership asks for.
-pub fn split(document: &mut Products<'_>, spot: Spot, ownership: &Ownership) {
-    let products = std::mem::take(&mut document.products);
-    for (number, product) in products.into_iter().enumerate() {
-        let spot = Spot { product: number, ..spot };
-        if ownership.touches(spot) {
-            document.products.extend(split_product(product, spot, ownership));
-        } else {
-            document.products.push(product);
-        }
-    }
-}
-
-fn split_product<'a>(mut product: Product<'a>, spot: Spot, ownership: &Ownership) -> Vec<Product<'a>> {
+/// Splits the product at `spot` as ownership asks for.
+pub fn split<'a>(mut product: Product<'a>, spot: Spot, ownership: &Ownership) -> Vec<Product<'a>> {
     let images: Vec<Vec<Image>> = product.versions.iter().map(|version| images::of_version(&product.name, version).0).collect();
     let owned = owned(&product, &images, spot, ownership);
     let is_whole = owned.len() == images.iter().map(Vec::len).sum::<usize>();

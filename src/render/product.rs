@@ -1,0 +1,159 @@
+//! What becomes of one product of a document.
+//!
+//! Products know nothing of each other, so that those of a large document can be edited side by side.
+
+use std::collections::HashSet;
+use std::time::SystemTime;
+
+use crate::catalog::listing::{Image, midnight};
+use crate::digest::{Digest, Expected};
+use crate::render::policy::Policy;
+use crate::render::prune::{Rest, prune};
+use crate::render::{sound, twins};
+use crate::simplestreams::fault::Fault;
+use crate::simplestreams::file::ListedFile;
+use crate::simplestreams::images;
+use crate::simplestreams::object::Object;
+use crate::simplestreams::products::{Product, Version};
+
+/// What a product became.
+#[derive(Debug)]
+pub struct Edited<'a> {
+    /// What is left of it; `None` if nothing is.
+    pub product: Option<Product<'a>>,
+    /// Whether it is another than upstream's.
+    pub is_changed: bool,
+    /// Whether upstream names a file in it that is not listed.
+    pub is_incomplete: bool,
+    /// Its files, each with the time of its version.
+    pub files: Vec<(ListedFile, Option<SystemTime>)>,
+    /// Its images.
+    pub images: Vec<Image>,
+    /// What was left out of it, and what is invisible in it, and why.
+    pub faults: Vec<Fault>,
+}
+
+impl<'a> Edited<'a> {
+    /// Makes of a product of images what LXD and Incus get. `document` has the fields that it inherits.
+    pub fn of_images(product: Product<'a>, document: &Object<'a>, policy: &Policy) -> Self {
+        let mut edited = Self::unchanged(product);
+        edited.make_sound();
+        edited.edit(|product| policy.selection.select(product, document), |edited| edited.is_incomplete = true);
+        edited.edit(|product| drop_wrong_images(product, &policy.wrong), |_| {});
+        edited.list(true);
+        if policy.twins {
+            edited.is_changed |= edited.product.as_mut().is_some_and(twins::add_twins);
+        }
+        edited
+    }
+
+    /// Makes of a product for others what they get: everything that can be offered.
+    pub fn of_others(product: Product<'a>) -> Self {
+        let mut edited = Self::unchanged(product);
+        edited.list(false);
+        edited
+    }
+
+    fn unchanged(product: Product<'a>) -> Self {
+        Self { product: Some(product), is_changed: false, is_incomplete: false, files: Vec::new(), images: Vec::new(), faults: Vec::new() }
+    }
+
+    fn make_sound(&mut self) {
+        let is_sound = self.product.as_mut().is_some_and(|product| sound::make_product_sound(product, &mut self.faults));
+        self.is_changed |= !self.faults.is_empty();
+        self.product.take_if(|_| !is_sound);
+    }
+
+    /// Takes something out of the product, and lets go of it when nothing is left.
+    fn edit(&mut self, take_out: impl FnOnce(&mut Product<'a>) -> bool, and_then: impl FnOnce(&mut Self)) {
+        if self.product.as_mut().is_some_and(take_out) {
+            self.is_changed = true;
+            self.product.take_if(|product| product.versions.is_empty());
+            and_then(self);
+        }
+    }
+
+    /// Lists the files and images, and takes out what cannot be offered.
+    fn list(&mut self, for_images: bool) {
+        let Some(product) = &mut self.product else { return };
+        let mut unservable = Vec::new();
+        let architecture = images::architecture(product);
+        for version in &mut product.versions {
+            let files = take_files(&product.name, version, &mut unservable);
+            if for_images {
+                let (images, faults) = list_images(&product.name, version, &files, architecture.is_ok());
+                self.images.extend(images);
+                self.faults.extend(faults);
+            }
+            let modified = modified(version);
+            self.files.extend(files.into_iter().flatten().map(|file| (file, modified)));
+        }
+        self.faults.extend(architecture.err().filter(|_| for_images).map(|reason| Fault::new(&[&product.name], reason)));
+        self.is_changed |= !unservable.is_empty();
+        self.is_incomplete |= !unservable.is_empty();
+        self.faults.extend(unservable);
+    }
+}
+
+/// The time of a version's files: when the day of its serial began.
+pub fn modified(version: &Version<'_>) -> Option<SystemTime> {
+    images::serial_date(&version.name).ok().and_then(midnight)
+}
+
+/// Takes out the images that turned out wrong, and the versions that have nothing left then; whether there were any.
+fn drop_wrong_images(product: &mut Product<'_>, wrong: &HashSet<Digest>) -> bool {
+    let mut is_changed = false;
+    let name = &product.name;
+    product.versions.retain_mut(|version| {
+        if wrong.is_empty() {
+            return true;
+        }
+        let (images, _) = images::of_version(name, version);
+        let files: Vec<_> = version.items.iter().map(|item| ListedFile::of_item(&item.fields).ok().flatten()).collect();
+        let is_wrong = |image: &images::Image| listed(image, &files).is_some_and(|image| wrong.contains(&image.key()));
+        let has_wrong = images.iter().any(is_wrong);
+        if has_wrong {
+            prune(version, &images, |image| !is_wrong(image), Rest::Keep);
+        }
+        is_changed |= has_wrong;
+        !has_wrong || !version.items.is_empty()
+    });
+    is_changed
+}
+
+/// Takes the items out of a version that cannot be offered; what each of the others names.
+fn take_files(product: &str, version: &mut Version<'_>, faults: &mut Vec<Fault>) -> Vec<Option<ListedFile>> {
+    let mut files = Vec::with_capacity(version.items.len());
+    version.items.retain(|item| match ListedFile::of_item(&item.fields) {
+        Ok(file) => {
+            files.push(file);
+            true
+        }
+        Err(reason) => {
+            faults.push(Fault::new(&[product, &version.name, &item.name], reason));
+            false
+        }
+    });
+    files
+}
+
+/// The images of a version that clients see and that can be had, and why others are invisible.
+fn list_images(product: &str, version: &Version<'_>, files: &[Option<ListedFile>], is_known: bool) -> (Vec<Image>, Vec<Fault>) {
+    let (images, mut faults) = images::of_version(product, version);
+    let serial = images::serial_date(&version.name);
+    if is_known && serial.is_ok() {
+        return (images.iter().filter_map(|image| listed(image, files)).collect(), faults);
+    }
+    if !images.is_empty() {
+        faults.extend(serial.err().map(|reason| Fault::new(&[product, &version.name], reason)));
+    }
+    (Vec::new(), faults)
+}
+
+/// An image with what is claimed of its files; `None` if one of them cannot be had.
+fn listed(image: &images::Image, files: &[Option<ListedFile>]) -> Option<Image> {
+    let expected = |place: usize| files.get(place)?.as_ref().map(|file| file.expected);
+    let needed = [Some(image.metadata), image.root.map(|(_, place)| place)];
+    let files: Option<Vec<Expected>> = needed.into_iter().flatten().map(expected).collect();
+    Some(Image { fingerprint: image.fingerprint, files: files? })
+}
