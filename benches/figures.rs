@@ -49,17 +49,33 @@ fn one_file(bytes: &[u8]) -> Stream {
     Stream::default().add("ubuntu:noble:amd64", "24.04", "20260101", Version::new("images/noble").file("squashfs", bytes))
 }
 
-/// 64 hosts ask for a file that is not held, and which upstream sends at some 100 MB/s.
+/// 64 hosts ask for a file that is not held, and which upstream sends at some 100 MB/s. The median of five herds.
 async fn herd() {
+    let mut herds = Vec::new();
+    for _ in 0..5 {
+        herds.push(one_herd().await);
+    }
+    let requests = herds.iter().map(|(requests, _)| *requests).max().unwrap();
+    herds.sort_by_key(|(_, slowest)| *slowest);
+    let (_, slowest) = herds[herds.len() / 2];
+    report("cold herd of 64: requests to upstream", &requests.to_string(), "1", requests == 1);
+    report("cold herd of 64: last first byte after upstream's", &millis(slowest), "50 ms", slowest < Duration::from_millis(50));
+}
+
+/// How many requests upstream saw, and when the last host got its first byte, from the moment on when upstream was asked.
+async fn one_herd() -> (usize, Duration) {
     const PIECE: usize = 1 << 20;
     const PAUSE: Duration = Duration::from_millis(10);
     let origin = Origin::start().await;
     origin.put(one_file(&noise(32 << 20, 1)).tree());
     origin.act(FILE, [Act::Dribble(PIECE, PAUSE)]);
-    let mirror = Builder::default().remote("ubuntu", &[origin.url()], "").start().await;
-    let url = format!("http://{}/ubuntu/{FILE}", mirror.address());
+    let folder = tempfile::tempdir().unwrap();
+    let server = Server::start(folder.path(), &origin.url()).await;
+    let client = reqwest::Client::builder().no_proxy().pool_max_idle_per_host(0).build().unwrap();
+    let url = format!("http://{}/ubuntu/{FILE}", server.address);
+    wait_for(async || client.head(&url).send().await.is_ok_and(|response| response.status() == 200)).await;
     let hosts = (0..64).map(|_| {
-        let (client, url) = (mirror.client().clone(), url.clone());
+        let (client, url) = (client.clone(), url.clone());
         tokio::spawn(async move {
             let mut response = client.get(url).send().await.unwrap();
             response.chunk().await.unwrap().unwrap();
@@ -74,9 +90,7 @@ async fn herd() {
     }
     let requests = origin.requests(FILE);
     let upstream = requests[0].at;
-    let slowest = firsts.iter().map(|first| first.saturating_duration_since(upstream)).max().unwrap();
-    report("cold herd of 64: requests to upstream", &requests.len().to_string(), "1", requests.len() == 1);
-    report("cold herd of 64: last first byte after upstream's", &millis(slowest), "50 ms", slowest < Duration::from_millis(50));
+    (requests.len(), firsts.iter().map(|first| first.saturating_duration_since(upstream)).max().unwrap())
 }
 
 /// A refresh, from the bytes to what is served under the remote's name and at the root, gzipped.

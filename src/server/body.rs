@@ -44,7 +44,7 @@ pub fn of_blob(blob: Blob, range: Range<u64>) -> Body {
         if position >= end {
             return Ok(None);
         }
-        let len = usize::try_from(end - position).unwrap_or(usize::MAX).min(pace.frame());
+        let len = usize::try_from(end - position).unwrap_or(usize::MAX).min(pace.frame().await);
         let bytes = chunk::read(blob.file(), position, len).await.map_err(|error| FetchError::Disk(error.to_string()))?;
         if bytes.is_empty() {
             return Err(FetchError::Disk("a blob is shorter than it was".to_owned()));
@@ -58,7 +58,7 @@ pub fn of_blob(blob: Blob, range: Range<u64>) -> Body {
 /// What a reader reads.
 pub fn of_reader(reader: Reader) -> Body {
     let frames = stream::try_unfold((reader, Pace::up_to(FETCHED_FRAME)), |(mut reader, mut pace)| async move {
-        let Some(bytes) = reader.next(pace.frame()).await.transpose()? else { return Ok(None) };
+        let Some(bytes) = reader.next(pace.frame().await).await.transpose()? else { return Ok(None) };
         Ok::<_, FetchError>(Some((Frame::data(bytes), (reader, pace))))
     });
     StreamBody::new(frames).boxed_unsync()
@@ -78,9 +78,15 @@ impl Pace {
         Self { frame: SMALL_FRAME, largest, asked: None }
     }
 
-    fn frame(&mut self) -> usize {
+    async fn frame(&mut self) -> usize {
         let now = Instant::now();
-        let is_quick = self.asked.replace(now).is_some_and(|before| now - before < QUICK);
+        let is_quick = self.asked.is_some_and(|before| now - before < QUICK);
+        if self.asked.is_some() {
+            // Between two frames it is others' turn: whoever comes last in a herd gets its first byte before the first in
+            // it gets its tenth.
+            tokio::task::yield_now().await;
+        }
+        self.asked = Some(Instant::now());
         self.frame = if is_quick { self.largest.min(self.frame * 2) } else { SMALL_FRAME };
         self.frame
     }

@@ -10,6 +10,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use bytes::Bytes;
 use cistern::clock::{Clock as _, SystemClock};
 use cistern::digest::Digest;
 use cistern::disk::OsDisk;
@@ -62,9 +63,23 @@ pub struct Seen {
     pub at: std::time::Instant,
 }
 
+/// A file and its entity tag, both ready: what an origin does of its own is none of a mirror's time.
+#[derive(Clone, Debug)]
+struct File {
+    bytes: Bytes,
+    etag: String,
+}
+
+impl File {
+    fn new(bytes: Vec<u8>) -> Self {
+        let etag = format!("\"{}\"", &Digest::of(&bytes).to_string()[..16]);
+        Self { bytes: bytes.into(), etag }
+    }
+}
+
 #[derive(Debug, Default)]
 struct State {
-    files: HashMap<String, Vec<u8>>,
+    files: HashMap<String, File>,
     acts: HashMap<String, VecDeque<Act>>,
     seen: Vec<Seen>,
 }
@@ -116,6 +131,7 @@ impl Origin {
 
     /// Puts files there, in the place of those with the same paths.
     pub fn put(&self, files: impl IntoIterator<Item = (String, Vec<u8>)>) {
+        let files: Vec<_> = files.into_iter().map(|(path, bytes)| (path, File::new(bytes))).collect();
         self.state.lock().unwrap().files.extend(files);
     }
 
@@ -208,7 +224,7 @@ pub fn header<'a>(head: &'a str, name: &str) -> Option<&'a str> {
     head.lines().find_map(|line| line.split_once(": ").filter(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value))
 }
 
-async fn send<IO: AsyncWrite + Unpin>(stream: &mut IO, head: &str, file: Option<Vec<u8>>, act: Act) -> std::io::Result<()> {
+async fn send<IO: AsyncWrite + Unpin>(stream: &mut IO, head: &str, file: Option<File>, act: Act) -> std::io::Result<()> {
     match &act {
         Act::Status(code, headers) => {
             return write(stream, &format!("HTTP/1.1 {code} X\r\nContent-Length: 0\r\nConnection: close\r\n{headers}\r\n")).await;
@@ -219,17 +235,16 @@ async fn send<IO: AsyncWrite + Unpin>(stream: &mut IO, head: &str, file: Option<
         Act::Silence(time) => tokio::time::sleep(*time).await,
         _ => {}
     }
-    let Some(mut file) = file else {
+    let Some(File { bytes: mut file, etag }) = file else {
         return write(stream, "HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nConnection: close\r\n\r\n").await;
     };
-    let etag = format!("\"{}\"", &Digest::of(&file).to_string()[..16]);
     if header(head, "if-none-match") == Some(etag.as_str()) {
         return write(stream, &format!("HTTP/1.1 304 Not Modified\r\nETag: {etag}\r\nConnection: close\r\n\r\n")).await;
     }
-    if matches!(act, Act::WrongBytes)
-        && let Some(last) = file.last_mut()
-    {
-        *last ^= 1;
+    if matches!(act, Act::WrongBytes) {
+        let mut wrong = file.to_vec();
+        *wrong.last_mut().unwrap() ^= 1;
+        file = wrong.into();
     }
     let total = file.len();
     let from = header(head, "range").and_then(|range| range.strip_prefix("bytes=")?.strip_suffix('-')?.parse().ok());
@@ -244,7 +259,7 @@ async fn send<IO: AsyncWrite + Unpin>(stream: &mut IO, head: &str, file: Option<
     let mut body = file.split_off(from.unwrap_or(0));
     match act {
         Act::Short(less) => body.truncate(body.len() - less),
-        Act::Long(more) => body.extend(std::iter::repeat_n(b'x', more)),
+        Act::Long(more) => body = [&*body, &vec![b'x'; more]].concat().into(),
         _ => {}
     }
     let status = if from.is_some() { "206 Partial Content" } else { "200 OK" };
