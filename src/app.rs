@@ -32,6 +32,7 @@ use crate::publish::Publisher;
 use crate::publish::checker::Checker;
 use crate::refresh::desk::Desk;
 use crate::refresh::status::StatusBoard;
+use crate::server::access::Scribe;
 use crate::server::admin::{self, Office};
 use crate::server::door::Door;
 use crate::server::listener::{self, CannotListen, Listener};
@@ -41,8 +42,8 @@ use crate::store::{Store, StoreError};
 
 /// How many events may wait for those who are told of them.
 const QUEUED_EVENTS: usize = 1024;
-/// How often certificates are looked at.
-const CERTIFICATE_CHECK: Duration = Duration::from_hours(24);
+/// How often certificates are looked at, and what nobody came back for is removed.
+const HOUSEKEEPING: Duration = Duration::from_hours(24);
 
 /// Why an app does not start.
 #[derive(Debug, thiserror::Error)]
@@ -159,6 +160,7 @@ impl App {
             cache: Arc::clone(&cache),
             metrics: Arc::clone(&metrics),
             clock: Arc::clone(&outside.clock),
+            scribe: Scribe::default(),
             bounds: config.bounds(),
             policy: ArcSwap::from_pointee(config.policy()),
         });
@@ -205,13 +207,15 @@ impl App {
 
     /// Goes on until `stop` is cancelled, and takes each configuration that comes; then ends what is under way.
     pub async fn run(mut self, mut reloads: mpsc::Receiver<Result<Config, ConfigError>>, stop: CancellationToken) -> Result<(), Ended> {
-        let mut certificate_check = tokio::time::interval(CERTIFICATE_CHECK);
+        let mut housekeeping = tokio::time::interval(HOUSEKEEPING);
+        // At the start both were done already.
+        housekeeping.tick().await;
         let ended = loop {
             tokio::select! {
                 () = stop.cancelled() => break Ok(()),
                 Some(ended) = self.essential.join_next() => break Err(Ended(ended.unwrap_or("it panicked"))),
                 Some(reload) = reloads.recv() => self.reload(reload).await,
-                _ = certificate_check.tick() => self.renew(),
+                _ = housekeeping.tick() => self.keep_house().await,
             }
         };
         self.drain().await;
@@ -243,6 +247,11 @@ impl App {
         }
         self.config = config;
         Ok(())
+    }
+
+    async fn keep_house(&self) {
+        self.renew();
+        housekeeping::sweep(Arc::clone(&self.door.cache), self.door.clock.now()).await;
     }
 
     fn renew(&self) {

@@ -14,7 +14,7 @@ pub mod room;
 use std::collections::HashMap;
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use moka::sync::Cache as Moka;
 use tokio::sync::mpsc;
@@ -31,7 +31,7 @@ use crate::metrics::Metrics;
 use crate::store::Store;
 use crate::store::blob::Blob;
 use crate::store::facts;
-use crate::store::partial::Verified;
+use crate::store::partial::{Swept, Verified};
 
 /// The bounds of a cache.
 #[derive(Clone, Copy, Debug)]
@@ -208,6 +208,12 @@ impl Cache {
             tracing::warn!(%expected, %error, "nobody could be told of a new blob");
         }
         Ok(blob)
+    }
+
+    /// Removes what was left of fetches that nobody came back for since `oldest`. Waits for the disk.
+    pub fn sweep(&self, oldest: SystemTime) -> io::Result<Swept> {
+        let layout = self.store.layout();
+        self.store.sweep_partials(oldest, |path| lock(&self.flights).keys().any(|expected| layout.partial(*expected) == path))
     }
 
     /// Looks at how much room the file system has.

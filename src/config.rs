@@ -3,22 +3,26 @@
 pub mod environment;
 pub mod error;
 pub mod file;
+pub mod files;
 pub mod keys;
 pub mod remote;
 pub mod value;
 
+use std::net::{IpAddr, SocketAddr};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use rustls::pki_types::ServerName;
 use toml::Table;
 
-use crate::config::error::ConfigError;
+use crate::config::error::{ConfigError, Origin};
 use crate::config::file::{Access, File, Log, PlainHttp, Remotes};
 use crate::config::remote::{Remote, check_root};
 use crate::disk::{Disk, Space};
 use crate::fetch::sink;
-use crate::server::door::{self, AccessLog};
+use crate::server::access::Form;
+use crate::server::door;
 use crate::{cache, ledger};
 
 /// Where the configuration is looked for when nobody says where.
@@ -35,6 +39,8 @@ pub struct Config {
     pub remotes: Vec<Remote>,
     /// The certificate and its key, if the operator has one.
     pub certificate: Option<(PathBuf, PathBuf)>,
+    /// Where it comes from.
+    pub origin: Origin,
 }
 
 impl Config {
@@ -72,29 +78,24 @@ impl Config {
             at(span, ConfigError { key: key.map(|key| key.name.clone()), ..plain(error.message().to_owned()) })
         })?;
         let file = with_environment(text, variables)?;
-        Self::new(file).map_err(|error| {
-            let key = keys
-                .iter()
-                .filter(|key| error.key.as_deref().is_some_and(|name| name == key.name || name.starts_with(&format!("{}.", key.name))));
-            match key.max_by_key(|key| key.name.len()) {
-                Some(key) => at(key.span.clone(), error),
-                None => ConfigError { origin: origin.to_owned(), ..error },
-            }
-        })
+        let lines = keys.iter().map(|key| (key.name.clone(), keys::line(text, key.span.start))).collect();
+        let origin = Origin { name: origin.to_owned(), lines };
+        Self::new(file, origin.clone()).map_err(|error| origin.locate(error))
     }
 
-    fn new(mut file: File) -> Result<Self, ConfigError> {
+    fn new(mut file: File, origin: Origin) -> Result<Self, ConfigError> {
         if file.remotes.0.is_empty() {
             file.remotes = Remotes::well_known();
         }
         check_limits(&file)?;
         let certificate = certificate(&file)?;
+        check_names(&file)?;
         if file.server.listen.is_empty() {
             return Err(ConfigError::of_key("server.listen", "there must be at least one address"));
         }
         let mut remotes = file.remotes.0.iter().map(|(name, remote)| Remote::new(name, remote, &file)).collect::<Result<Vec<_>, _>>()?;
         check_root(&file.server.root, &mut remotes)?;
-        Ok(Self { file, remotes, certificate })
+        Ok(Self { file, remotes, certificate, origin })
     }
 
     /// How logs are written.
@@ -153,11 +154,17 @@ impl Config {
             PlainHttp::Off => door::PlainHttp::Off,
         };
         let access_log = match self.file.log.access {
-            Access::Off => AccessLog::Off,
-            Access::Combined => AccessLog::Combined,
-            Access::Json => AccessLog::Json,
+            Access::Off => None,
+            Access::Combined => Some(Form::Combined),
+            Access::Json => Some(Form::Json),
         };
         door::Policy { plain_http, trusted_proxies: self.file.server.trusted_proxies.clone(), access_log }
+    }
+
+    /// What a certificate of ours is for, beside what this machine is called anyway: addresses that may come and go, too.
+    pub fn certificate_names(&self) -> Vec<String> {
+        let addresses = self.file.server.listen.iter().map(SocketAddr::ip).filter(|address| !address.is_unspecified());
+        self.file.tls.names.iter().cloned().chain(addresses.map(|address| address.to_string())).collect()
     }
 
     /// How long a stop waits for what is under way.
@@ -173,7 +180,8 @@ impl Config {
             ("server.metrics", new.server.metrics != old.server.metrics),
             ("server.admin_socket", new.server.admin_socket != old.server.admin_socket),
             ("storage", new.storage != old.storage),
-            ("log", new.log != old.log),
+            ("log.level", new.log.level != old.log.level),
+            ("log.format", new.log.format != old.log.format),
             ("limits", new.limits != old.limits),
         ];
         changed.into_iter().filter(|(_, changed)| *changed).map(|(key, _)| key).collect()
@@ -225,6 +233,15 @@ fn certificate(file: &File) -> Result<Option<(PathBuf, PathBuf)>, ConfigError> {
         (false, true) => Err(ConfigError::of_key("tls.certificate", "there is no tls.key to go with it")),
         (true, false) => Err(ConfigError::of_key("tls.key", "there is no tls.certificate to go with it")),
     }
+}
+
+/// Only names and addresses can stand in a certificate.
+fn check_names(file: &File) -> Result<(), ConfigError> {
+    let bad = file.tls.names.iter().find(|name| {
+        let host = name.strip_prefix("*.").unwrap_or(name);
+        ServerName::try_from(host).is_err() || (host.len() != name.len() && host.parse::<IpAddr>().is_ok())
+    });
+    bad.map_or(Ok(()), |name| Err(ConfigError::of_key("tls.names", format!("'{name}' is neither a DNS name nor an address"))))
 }
 
 fn with_environment(text: &str, variables: impl IntoIterator<Item = (String, String)>) -> Result<File, ConfigError> {

@@ -97,8 +97,10 @@
 //! down by [`store::snapshots`] and given to the publisher. A bad one is refused and counted, and the next URL is tried.
 //!
 //! **Publish.** [`publish::shelf`] renders what depends on a change: [`render::remote`] for a remote's own name (exactly as
-//! it came, unless selection, twins, a wrong fingerprint or an item that clients cannot digest require otherwise), and
-//! [`render::root`] for all remotes together. The new [`catalog::Catalog`] takes the place of the old one whole.
+//! it came, unless selection, twins, a wrong fingerprint or an item that clients cannot digest require otherwise), product
+//! by product ([`render::product`]). Each product is also made ready for the root ([`render::part`]), where
+//! [`render::root`] only settles who owns what and joins the pieces of all remotes. The new [`catalog::Catalog`] takes the
+//! place of the old one whole.
 //!
 //! **Start.** Sockets are bound, the store is locked, the documents on disk are published, and the server listens, upstream
 //! or none. Refreshes begin; what the store holds is counted in the background.

@@ -6,5 +6,6 @@
 pub mod census;
 pub mod document;
 pub mod refusal;
+pub mod retirement;
 pub mod schedule;
 pub mod verdict;

@@ -3,6 +3,7 @@
 //! [`listener`] accepts, [`connection`] tells TLS from plain HTTP, [`route`] tells what is asked for, and one file each
 //! answers that. Everything works over any `AsyncRead + AsyncWrite`.
 
+pub mod access;
 pub mod admin;
 pub mod blob;
 pub mod body;
@@ -17,3 +18,4 @@ pub mod respond;
 pub mod route;
 pub mod stream;
 pub mod tally;
+pub mod watch;

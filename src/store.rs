@@ -29,7 +29,7 @@ use crate::digest::{Digest, Expected};
 use crate::disk::{Disk, File, Space};
 use crate::store::blob::Blob;
 use crate::store::layout::Layout;
-use crate::store::partial::Partial;
+use crate::store::partial::{Partial, Swept};
 
 /// An open store. While it lives, no other process can open it.
 #[derive(Debug)]
@@ -100,8 +100,8 @@ impl Store {
         Partial::open(Arc::clone(&self.disk), &self.layout, expected)
     }
 
-    /// Removes partial files that nobody came back for since `oldest`; how many bytes the others take.
-    pub fn sweep_partials(&self, oldest: std::time::SystemTime) -> io::Result<u64> {
-        partial::sweep(&*self.disk, &self.layout, oldest)
+    /// Removes partial files that nobody came back for since `oldest`.
+    pub fn sweep_partials(&self, oldest: std::time::SystemTime, is_in_use: impl Fn(&Path) -> bool) -> io::Result<Swept> {
+        partial::sweep(&*self.disk, &self.layout, oldest, is_in_use)
     }
 }

@@ -56,7 +56,7 @@ pub struct Certificates {
 impl Certificates {
     /// As the configuration says; ours are kept in `folder`.
     pub fn new(config: &Config, folder: PathBuf, outside: Outside, metrics: Arc<Metrics>) -> Self {
-        Self { configured: config.certificate.clone(), extra_names: config.file.tls.names.clone(), folder, outside, metrics }
+        Self { configured: config.certificate.clone(), extra_names: config.certificate_names(), folder, outside, metrics }
     }
 
     /// The same, as another configuration says.

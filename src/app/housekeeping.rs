@@ -1,4 +1,4 @@
-//! What is done beside serving: at the start, the store is looked through in the background.
+//! What is done beside serving: at the start the store is looked through in the background, and every day it is swept.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -25,11 +25,22 @@ pub fn warn_if_full(space: Space, limits: &Limits) {
     }
 }
 
+/// Removes what nobody came back for.
+pub async fn sweep(cache: Arc<Cache>, now: Timestamp) {
+    let swept = blocking(move || {
+        let swept = cache.sweep(abandoned_before(now))?;
+        cache.room().lost(swept.removed);
+        Ok(())
+    });
+    if let Err(error) = swept.await {
+        tracing::warn!(%error, "what was left of old downloads could not be removed");
+    }
+}
+
 /// Counts what the store holds, and removes what nobody came back for.
 pub async fn reconcile(cache: Arc<Cache>, metrics: Arc<Metrics>, now: Timestamp) {
     let counted = blocking(move || {
-        let oldest = SystemTime::try_from(now).unwrap_or(SystemTime::UNIX_EPOCH).checked_sub(ABANDONED).unwrap_or(SystemTime::UNIX_EPOCH);
-        let partial = cache.store().sweep_partials(oldest)?;
+        let partial = cache.sweep(abandoned_before(now))?.left;
         let blobs = cache.store().blobs()?;
         cache.room().found(partial + blobs.iter().map(|(_, size)| size).sum::<u64>());
         metrics.cache_blobs.add(i64::try_from(blobs.len()).unwrap_or(i64::MAX));
@@ -38,4 +49,8 @@ pub async fn reconcile(cache: Arc<Cache>, metrics: Arc<Metrics>, now: Timestamp)
     if let Err(error) = counted.await {
         tracing::error!(%error, "the store could not be looked through; what it holds is not counted against storage.capacity");
     }
+}
+
+fn abandoned_before(now: Timestamp) -> SystemTime {
+    SystemTime::try_from(now).ok().and_then(|now| now.checked_sub(ABANDONED)).unwrap_or(SystemTime::UNIX_EPOCH)
 }

@@ -40,7 +40,7 @@ pub fn run(path: Option<&Path>, command: Command) -> Result<(), Failure> {
         Command::Show => print!("{ca}"),
         Command::Trust => print!("{}", trust(&ca, config.file.server.listen.first().map_or(443, std::net::SocketAddr::port))),
         Command::Renew => {
-            authority.server(&names::of_this_machine(&config.file.tls.names), SystemClock.now(), true).map_err(failed)?;
+            authority.server(&names::of_this_machine(&config.certificate_names()), SystemClock.now(), true).map_err(failed)?;
             println!("made; a running server takes it on SIGHUP (systemctl reload cistern)");
         }
     }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use clap::Subcommand;
 
 use crate::cli::exit::Failure;
-use crate::config::{Config, DEFAULT_PATH};
+use crate::config::{Config, DEFAULT_PATH, files};
 use crate::disk::OsDisk;
 
 /// What to do with a configuration.
@@ -29,6 +29,7 @@ pub fn run(command: &Command) -> Result<(), Failure> {
         Command::Check { file } => {
             let file = file.as_deref().unwrap_or(Path::new(DEFAULT_PATH));
             let config = Config::load(&OsDisk, Some(file))?;
+            files::check(&config, &OsDisk)?;
             println!(
                 "{}: good; remotes: {}",
                 file.display(),

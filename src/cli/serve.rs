@@ -14,16 +14,23 @@ use crate::app::outside::Outside;
 use crate::cli::exit::{FAILED, Failure};
 use crate::cli::logging;
 use crate::clock::SystemClock;
-use crate::config::Config;
 use crate::config::error::ConfigError;
+use crate::config::{Config, files};
 use crate::disk::OsDisk;
 
 /// Runs the server until it is told to stop.
 pub fn run(path: Option<&Path>) -> Result<(), Failure> {
-    let config = Config::load(&OsDisk, path)?;
+    let config = load(path)?;
     logging::start(config.log());
     raise_descriptor_limit();
     runtime(config.file.limits.fetches)?.block_on(serve(config, path.map(Path::to_owned)))
+}
+
+/// Reads the configuration, and looks at the files that it names.
+fn load(path: Option<&Path>) -> Result<Config, ConfigError> {
+    let config = Config::load(&OsDisk, path)?;
+    files::check(&config, &OsDisk)?;
+    Ok(config)
 }
 
 /// Every host that downloads takes a connection and perhaps a file; shells give 1024 descriptors and keep more in reserve.
@@ -71,7 +78,7 @@ async fn follow_signals(path: Option<PathBuf>, reload: mpsc::Sender<Result<Confi
     loop {
         tokio::select! {
             _ = hangup.recv() => {
-                if reload.send(Config::load(&OsDisk, path.as_deref())).await.is_err() {
+                if reload.send(load(path.as_deref())).await.is_err() {
                     return;
                 }
             }

@@ -22,6 +22,24 @@ impl ConfigError {
     }
 }
 
+/// Where a configuration comes from: a file, and the line of each of its keys.
+#[derive(Clone, Debug, Default)]
+pub struct Origin {
+    /// What errors call it.
+    pub name: String,
+    /// Each key with its sections, and its line.
+    pub lines: Vec<(String, usize)>,
+}
+
+impl Origin {
+    /// Says where the key of an error stands, or the nearest section above it.
+    pub fn locate(&self, error: ConfigError) -> ConfigError {
+        let is_at = |name: &str| error.key.as_deref().is_some_and(|key| key == name || key.starts_with(&format!("{name}.")));
+        let line = self.lines.iter().filter(|(name, _)| is_at(name)).max_by_key(|(name, _)| name.len()).map(|(_, line)| *line);
+        ConfigError { origin: self.name.clone(), line, ..error }
+    }
+}
+
 impl std::error::Error for ConfigError {}
 
 impl fmt::Display for ConfigError {

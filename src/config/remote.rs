@@ -4,7 +4,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use hyper::HeaderMap;
-use hyper::header::{HeaderName, HeaderValue};
+use hyper::header::{
+    ACCEPT_ENCODING, CONNECTION, CONTENT_LENGTH, EXPECT, HOST, HeaderName, HeaderValue, IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH,
+    IF_RANGE, IF_UNMODIFIED_SINCE, RANGE, TE, TRANSFER_ENCODING, UPGRADE,
+};
 use reqwest::Url;
 
 use crate::config::error::ConfigError;
@@ -16,6 +19,23 @@ use crate::refresh::gather::Bounds;
 use crate::selection::{Filter, Selection};
 use crate::upstream::client::{Options, Timeouts};
 
+/// Headers that say what we ask for, or belong to the connection.
+const OURS: [HeaderName; 14] = [
+    ACCEPT_ENCODING,
+    CONNECTION,
+    CONTENT_LENGTH,
+    EXPECT,
+    HOST,
+    IF_MATCH,
+    IF_MODIFIED_SINCE,
+    IF_NONE_MATCH,
+    IF_RANGE,
+    IF_UNMODIFIED_SINCE,
+    RANGE,
+    TE,
+    TRANSFER_ENCODING,
+    UPGRADE,
+];
 /// What is shown in the place of a secret.
 const HIDDEN: &str = "(hidden)";
 /// Paths at the root that are none of a remote's; and our own images, later.
@@ -156,6 +176,9 @@ fn headers(remote: &file::Remote) -> Result<HeaderMap, (String, String)> {
     let mut headers = HeaderMap::new();
     for (name, value) in &remote.headers {
         let header = HeaderName::from_bytes(name.as_bytes()).map_err(|error| (name.clone(), error.to_string()))?;
+        if OURS.contains(&header) {
+            return Err((name.clone(), "this header is ours to set; a value of yours would spoil every answer".to_owned()));
+        }
         let mut value = HeaderValue::from_str(value).map_err(|_| (name.clone(), "this is no header value".to_owned()))?;
         value.set_sensitive(true);
         headers.insert(header, value);

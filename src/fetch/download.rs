@@ -131,7 +131,7 @@ impl Download {
 
     /// Receives the whole file, from one URL or several.
     async fn receive(&mut self, sink: &mut Sink) -> Result<(), FetchError> {
-        let mut attempts = Attempts::new(self.source.order(), self.means.options.extra_rounds);
+        let mut attempts = Attempts::new(self.source.order_for(self.wanted.expected), self.means.options.extra_rounds);
         while self.pilot.size().is_none_or(|size| sink.len() < size) {
             let (url, wait) = attempts.next_url().ok_or_else(|| attempts.verdict())?;
             tokio::time::sleep(wait).await;
@@ -201,7 +201,7 @@ impl Download {
     fn note(&self, url: usize, fault: Fault, attempts: &mut Attempts) {
         match &fault {
             Fault::Failure(failure) => self.source.failed(url, failure),
-            Fault::Wrong(_) => self.source.sent_wrong_bytes(url),
+            Fault::Wrong(_) => self.source.sent_wrong_bytes(url, self.wanted.expected),
         }
         attempts.failed(fault);
     }
@@ -216,7 +216,7 @@ impl Download {
             };
         }
         if let Some((url, _)) = &self.last {
-            self.source.sent_wrong_bytes(*url);
+            self.source.sent_wrong_bytes(*url, self.wanted.expected);
         }
         FetchError::Wrong(mismatch)
     }

@@ -1,11 +1,18 @@
 //! A remote as something to draw from: its upstream, and how well each of its URLs does.
 
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use crate::clock::Clock;
+use crate::digest::Expected;
 use crate::health::Health;
 use crate::metrics::Metrics;
 use crate::upstream::{Failure, Upstream};
+
+/// Of so many files it is remembered who sent wrong bytes for them.
+const WRONG_FILES: u64 = 1024;
+/// For so long: the next refresh may have made it good.
+const WRONG_TIME: Duration = Duration::from_hours(6);
 
 /// A remote's upstream and its health, shared by refresh and fetches.
 #[derive(Debug)]
@@ -13,6 +20,8 @@ pub struct Source {
     name: Arc<str>,
     upstream: Arc<dyn Upstream>,
     health: Mutex<Health>,
+    /// Which URL sent wrong bytes for which file, lately.
+    wrong: moka::sync::Cache<(Expected, usize), ()>,
     clock: Arc<dyn Clock>,
     metrics: Arc<Metrics>,
 }
@@ -22,7 +31,8 @@ impl Source {
     pub fn new(name: Arc<str>, upstream: Arc<dyn Upstream>, clock: Arc<dyn Clock>, metrics: Arc<Metrics>) -> Self {
         let health = Mutex::new(Health::new(upstream.urls().len()));
         metrics.add_remote(&name);
-        Self { name, upstream, health, clock, metrics }
+        let wrong = moka::sync::Cache::builder().max_capacity(WRONG_FILES).time_to_live(WRONG_TIME).build();
+        Self { name, upstream, health, wrong, clock, metrics }
     }
 
     /// The remote's name.
@@ -38,6 +48,13 @@ impl Source {
     /// In which order the URLs are to be tried.
     pub fn order(&self) -> Vec<usize> {
         self.with(|health| health.order(self.clock.now()))
+    }
+
+    /// The same for a file: those that sent wrong bytes in its place come last.
+    pub fn order_for(&self, file: Expected) -> Vec<usize> {
+        let mut order = self.order();
+        order.sort_by_key(|url| self.wrong.contains_key(&(file, *url)));
+        order
     }
 
     /// Whether at least one URL is worth asking now.
@@ -62,8 +79,9 @@ impl Source {
         tracing::info!(remote = %self.name, url, %failure, "upstream failed");
     }
 
-    /// Notes that a URL sent wrong bytes.
-    pub fn sent_wrong_bytes(&self, url: usize) {
+    /// Notes that a URL sent wrong bytes in the place of a file.
+    pub fn sent_wrong_bytes(&self, url: usize, file: Expected) {
+        self.wrong.insert((file, url), ());
         self.metrics.upstream_failed(&self.name, "digest");
         self.metrics.digest_mismatched("fetch");
         self.with(|health| health.failed(url, self.clock.now(), None));

@@ -11,6 +11,7 @@ use crate::http::path::StreamPath;
 use crate::publish::command::Documents;
 use crate::refresh::gathered::Gathered;
 use crate::revalidation::census::Census;
+use crate::revalidation::retirement::next_to_go;
 use crate::simplestreams::snapshot::{Snapshot, Source};
 use crate::store::Store;
 use crate::store::snapshots::{self, Validators, ValidatorsByUrl};
@@ -98,18 +99,22 @@ impl Past {
         }
     }
 
-    /// Lets go of documents that were replaced more than `grace` ago; whether there were any.
+    /// Lets go of documents that were replaced more than `grace` ago, and of some if there are too many; whether there were
+    /// any.
     pub async fn retire(&mut self, now: Timestamp, grace: Duration) -> bool {
-        let replaced_at = |place: usize| self.snapshots[place - 1].accepted_at;
-        let is_over = |place: usize| replaced_at(place).checked_add(grace).is_ok_and(|over| over < now);
-        let Some(first) = (1..self.snapshots.len()).find(|place| is_over(*place)) else { return false };
-        for snapshot in self.snapshots.split_off(first) {
+        let before = self.snapshots.len();
+        while let Some(place) = next_to_go(&self.accepted(), now, grace) {
+            let snapshot = self.snapshots.remove(place);
             let (store, remote) = (Arc::clone(&self.store), Arc::clone(&self.remote));
             let removed = blocking(move || snapshots::remove(&**store.disk(), store.layout(), &remote, snapshot.accepted_at)).await;
             if let Err(error) = removed {
                 tracing::warn!(remote = %self.remote, %error, "cannot remove old documents");
             }
         }
-        true
+        self.snapshots.len() != before
+    }
+
+    fn accepted(&self) -> Vec<Timestamp> {
+        self.snapshots.iter().map(|snapshot| snapshot.accepted_at).collect()
     }
 }

@@ -18,7 +18,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::server::door::{Door, Peer};
 use crate::server::route;
-use crate::server::stream::{Patient, Rewound};
+use crate::server::stream::Rewound;
+use crate::server::watch::{Verdict, Watch};
 
 /// The first byte of a TLS handshake (RFC 8446 §5.1).
 const HANDSHAKE: u8 = 0x16;
@@ -35,17 +36,19 @@ pub enum Broken {
     /// It was too slow, or broke.
     #[error(transparent)]
     Io(#[from] io::Error),
+    /// It takes nothing, or asks nothing.
+    #[error(transparent)]
+    Verdict(#[from] Verdict),
     /// Its HTTP makes no sense, or the body that it was sent broke off.
     #[error(transparent)]
     Http(#[from] hyper::Error),
 }
 
 /// Serves a connection until it ends; when `stop` is cancelled, after the request under way.
-pub async fn serve<IO>(door: Arc<Door>, io: IO, peer: Peer, tls: Arc<ServerConfig>, stop: CancellationToken) -> Result<(), Broken>
+pub async fn serve<IO>(door: Arc<Door>, mut io: IO, peer: Peer, tls: Arc<ServerConfig>, stop: CancellationToken) -> Result<(), Broken>
 where
     IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let mut io = Patient::new(io, door.bounds.write_timeout);
     let late = |_| io::Error::new(io::ErrorKind::TimedOut, "no request came");
     let mut first = [0];
     if timeout(door.bounds.header_timeout, io.read(&mut first)).await.map_err(late)?? == 0 {
@@ -93,14 +96,27 @@ where
         .max_header_list_size(u32::try_from(door.bounds.header_bytes).unwrap_or(u32::MAX))
         .max_concurrent_streams(STREAMS)
         .max_send_buf_size(SEND_BUFFER);
+    let watch = Arc::new(Watch::default());
+    let watching = Arc::clone(&watch);
+    let (patience, idle) = (door.bounds.write_timeout, door.bounds.header_timeout);
     let service = service_fn(move |request| {
-        let door = Arc::clone(&door);
-        async move { Ok::<_, Infallible>(route::answer(&door, peer, request).await) }
+        let (door, watch) = (Arc::clone(&door), Arc::clone(&watching));
+        async move { Ok::<_, Infallible>(route::answer(&door, peer, request).await.map(|body| watch.over(body))) }
     });
     let mut connection = std::pin::pin!(builder.serve_connection(TokioIo::new(io), service));
-    tokio::select! {
+    let mut verdict = std::pin::pin!(watch.verdict(patience, idle));
+    let verdict = tokio::select! {
         ended = connection.as_mut() => return Ok(ended?),
-        () = stop.cancelled() => connection.as_mut().graceful_shutdown(),
+        verdict = &mut verdict => verdict,
+        () = stop.cancelled() => Verdict::Idle,
+    };
+    if verdict == Verdict::Stalled {
+        return Err(verdict.into());
     }
-    Ok(connection.await?)
+    connection.as_mut().graceful_shutdown();
+    // What is under way may end, and it is still the host's turn to take it.
+    tokio::select! {
+        ended = connection => Ok(ended?),
+        verdict = watch.verdict(patience, patience) => Err(verdict.into()),
+    }
 }

@@ -10,8 +10,8 @@ use crate::server::body::{self, Body};
 use crate::server::problem::Problem;
 use crate::server::respond::{self, CACHE_STATUS};
 
-/// Answers a GET or a HEAD.
-pub fn answer(document: &Document, headers: &HeaderMap, is_head: bool) -> Result<Response<Body>, Problem> {
+/// Answers a GET or a HEAD. `is_stale` says that upstream could not be asked lately whether it has a newer one.
+pub fn answer(document: &Document, is_stale: bool, headers: &HeaderMap, is_head: bool) -> Result<Response<Body>, Problem> {
     let (bytes, etag, encoding) = match &document.gzip {
         Some(gzip) if accepts_gzip(headers) => (gzip, &document.gzip_etag, Some("gzip")),
         _ => (&document.plain, &document.etag, None),
@@ -26,7 +26,7 @@ pub fn answer(document: &Document, headers: &HeaderMap, is_head: bool) -> Result
         .header(ETAG, etag)
         .header(LAST_MODIFIED, httpdate::fmt_http_date(document.last_modified))
         .header(CACHE_CONTROL, "no-cache")
-        .header(CACHE_STATUS, "cistern; hit")
+        .header(CACHE_STATUS, if is_stale { "cistern; fwd=stale" } else { "cistern; hit" })
         .header(VARY, "Accept-Encoding");
     if status == StatusCode::NOT_MODIFIED {
         return Ok(respond::without_body(head));

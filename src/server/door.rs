@@ -12,6 +12,7 @@ use crate::clock::Clock;
 use crate::fetch::Fetcher;
 use crate::metrics::Metrics;
 use crate::publish::Current;
+use crate::server::access::{Form, Scribe};
 
 /// What may go over plain HTTP.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,17 +23,6 @@ pub enum PlainHttp {
     All,
     /// Nothing.
     Off,
-}
-
-/// How requests are logged.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum AccessLog {
-    /// They are not.
-    Off,
-    /// In the format of that name, that Apache and nginx use.
-    Combined,
-    /// As JSON.
-    Json,
 }
 
 /// The bounds of connections.
@@ -59,8 +49,8 @@ pub struct Policy {
     pub plain_http: PlainHttp,
     /// Whose `X-Forwarded-For` and `X-Forwarded-Proto` are believed.
     pub trusted_proxies: Vec<IpAddr>,
-    /// How requests are logged.
-    pub access_log: AccessLog,
+    /// In which form requests are logged, if they are.
+    pub access_log: Option<Form>,
 }
 
 /// What all connections share.
@@ -76,6 +66,8 @@ pub struct Door {
     pub metrics: Arc<Metrics>,
     /// The time.
     pub clock: Arc<dyn Clock>,
+    /// Who writes the access log.
+    pub scribe: Scribe,
     /// The bounds.
     pub bounds: Bounds,
     /// What the operator said.
@@ -110,12 +102,12 @@ impl Policy {
 mod tests {
     use hyper::HeaderMap;
 
-    use crate::server::door::{AccessLog, Peer, PlainHttp, Policy};
+    use crate::server::door::{Peer, PlainHttp, Policy};
 
     #[test]
     fn only_a_trusted_proxy_is_believed() {
         let proxy = "10.0.0.1".parse().unwrap();
-        let policy = Policy { plain_http: PlainHttp::All, trusted_proxies: vec![proxy], access_log: AccessLog::Off };
+        let policy = Policy { plain_http: PlainHttp::All, trusted_proxies: vec![proxy], access_log: None };
         let mut headers = HeaderMap::new();
         headers.insert("x-forwarded-for", "1.1.1.1, 192.0.2.7, 10.0.0.1".parse().unwrap());
         headers.insert("x-forwarded-proto", "https".parse().unwrap());

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use rustls::ServerConfig;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -63,6 +63,14 @@ pub struct Listener {
     pub turns: Arc<Semaphore>,
 }
 
+/// Has the system break a connection whose host takes nothing for so long: it acknowledges nothing, or its window stays
+/// closed. We could not tell, since the system buffers megabytes for a host: long after our last write it may still be
+/// taking what was written before, and however slow it is, it stays if it moves.
+fn be_patient_with(stream: &TcpStream, patience: Duration) -> io::Result<()> {
+    let millis = u32::try_from(patience.as_millis()).unwrap_or(u32::MAX);
+    Ok(rustix::net::sockopt::set_tcp_user_timeout(stream, millis)?)
+}
+
 impl Listener {
     /// Accepts at one address until it is stopped. When there are as many connections as may be, hosts wait in the
     /// system's queue.
@@ -89,9 +97,12 @@ impl Listener {
         }
     }
 
-    async fn serve(self, stream: tokio::net::TcpStream, address: SocketAddr) {
+    async fn serve(self, stream: TcpStream, address: SocketAddr) {
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(%address, %error, "cannot set TCP_NODELAY");
+        }
+        if let Err(error) = be_patient_with(&stream, self.door.bounds.write_timeout) {
+            tracing::debug!(%address, %error, "cannot set TCP_USER_TIMEOUT");
         }
         let peer = Peer { address: address.ip(), is_tls: false };
         let tls = self.tls.load_full();

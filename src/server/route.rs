@@ -14,11 +14,12 @@ use crate::catalog::document::Document;
 use crate::catalog::listing::File;
 use crate::digest::Digest;
 use crate::http::path::StreamPath;
+use crate::server::access::{Entry, Form};
 use crate::server::blob::{self, Asked};
 use crate::server::body::Body;
-use crate::server::door::{AccessLog, Door, Peer, PlainHttp, Policy};
+use crate::server::door::{Door, Peer, PlainHttp, Policy};
 use crate::server::problem::Problem;
-use crate::server::tally::{Access, Tallied, Tally};
+use crate::server::tally::{Tallied, Tally};
 use crate::server::{document, page, respond};
 
 /// Where blobs are by their digest.
@@ -117,10 +118,13 @@ impl Asking<'_> {
     }
 
     fn document(&self, catalog: &Catalog, remote: Option<&str>, document: &Document) -> Answer {
-        let is_stale = remote.and_then(|remote| catalog.remotes.get(remote)).is_some_and(|remote| remote.stale);
+        let is_stale = match remote {
+            Some(remote) => catalog.remotes.get(remote).is_some_and(|remote| remote.stale),
+            None => catalog.remotes.values().any(|remote| remote.stale),
+        };
         let result = if is_stale { "stale" } else { "hit" };
         self.door.metrics.cache_requested(remote.unwrap_or_default(), "document", result);
-        document::answer(document, &self.parts.headers, self.is_head())
+        document::answer(document, is_stale, &self.parts.headers, self.is_head())
             .map(|response| (response, result))
             .map_err(|problem| (problem, "error"))
     }
@@ -175,16 +179,17 @@ impl Asking<'_> {
             _ => "other",
         };
         self.door.metrics.http_answered(route, method, status, result, self.started.elapsed().as_secs_f64());
-        let access = (self.policy.access_log != AccessLog::Off).then(|| self.access(status));
-        let tally = Tally::new(Arc::clone(&self.door.metrics), route, result, access);
+        let entry = self.policy.access_log.map(|form| self.entry(form, status));
+        let tally = Tally::new(Arc::clone(&self.door.metrics), route, result, entry);
         response.map(|body| tally.count_in(body))
     }
 
-    fn access(&self, status: u16) -> Access {
+    fn entry(&self, form: Form, status: u16) -> Entry {
         let Parts { method, uri, version, headers, .. } = &self.parts;
         let user_agent = headers.get(USER_AGENT).map(|value| value.as_bytes().escape_ascii().to_string());
-        Access {
-            log: self.policy.access_log,
+        Entry {
+            form,
+            lines: self.door.scribe.lines(),
             time: self.door.clock.now(),
             client: self.client.address,
             method: method.to_string(),

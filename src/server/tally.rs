@@ -1,17 +1,14 @@
-//! What is counted and logged of one answer.
+//! What is counted of one answer; when it is over, it is logged.
 
-use std::io::{self, Write as _};
-use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use hyper::body::{Frame, SizeHint};
-use jiff::Timestamp;
 
 use crate::metrics::Metrics;
-use crate::server::door::AccessLog;
+use crate::server::access::Entry;
 
 /// So many bytes are counted at once: a counter is no place for every frame.
 const STEP_BYTES: u64 = 8 << 20;
@@ -24,7 +21,7 @@ pub struct Tally {
     result: &'static str,
     uncounted: u64,
     sent: u64,
-    access: Option<Access>,
+    entry: Option<Entry>,
 }
 
 /// A body whose bytes are counted.
@@ -34,31 +31,10 @@ pub struct Tallied<B> {
     tally: Tally,
 }
 
-/// A line of the access log.
-#[derive(Clone, Debug)]
-pub struct Access {
-    /// In which form.
-    pub log: AccessLog,
-    /// When it was asked.
-    pub time: Timestamp,
-    /// Who asked.
-    pub client: IpAddr,
-    /// How.
-    pub method: String,
-    /// For what.
-    pub target: String,
-    /// In which version of HTTP.
-    pub version: String,
-    /// By what it calls itself.
-    pub user_agent: String,
-    /// What it was answered.
-    pub status: u16,
-}
-
 impl Tally {
     /// The tally of an answer that has not been sent yet.
-    pub fn new(metrics: Arc<Metrics>, route: &'static str, result: &'static str, access: Option<Access>) -> Self {
-        Self { metrics, route, result, uncounted: 0, sent: 0, access }
+    pub fn new(metrics: Arc<Metrics>, route: &'static str, result: &'static str, entry: Option<Entry>) -> Self {
+        Self { metrics, route, result, uncounted: 0, sent: 0, entry }
     }
 
     /// Counts what is sent of a body.
@@ -82,8 +58,8 @@ impl Tally {
 impl Drop for Tally {
     fn drop(&mut self) {
         self.count();
-        if let Some(access) = self.access.take() {
-            access.log(self.sent, self.result);
+        if let Some(entry) = self.entry.take() {
+            entry.log(self.sent, self.result);
         }
     }
 }
@@ -107,30 +83,4 @@ impl<B: hyper::body::Body<Data = Bytes> + Unpin> hyper::body::Body for Tallied<B
     fn size_hint(&self) -> SizeHint {
         self.body.size_hint()
     }
-}
-
-impl Access {
-    fn log(&self, bytes: u64, result: &str) {
-        let Self { client, method, target, version, user_agent, status, .. } = self;
-        match self.log {
-            AccessLog::Off => {}
-            AccessLog::Combined => {
-                let time = self.time.strftime("%d/%b/%Y:%H:%M:%S +0000");
-                print(&format!("{client} - - [{time}] \"{method} {target} {version}\" {status} {bytes} \"-\" \"{user_agent}\""));
-            }
-            AccessLog::Json => {
-                let line = serde_json::json!({
-                    "time": self.time.to_string(),
-                    "client": client, "method": method, "target": target, "version": version,
-                    "status": status, "bytes": bytes, "result": result, "user_agent": user_agent,
-                });
-                print(&line.to_string());
-            }
-        }
-    }
-}
-
-/// Prints a line. A reader of the log that has gone away is no reason to stop serving, so errors are let go.
-fn print(line: &str) {
-    let _ = writeln!(io::stdout(), "{line}");
 }

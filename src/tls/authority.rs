@@ -39,7 +39,7 @@ pub struct Pair {
 #[derive(Debug, thiserror::Error)]
 pub enum AuthorityError {
     /// The disk said no.
-    #[error("cannot use {path}: {source}")]
+    #[error("cannot use {path}: {source}; storage.path must be a folder that this user may write to, with room left")]
     Disk {
         /// What was touched.
         path: PathBuf,

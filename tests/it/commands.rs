@@ -51,6 +51,10 @@ fn a_wrong_configuration_is_named_by_file_line_key_and_reason() {
         ("[remotes.lab]\nurl = [\"https://x\"]\nmax_gone = \"half\"", 3, "remotes.lab.max_gone: 'half' is no share"),
         ("[remotes.local]\nurl = [\"https://x\"]", 1, "remotes.local: this name is taken"),
         ("[remotes.\"a.b\"]\nurl = [\"https://x\"]", 1, "remotes.a.b: a remote's name has"),
+        ("[remotes.lab]\nurl = [\"https://x\"]\nca = \"/dev/null\"", 3, "remotes.lab.ca: there is no certificate in /dev/null"),
+        ("[remotes.lab]\nurl = [\"https://x\"]\nheaders = {Range = \"bytes=0-1\"}", 3, "remotes.lab.headers.Range: this header is ours"),
+        ("[tls]\nnames = [\"good.example\", \"no name\"]", 2, "tls.names: 'no name' is neither a DNS name nor an address"),
+        ("[tls]\ncertificate = \"/dev/null\"\nkey = \"/dev/null\"", 2, "tls.certificate: there is no certificate in it"),
         ("[tls]\ncertificate = \"/x\"", 2, "tls.certificate: there is no tls.key"),
         ("listen = [", 1, ""),
     ] {
@@ -277,10 +281,18 @@ fn what_keeps_it_from_starting_is_said_in_one_line() {
         (
             start(free, &format!("{store}\n[tls]\ncertificate = \"{path}/none.pem\"\nkey = \"{path}/none.pem\"")),
             78,
-            "tls.certificate and tls.key must be files",
+            "cistern.toml:8: tls.certificate: cannot read",
         ),
-        (start(free, &format!("{store}\n[tls]\ncertificate = \"{path}/bad.pem\"\nkey = \"{path}/bad.pem\"")), 78, "cannot be used"),
-        (start(free, &format!("{store}\n[remotes.lab]\nurl = [\"https://x\"]\nca = \"{path}/none.pem\"")), 78, "remotes.lab.ca"),
+        (
+            start(free, &format!("{store}\n[tls]\ncertificate = \"{path}/bad.pem\"\nkey = \"{path}/bad.pem\"")),
+            78,
+            "cistern.toml:8: tls.certificate: there is no certificate in it",
+        ),
+        (
+            start(free, &format!("{store}\n[remotes.lab]\nurl = [\"https://x\"]\nca = \"{path}/none.pem\"")),
+            78,
+            "cistern.toml:9: remotes.lab.ca: cannot read",
+        ),
     ] {
         assert_eq!(code, expected_code, "{said}");
         assert!(said.starts_with("cistern: ") && said.contains(expected), "{expected}: {said}");

@@ -3,6 +3,7 @@
 mod commands;
 mod fetching;
 mod refreshing;
+mod running;
 mod serving;
 #[path = "../support/main.rs"]
 mod support;

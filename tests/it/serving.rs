@@ -243,6 +243,10 @@ async fn what_is_held_is_served_without_upstream_also_after_a_restart() {
         mirror.body(path).await;
     }
     assert_eq!(mirror.get("ubuntu/images/noble/metadata.tar.xz").await.status(), 502, "trouble is not absence");
+    mirror.refresh("ubuntu", false).await;
+    for path in ["streams/v1/index.json", "ubuntu/streams/v1/images.json"] {
+        assert_eq!(text(&mirror.get(path).await, "cache-status"), "cistern; fwd=stale", "{path}");
+    }
     let started = std::time::Instant::now();
     let mirror = mirror.restart().await;
     for path in ["streams/v1/index.json", "ubuntu/streams/v1/images.json", &format!("ubuntu/{ROOT}")] {

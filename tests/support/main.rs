@@ -5,4 +5,6 @@ pub mod documents;
 pub mod large;
 pub mod mirror;
 pub mod origin;
+pub mod proxy;
+pub mod server;
 pub mod stream;

@@ -124,6 +124,11 @@ impl Origin {
         if self.ca.is_some() { format!("https://localhost:{}", self.address.port()) } else { format!("http://{}", self.address) }
     }
 
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
     /// The CA of a server over TLS.
     pub fn ca(&self) -> &str {
         self.ca.as_deref().unwrap()

@@ -1,0 +1,133 @@
+//! How the program is reached, what it goes through to reach others, and what it says of it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use cistern::app::outside::Outside;
+use cistern::app::{App, StartError};
+use cistern::clock::SystemClock;
+use cistern::config::Config;
+
+use crate::support::disk::FullDisk;
+use crate::support::mirror::{Builder, wait_for};
+use crate::support::origin::Origin;
+use crate::support::proxy::Proxy;
+use crate::support::server::Server;
+use crate::support::stream::{Stream, Version};
+
+const INDEX: &str = "streams/v1/index.json";
+const FILE: &str = "images/noble/squashfs";
+const SOCKETS: &str = "metrics = \"127.0.0.1:0\"\nadmin_socket = \"{folder}/admin.sock\"";
+
+fn stream() -> Stream {
+    let version = Version::new("images/noble").file("squashfs", b"root").metadata("lxd.tar.xz", b"metadata");
+    Stream::default().add("ubuntu:noble:amd64", "24.04", "20260101", version)
+}
+
+#[tokio::test]
+async fn documents_and_files_come_through_the_proxy_that_a_remote_names() {
+    let origin = Origin::start_tls().await;
+    origin.put(stream().tree());
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("ca.crt"), origin.ca()).unwrap();
+    let proxy = Proxy::to(origin.address()).await;
+    let more = format!("proxy = \"{}\"\nca = \"{}/ca.crt\"", proxy.url(), folder.path().display());
+    // The certificate is for localhost, and at this port nobody listens: only the proxy knows the way.
+    let mirror = Builder::default().remote("ubuntu", &["https://localhost:9".to_owned()], &more).start().await;
+    assert_eq!(mirror.body(&format!("ubuntu/{FILE}")).await, b"root");
+    assert_eq!(origin.requests(FILE).len(), 1);
+    assert!(proxy.asked().iter().all(|name| name == "localhost:9"), "{:?}", proxy.asked());
+}
+
+#[tokio::test]
+async fn the_environments_proxy_is_used_but_for_those_that_it_excepts() {
+    let (near, far) = (Origin::start().await, Origin::start().await);
+    near.put(stream().tree());
+    far.put(stream().tree());
+    let proxy = Proxy::to(far.address()).await;
+    let config = format!(
+        "[server]\nlisten = [\"127.0.0.1:0\"]\nplain_http = \"all\"\n{SOCKETS}\n\
+         [remotes.near]\nurl = [\"{}\"]\n[remotes.far]\nurl = [\"http://far.example\"]",
+        near.url()
+    );
+    let server = Server::start(&config, &[("HTTP_PROXY", &proxy.url()), ("NO_PROXY", "127.0.0.1")]);
+    let client = server.client();
+    for remote in ["near", "far"] {
+        let url = format!("http://{}/{remote}/{INDEX}", server.addresses()[0]);
+        wait_for(async || client.get(&url).send().await.unwrap().status() == 200).await;
+    }
+    let asked = proxy.asked();
+    assert!(!asked.is_empty() && asked.iter().all(|target| target.starts_with("http://far.example/")), "{asked:?}");
+    assert!(!near.requests(INDEX).is_empty() && !far.requests(INDEX).is_empty());
+}
+
+#[tokio::test]
+async fn every_address_of_the_configuration_is_listened_on() {
+    let config = format!("[server]\nlisten = [\"127.0.0.1:0\", \"127.0.0.2:0\", \"[::1]:0\"]\n{SOCKETS}");
+    let server = Server::start(&config, &[]);
+    assert_eq!(server.addresses().len(), 3);
+    for address in server.addresses() {
+        let page = server.client().get(format!("https://{address}/")).send().await.unwrap();
+        assert_eq!(page.status(), 200, "{address}");
+    }
+}
+
+#[tokio::test]
+async fn each_answer_is_a_line_of_the_access_log() {
+    for form in ["combined", "json"] {
+        let config = format!("[server]\nlisten = [\"127.0.0.1:0\"]\n{SOCKETS}\n[log]\naccess = \"{form}\"");
+        let server = Server::start(&config, &[]);
+        let url = format!("http://{}/ubuntu/none?x=1", server.addresses()[0]);
+        let body = server.client().get(url).send().await.unwrap().bytes().await.unwrap();
+        let line = server.line();
+        if form == "combined" {
+            let (client, rest) = line.split_once(" - - [").unwrap();
+            let (time, rest) = rest.split_once("] ").unwrap();
+            assert_eq!((client, time.len()), ("127.0.0.1", "23/Nov/2026:12:00:00 +0000".len()), "{line}");
+            assert_eq!(rest, format!(r#""GET /ubuntu/none?x=1 HTTP/1.1" 503 {} "-" "test \"x\"""#, body.len()));
+        } else {
+            let line: serde_json::Value = serde_json::from_str(&line).unwrap();
+            assert_eq!((line["client"].as_str(), line["status"].as_u64()), (Some("127.0.0.1"), Some(503)), "{line}");
+            assert_eq!((line["bytes"].as_u64(), line["result"].as_str()), (Some(body.len() as u64), Some("error")), "{line}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn documents_are_refreshed_at_the_interval() {
+    let origin = Origin::start().await;
+    origin.put(stream().tree());
+    let mirror = Builder::default().remote("ubuntu", &[origin.url()], "interval = \"1s\"").start().await;
+    wait_for(async || origin.requests(INDEX).len() >= 4).await;
+    let times: Vec<_> = origin.requests(INDEX).iter().map(|seen| seen.at).collect();
+    let waits: Vec<Duration> = times.windows(2).map(|two| two[1] - two[0]).collect();
+    assert!(waits.iter().all(|wait| *wait > Duration::from_millis(890) && *wait < Duration::from_millis(1500)), "{waits:?}");
+    drop(mirror);
+}
+
+#[tokio::test]
+async fn a_full_disk_at_the_start_is_said_in_one_line_and_one_that_holds_a_store_goes_on_serving() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().display();
+    let text = format!(
+        "[server]\nlisten = [\"127.0.0.1:0\"]\nmetrics = \"127.0.0.1:0\"\nadmin_socket = \"{path}/admin.sock\"\n[storage]\npath = \"{path}/store\""
+    );
+    let disk = FullDisk::empty();
+    disk.leave(0);
+    let start = async || {
+        let outside = Outside { disk: Arc::new(disk.clone()), clock: Arc::new(SystemClock) };
+        App::start(Config::parse(&text, "test", []).unwrap(), outside).await
+    };
+    let said = start().await.map(drop).map_err(|error: StartError| error.to_string()).unwrap_err();
+    assert!(said.contains(&format!("{path}/store")) && said.contains("no storage space"), "{said}");
+    assert!(said.contains("must be") && !said.contains('\n'), "it says what to do: {said}");
+
+    let origin = Origin::start().await;
+    origin.put(stream().tree());
+    let disk = FullDisk::empty();
+    let mirror = Builder::default().disk(disk.clone()).remote("ubuntu", &[origin.url()], "").start().await;
+    disk.leave(0);
+    let mirror = mirror.restart().await;
+    assert_eq!(mirror.body(&format!("ubuntu/{FILE}")).await, b"root", "what cannot be stored is passed through");
+    assert_eq!(mirror.files("blobs"), [""; 0]);
+}

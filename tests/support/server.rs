@@ -1,0 +1,81 @@
+//! The program itself, as a process.
+
+#![allow(dead_code, reason = "each test target uses another part")]
+
+use std::io::{BufRead as _, BufReader};
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+use std::time::Duration;
+
+use tempfile::TempDir;
+
+const CISTERN: &str = env!("CARGO_BIN_EXE_cistern");
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// A server that runs; killed when this is dropped.
+#[derive(Debug)]
+pub struct Server {
+    child: Child,
+    folder: TempDir,
+    addresses: Vec<String>,
+    printed: Receiver<String>,
+}
+
+impl Server {
+    /// Starts it with this configuration, in which `{folder}` is a folder of its own, and with these variables.
+    pub fn start(config: &str, variables: &[(&str, &str)]) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().display().to_string();
+        let config = format!("[storage]\npath = \"{path}/store\"\nmin_free = \"0%\"\n{}", config.replace("{folder}", &path));
+        std::fs::write(folder.path().join("cistern.toml"), config).unwrap();
+        let mut command = Command::new(CISTERN);
+        command.args(["serve", "--config", &format!("{path}/cistern.toml")]).env_remove("RUST_LOG").envs(variables.iter().copied());
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let (log, printed) = (lines(child.stderr.take().unwrap()), lines(child.stdout.take().unwrap()));
+        let addresses = loop {
+            let line = log.recv_timeout(PATIENCE).unwrap();
+            let line: serde_json::Value = serde_json::from_str(&line).unwrap();
+            if line["fields"]["message"] == "listening" {
+                break line["fields"]["addresses"].as_str().unwrap().split(", ").map(ToOwned::to_owned).collect();
+            }
+        };
+        std::thread::spawn(move || log.iter().for_each(drop));
+        Self { child, folder, addresses, printed }
+    }
+
+    /// Where it listens.
+    pub fn addresses(&self) -> &[String] {
+        &self.addresses
+    }
+
+    /// The next line on standard output.
+    pub fn line(&self) -> String {
+        self.printed.recv_timeout(PATIENCE).unwrap()
+    }
+
+    /// A client that trusts it.
+    pub fn client(&self) -> reqwest::Client {
+        let ca = std::fs::read(self.folder.path().join("store/tls/ca.crt")).unwrap();
+        let client = reqwest::Client::builder().tls_certs_only(reqwest::Certificate::from_pem_bundle(&ca).unwrap()).no_proxy();
+        client.redirect(reqwest::redirect::Policy::none()).user_agent("test \"x\"").build().unwrap()
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // It may have ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn lines(stream: impl std::io::Read + Send + 'static) -> Receiver<String> {
+    let (sender, lines) = channel();
+    std::thread::spawn(move || {
+        for line in BufReader::new(stream).lines().map_while(Result::ok) {
+            // The test may be over.
+            let _ = sender.send(line);
+        }
+    });
+    lines
+}
