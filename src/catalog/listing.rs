@@ -53,6 +53,12 @@ impl Image {
 }
 
 impl Listing {
+    /// Makes room for so many files more.
+    pub fn reserve(&mut self, files: usize) {
+        self.files.reserve(files);
+        self.by_claim.reserve(files);
+    }
+
     /// Lists a file. The first to claim a path keeps it.
     pub fn add_file(&mut self, path: &StreamPath, expected: Expected, modified: Option<SystemTime>) {
         self.by_claim.entry(expected.claim).or_insert_with(|| path.clone());

@@ -194,7 +194,8 @@ impl Gatherer<'_> {
 
     async fn receive(&self, answer: Answer) -> Result<(Received, Validators), Failure> {
         let limit = self.bounds.document_bytes;
-        let mut bytes = BytesMut::new();
+        // Memory that grows step by step is copied as often.
+        let mut bytes = BytesMut::with_capacity(usize::try_from(answer.length.unwrap_or_default().min(limit)).unwrap_or_default());
         let mut body = answer.body;
         while let Some(piece) = body.next().await {
             let piece = piece?;

@@ -114,6 +114,7 @@ impl<'a> Work<'a> {
         let (products, fields, policy) = (std::mem::take(&mut document.products), &document.fields, self.policy);
         let edit = |product| if for_images { Edited::of_images(product, fields, policy) } else { Edited::of_others(product) };
         let edited: Vec<Edited<'t>> = products.into_par_iter().map(edit).collect();
+        self.outcome.listing.reserve(edited.iter().map(|product| product.files.len()).sum());
         for product in edited {
             is_changed |= product.is_changed;
             document.products.extend(self.list(source, product));

@@ -18,6 +18,11 @@ impl<'a> Object<'a> {
         serde_json::from_str(text)
     }
 
+    /// An object that takes as many fields as most have before it grows.
+    pub fn with_room() -> Self {
+        Self(Vec::with_capacity(8))
+    }
+
     /// How many fields there are.
     pub fn len(&self) -> usize {
         self.0.len()

@@ -129,7 +129,7 @@ impl<'a, C: Level<'a>> ReadObject<'a> for NodeReader<'_, C> {
     type Value = Node<'a, C>;
 
     fn read<A: MapAccess<'a>>(self, mut entries: A) -> Result<Self::Value, A::Error> {
-        let mut node = Node { fields: Object::default(), children: Vec::new(), place: None };
+        let mut node = Node { fields: Object::with_room(), children: Vec::new(), place: None };
         while let Some(Text(name)) = entries.next_key()? {
             match self.children.filter(|children| *children == name) {
                 None => node.fields.push(name, shallow(entries.next_value::<&'a RawValue>()?)?),
