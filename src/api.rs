@@ -2,6 +2,8 @@
 //!
 //! Field names are part of what scripts rely on (`--format json`).
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 /// How a remote is doing.
@@ -94,6 +96,38 @@ pub struct RefreshReport {
     pub products_added: Vec<String>,
     /// Products that are gone, or would be if it was refused.
     pub products_gone: Vec<String>,
+}
+
+/// An image that is listed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Image {
+    /// SHA-256 of its files, as its document says.
+    pub fingerprint: String,
+    /// The remote that lists it.
+    pub remote: String,
+    /// What it is a build of.
+    pub product: String,
+    /// Its serial.
+    pub version: String,
+    /// `container` or `virtual-machine`.
+    #[serde(rename = "type")]
+    pub image_type: String,
+    /// By LXD's name.
+    pub architecture: String,
+    /// The aliases that mean this very image.
+    pub aliases: Vec<String>,
+    /// All its files, in bytes.
+    pub size: u64,
+    /// Whether every file of it is held.
+    pub held: bool,
+    /// Whether hosts see it.
+    pub public: bool,
+    /// The day of its serial.
+    pub created_at: String,
+    /// When its support ends.
+    pub expires_at: Option<String>,
+    /// What LXD and Incus make its properties.
+    pub properties: BTreeMap<String, String>,
 }
 
 /// Why a command could not be done.

@@ -151,7 +151,12 @@ impl App {
             outside: outside.clone(),
             metrics: Arc::clone(&metrics),
         };
-        let office = Office { status: Arc::clone(&means.status), desk: Arc::clone(&means.desk), current: publisher.current().clone() };
+        let office = Office {
+            status: Arc::clone(&means.status),
+            desk: Arc::clone(&means.desk),
+            current: publisher.current().clone(),
+            cache: Arc::clone(&cache),
+        };
         let team = Team::assemble(&config, means).await?;
         essential.spawn(checker.run(told).map(|()| "checker"));
         let door = Arc::new(Door {

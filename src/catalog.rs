@@ -4,6 +4,8 @@
 
 pub mod document;
 pub mod listing;
+pub mod query;
+pub mod version;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -20,6 +22,8 @@ pub struct Catalog {
     pub generation: u64,
     /// The documents at the root, which hold all remotes together.
     pub root: HashMap<StreamPath, Arc<Document>>,
+    /// The remotes in the order of `server.root`, those without documents too.
+    pub order: Vec<Arc<str>>,
     /// What is served under each remote's own name.
     pub remotes: HashMap<Arc<str>, Arc<Remote>>,
     /// Remotes that are configured and have no documents yet: nobody knows what they have.

@@ -4,6 +4,7 @@ pub mod admin;
 pub mod certificate;
 pub mod configuration;
 pub mod exit;
+pub mod image;
 pub mod logging;
 pub mod remote;
 pub mod serve;
@@ -63,6 +64,13 @@ enum Command {
         #[command(subcommand)]
         command: remote::Command,
     },
+    /// List or show images of the running server
+    Image {
+        #[command(flatten)]
+        server: ServerArguments,
+        #[command(subcommand)]
+        command: image::Command,
+    },
     /// Print completions for a shell
     Completions {
         /// Which shell
@@ -112,6 +120,10 @@ fn execute(command: Command) -> Result<(), Failure> {
         Command::Remote { server, command } => {
             let socket = admin::socket(server.socket, server.config.as_deref())?;
             remote::run(&socket, server.format, &command)
+        }
+        Command::Image { server, command } => {
+            let socket = admin::socket(server.socket, server.config.as_deref())?;
+            image::run(&socket, server.format, &command)
         }
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Arguments::command(), "cistern", &mut std::io::stdout());

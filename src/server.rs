@@ -10,6 +10,7 @@ pub mod body;
 pub mod connection;
 pub mod document;
 pub mod door;
+pub mod images;
 pub mod listener;
 pub mod observe;
 pub mod page;

@@ -1,13 +1,17 @@
 //! The files and images of one remote.
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use foldhash::HashMap;
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
 
+use crate::catalog::version::Version;
 use crate::digest::{Claim, Digest, Expected, Fingerprint};
 use crate::http::path::StreamPath;
+use crate::image::ftype::{ImageType, Root};
 
 /// All files of a remote by path and by hash, and its images.
 #[derive(Debug, Default)]
@@ -42,13 +46,30 @@ pub struct Image {
     pub fingerprint: Fingerprint,
     /// Its one file, or metadata and root.
     pub files: Vec<Expected>,
+    /// What it runs as.
+    pub image_type: ImageType,
+    /// What its root is, if it is split.
+    pub root: Option<Root>,
+    /// What it is a build of.
+    pub version: Arc<Version>,
 }
 
 impl Image {
     /// What tells this image from every other, also from one that claims the same fingerprint of other files.
     pub fn key(&self) -> Digest {
-        let files: Vec<String> = self.files.iter().map(ToString::to_string).collect();
-        Digest::of(format!("{} {}", self.fingerprint, files.join(" ")).as_bytes())
+        key(self.fingerprint, &self.files)
+    }
+}
+
+impl Image {
+    /// The properties that LXD gives it.
+    pub fn properties(&self) -> BTreeMap<String, String> {
+        self.version.properties(self.root.map_or("tar.gz", Root::ftype))
+    }
+
+    /// Its size in bytes, as far as its document says.
+    pub fn size(&self) -> u64 {
+        self.files.iter().filter_map(|file| file.size).sum()
     }
 }
 
@@ -76,7 +97,7 @@ impl Listing {
 
     /// Lists an image.
     pub fn add_image(&mut self, image: Image) {
-        let same = |place: &usize| self.images[*place] == image;
+        let same = |place: &usize| self.images[*place].fingerprint == image.fingerprint && self.images[*place].files == image.files;
         if image.files.first().and_then(|file| self.images_by_file.get(file)).is_some_and(|places| places.iter().any(same)) {
             return;
         }
@@ -105,6 +126,12 @@ impl Listing {
     pub fn images_with(&self, file: Expected) -> impl Iterator<Item = &Image> {
         self.images_by_file.get(&file).into_iter().flatten().map(|place| &self.images[*place])
     }
+}
+
+/// What tells an image of these files from every other one.
+pub fn key(fingerprint: Fingerprint, files: &[Expected]) -> Digest {
+    let files: Vec<String> = files.iter().map(ToString::to_string).collect();
+    Digest::of(format!("{fingerprint} {}", files.join(" ")).as_bytes())
 }
 
 /// When a day began: the time of the files of a version with its serial.

@@ -78,9 +78,9 @@ impl Shelf {
 
     /// The next generation.
     pub fn catalog(&self, generation: u64) -> Catalog {
-        let names = self.settings.remotes.iter().map(|settings| Arc::clone(&settings.name));
-        let awaited = names.filter(|name| !self.remotes.contains_key(name)).collect();
-        Catalog { generation, root: self.root.clone(), remotes: self.remotes.clone(), awaited }
+        let order: Vec<_> = self.settings.remotes.iter().map(|settings| Arc::clone(&settings.name)).collect();
+        let awaited = order.iter().filter(|name| !self.remotes.contains_key(*name)).cloned().collect();
+        Catalog { generation, root: self.root.clone(), order, remotes: self.remotes.clone(), awaited }
     }
 
     fn replace(&mut self, name: &Arc<str>, documents: Documents) -> Option<Fresh> {

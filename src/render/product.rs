@@ -2,11 +2,14 @@
 //!
 //! Products know nothing of each other, so that those of a large document can be edited side by side.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
 use std::time::SystemTime;
 
-use crate::catalog::listing::{Image, midnight};
+use crate::catalog::listing::{self, Image, midnight};
+use crate::catalog::version;
 use crate::digest::{Digest, Expected};
+use crate::image::architecture::Architecture;
 use crate::render::policy::Policy;
 use crate::render::prune::{Rest, prune};
 use crate::render::{sound, twins};
@@ -78,10 +81,11 @@ impl<'a> Edited<'a> {
         let Some(product) = &mut self.product else { return };
         let mut unservable = Vec::new();
         let architecture = images::architecture(product);
+        let facts = architecture.as_ref().ok().filter(|_| for_images).map(|architecture| Arc::new(facts_of(product, *architecture)));
         for version in &mut product.versions {
             let files = take_files(&product.name, version, &mut unservable);
             if for_images {
-                let (images, faults) = list_images(&product.name, version, &files, architecture.is_ok());
+                let (images, faults) = list_images(&product.name, version, &files, facts.as_ref());
                 self.images.extend(images);
                 self.faults.extend(faults);
             }
@@ -110,7 +114,8 @@ fn drop_wrong_images(product: &mut Product<'_>, wrong: &HashSet<Digest>) -> bool
         }
         let (images, _) = images::of_version(name, version);
         let files: Vec<_> = version.items.iter().map(|item| ListedFile::of_item(&item.fields).ok().flatten()).collect();
-        let is_wrong = |image: &images::Image| listed(image, &files).is_some_and(|image| wrong.contains(&image.key()));
+        let is_wrong =
+            |image: &images::Image| expected(image, &files).is_some_and(|files| wrong.contains(&listing::key(image.fingerprint, &files)));
         let has_wrong = images.iter().any(is_wrong);
         if has_wrong {
             prune(version, &images, |image| !is_wrong(image), Rest::Keep);
@@ -138,22 +143,47 @@ fn take_files(product: &str, version: &mut Version<'_>, faults: &mut Vec<Fault>)
 }
 
 /// The images of a version that clients see and that can be had, and why others are invisible.
-fn list_images(product: &str, version: &Version<'_>, files: &[Option<ListedFile>], is_known: bool) -> (Vec<Image>, Vec<Fault>) {
-    let (images, mut faults) = images::of_version(product, version);
-    let serial = images::serial_date(&version.name);
-    if is_known && serial.is_ok() {
-        return (images.iter().filter_map(|image| listed(image, files)).collect(), faults);
+fn list_images(
+    name: &str,
+    version: &Version<'_>,
+    files: &[Option<ListedFile>],
+    product: Option<&Arc<version::Product>>,
+) -> (Vec<Image>, Vec<Fault>) {
+    let (images, mut faults) = images::of_version(name, version);
+    let date = images::serial_date(&version.name);
+    if let (Some(product), Ok(date)) = (product, &date) {
+        let label = version.fields.text_or_none("label").unwrap_or_default().into_owned();
+        let facts = version::Version { product: Arc::clone(product), serial: version.name.to_string(), date: *date, label };
+        let facts = Arc::new(facts);
+        return (images.iter().filter_map(|image| listed(image, files, &facts)).collect(), faults);
     }
     if !images.is_empty() {
-        faults.extend(serial.err().map(|reason| Fault::new(&[product, &version.name], reason)));
+        faults.extend(date.err().map(|reason| Fault::new(&[name, &version.name], reason)));
     }
     (Vec::new(), faults)
 }
 
 /// An image with what is claimed of its files; `None` if one of them cannot be had.
-fn listed(image: &images::Image, files: &[Option<ListedFile>]) -> Option<Image> {
-    let expected = |place: usize| files.get(place)?.as_ref().map(|file| file.expected);
+fn listed(image: &images::Image, files: &[Option<ListedFile>], version: &Arc<version::Version>) -> Option<Image> {
+    let root = image.root.map(|(root, _)| root);
+    let (fingerprint, image_type, version) = (image.fingerprint, image.image_type, Arc::clone(version));
+    Some(Image { fingerprint, files: expected(image, files)?, image_type, root, version })
+}
+
+fn expected(image: &images::Image, files: &[Option<ListedFile>]) -> Option<Vec<Expected>> {
     let needed = [Some(image.metadata), image.root.map(|(_, place)| place)];
-    let files: Option<Vec<Expected>> = needed.into_iter().flatten().map(expected).collect();
-    Some(Image { fingerprint: image.fingerprint, files: files? })
+    needed.into_iter().flatten().map(|place| files.get(place)?.as_ref().map(|file| file.expected)).collect()
+}
+
+/// What a document says of a product, under LXD's names.
+fn facts_of(product: &Product<'_>, architecture: Architecture) -> version::Product {
+    let text = |name| product.fields.text_or_none(name).unwrap_or_default().into_owned();
+    let named = [("os", "os"), ("release", "release"), ("version", "version"), ("architecture", "arch"), ("variant", "variant")];
+    let mut properties: BTreeMap<String, String> =
+        named.into_iter().map(|(name, field)| (name.to_owned(), text(field))).filter(|(_, value)| !value.is_empty()).collect();
+    let requirements = |key| product.fields.read::<BTreeMap<String, String>>(key, "an object of strings").ok().flatten();
+    let requirements = requirements("lxd_requirements").or_else(|| requirements("requirements")).unwrap_or_default();
+    properties.extend(requirements.into_iter().map(|(name, value)| (format!("requirements.{name}"), value)));
+    let (title, expires) = (text("release_title"), text("support_eol").parse().ok());
+    version::Product { name: product.name.to_string(), architecture, aliases: product.aliases(), properties, title, expires }
 }

@@ -13,17 +13,20 @@ use hyper::header::CONTENT_TYPE;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
+use percent_encoding::percent_decode_str;
 use serde::Serialize;
 use tokio::net::{UnixListener, UnixStream};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::api::{ErrorBody, RefreshRequest, RemoteStatus};
+use crate::cache::Cache;
 use crate::catalog::Catalog;
 use crate::disk::Disk;
 use crate::publish::Current;
 use crate::refresh::desk::{Desk, NoRefresh};
 use crate::refresh::status::StatusBoard;
+use crate::server::images::{self, Wish};
 
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 /// As with LXD's socket: who may open it may do everything.
@@ -39,6 +42,8 @@ pub struct Office {
     pub desk: Arc<Desk>,
     /// What is served.
     pub current: Current,
+    /// What is held of it.
+    pub cache: Arc<Cache>,
 }
 
 type Answer = (StatusCode, Vec<u8>);
@@ -105,6 +110,14 @@ async fn answer(office: &Office, request: Request<Incoming>) -> Answer {
     match (request.method(), segments.as_slice()) {
         (&Method::GET, ["1.0", "remotes"]) => json(StatusCode::OK, &remotes(office)),
         (&Method::POST, ["1.0", "remotes", name, "refresh"]) => refresh(office, name, request).await,
+        (&Method::GET, ["1.0", "images"]) => {
+            let wish = Wish::read(request.uri().query());
+            of_images(images::list(&office.current.load(), &office.cache, &wish).await)
+        }
+        (&Method::GET, ["1.0", "images", name]) => {
+            let (name, wish) = (percent_decode_str(name).decode_utf8_lossy(), Wish::read(request.uri().query()));
+            of_images(images::find(&office.current.load(), &office.cache, &name, &wish).await)
+        }
         _ => error(StatusCode::NOT_FOUND, "this cistern has no such command; is the program of another version than the server?"),
     }
 }
@@ -112,11 +125,19 @@ async fn answer(office: &Office, request: Request<Incoming>) -> Answer {
 fn remotes(office: &Office) -> Vec<RemoteStatus> {
     let catalog = office.current.load();
     let mut remotes = office.status.all();
-    remotes.iter_mut().for_each(|remote| remote.images = images(&catalog, &remote.name));
+    remotes.iter_mut().for_each(|remote| remote.images = count_images(&catalog, &remote.name));
     remotes
 }
 
-fn images(catalog: &Catalog, remote: &str) -> usize {
+fn of_images<T: Serialize>(answer: Result<T, images::Problem>) -> Answer {
+    match answer {
+        Ok(answer) => json(StatusCode::OK, &answer),
+        Err(reason @ images::Problem::NoImage(_)) => error(StatusCode::NOT_FOUND, &reason.to_string()),
+        Err(reason @ images::Problem::Store(_)) => error(StatusCode::INTERNAL_SERVER_ERROR, &reason.to_string()),
+    }
+}
+
+fn count_images(catalog: &Catalog, remote: &str) -> usize {
     catalog.remotes.get(remote).map_or(0, |remote| remote.listing.images().len())
 }
 

@@ -2,6 +2,8 @@
 
 mod commands;
 mod fetching;
+mod images;
+mod querying;
 mod refreshing;
 mod running;
 mod serving;

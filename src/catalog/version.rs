@@ -1,0 +1,56 @@
+//! What documents say of images beside their files, in LXD's words.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use jiff::civil::Date;
+
+use crate::image::architecture::Architecture;
+
+/// One build of a product.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Version {
+    /// Of what.
+    pub product: Arc<Product>,
+    /// Its name.
+    pub serial: String,
+    /// The day that its name begins with.
+    pub date: Date,
+    /// `label`
+    pub label: String,
+}
+
+/// What is built again and again under one name.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Product {
+    /// Its name.
+    pub name: String,
+    /// What its images run on.
+    pub architecture: Architecture,
+    /// The names by which clients find its newest images.
+    pub aliases: Vec<String>,
+    /// What LXD makes properties of an image, under LXD's names.
+    pub properties: BTreeMap<String, String>,
+    /// `release_title`, for descriptions.
+    pub title: String,
+    /// `support_eol`
+    pub expires: Option<Date>,
+}
+
+impl Version {
+    /// The properties that LXD gives an image of this version; `kind` is the `ftype` of its root.
+    pub fn properties(&self, kind: &str) -> BTreeMap<String, String> {
+        let mut properties = self.product.properties.clone();
+        let own = [("label", self.label.as_str()), ("serial", &self.serial), ("type", kind), ("description", &self.description())];
+        properties.extend(own.into_iter().filter(|(_, value)| !value.is_empty()).map(|(name, value)| (name.to_owned(), value.to_owned())));
+        properties
+    }
+
+    fn description(&self) -> String {
+        let property = |name| self.product.properties.get(name).map_or("", String::as_str);
+        let label = if self.label.is_empty() { String::new() } else { format!("({})", self.label) };
+        let serial = format!("({})", self.serial);
+        let words = [property("os"), &self.product.title, property("architecture"), &label, &serial];
+        words.into_iter().filter(|word| !word.is_empty()).collect::<Vec<_>>().join(" ")
+    }
+}
