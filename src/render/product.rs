@@ -41,6 +41,7 @@ impl<'a> Edited<'a> {
     pub fn of_images(product: Product<'a>, document: &Object<'a>, policy: &Policy) -> Self {
         let mut edited = Self::unchanged(product);
         edited.make_sound();
+        edited.read_files();
         edited.edit(|product| policy.selection.select(product, document), |edited| edited.is_incomplete = true);
         edited.edit(|product| drop_wrong_images(product, &policy.wrong), |_| {});
         edited.list(true);
@@ -53,6 +54,7 @@ impl<'a> Edited<'a> {
     /// Makes of a product for others what they get: everything that can be offered.
     pub fn of_others(product: Product<'a>) -> Self {
         let mut edited = Self::unchanged(product);
+        edited.read_files();
         edited.list(false);
         edited
     }
@@ -76,26 +78,39 @@ impl<'a> Edited<'a> {
         }
     }
 
-    /// Lists the files and images, and takes out what cannot be offered.
-    fn list(&mut self, for_images: bool) {
+    /// Reads which files there are, and takes out those that cannot be offered: before anything is selected, or the newest
+    /// version could be one of which nothing is left.
+    fn read_files(&mut self) {
         let Some(product) = &mut self.product else { return };
-        let mut unservable = Vec::new();
+        let before = self.faults.len();
+        for version in &mut product.versions {
+            version.items.retain_mut(|item| {
+                let read = item.read_file();
+                self.faults
+                    .extend(read.as_ref().err().map(|reason| Fault::new(&[&product.name, &version.name, &item.name], reason.clone())));
+                read.is_ok()
+            });
+        }
+        let is_any_gone = self.faults.len() > before;
+        self.is_changed |= is_any_gone;
+        self.is_incomplete |= is_any_gone;
+    }
+
+    /// Lists the files and images that are left.
+    fn list(&mut self, for_images: bool) {
+        let Some(product) = &self.product else { return };
         let architecture = images::architecture(product);
         let facts = architecture.as_ref().ok().filter(|_| for_images).map(|architecture| Arc::new(facts_of(product, *architecture)));
-        for version in &mut product.versions {
-            let files = take_files(&product.name, version, &mut unservable);
+        for version in &product.versions {
             if for_images {
-                let (images, faults) = list_images(&product.name, version, &files, facts.as_ref());
+                let (images, faults) = list_images(&product.name, version, facts.as_ref());
                 self.images.extend(images);
                 self.faults.extend(faults);
             }
             let modified = modified(version);
-            self.files.extend(files.into_iter().flatten().map(|file| (file, modified)));
+            self.files.extend(version.items.iter().filter_map(|item| Some((item.file.clone()?, modified))));
         }
         self.faults.extend(architecture.err().filter(|_| for_images).map(|reason| Fault::new(&[&product.name], reason)));
-        self.is_changed |= !unservable.is_empty();
-        self.is_incomplete |= !unservable.is_empty();
-        self.faults.extend(unservable);
     }
 }
 
@@ -113,12 +128,12 @@ fn drop_wrong_images(product: &mut Product<'_>, wrong: &HashSet<Digest>) -> bool
             return true;
         }
         let (images, _) = images::of_version(name, version);
-        let files: Vec<_> = version.items.iter().map(|item| ListedFile::of_item(&item.fields).ok().flatten()).collect();
         let is_wrong =
-            |image: &images::Image| expected(image, &files).is_some_and(|files| wrong.contains(&listing::key(image.fingerprint, &files)));
-        let has_wrong = images.iter().any(is_wrong);
+            |image: &images::Image| expected(image, version).is_some_and(|files| wrong.contains(&listing::key(image.fingerprint, &files)));
+        let good: Vec<images::Image> = images.iter().filter(|image| !is_wrong(image)).cloned().collect();
+        let has_wrong = good.len() != images.len();
         if has_wrong {
-            prune(version, &images, |image| !is_wrong(image), Rest::Keep);
+            prune(version, &images, |image| good.contains(image), Rest::Keep);
         }
         is_changed |= has_wrong;
         !has_wrong || !version.items.is_empty()
@@ -126,36 +141,15 @@ fn drop_wrong_images(product: &mut Product<'_>, wrong: &HashSet<Digest>) -> bool
     is_changed
 }
 
-/// Takes the items out of a version that cannot be offered; what each of the others names.
-fn take_files(product: &str, version: &mut Version<'_>, faults: &mut Vec<Fault>) -> Vec<Option<ListedFile>> {
-    let mut files = Vec::with_capacity(version.items.len());
-    version.items.retain(|item| match ListedFile::of_item(&item.fields) {
-        Ok(file) => {
-            files.push(file);
-            true
-        }
-        Err(reason) => {
-            faults.push(Fault::new(&[product, &version.name, &item.name], reason));
-            false
-        }
-    });
-    files
-}
-
 /// The images of a version that clients see and that can be had, and why others are invisible.
-fn list_images(
-    name: &str,
-    version: &Version<'_>,
-    files: &[Option<ListedFile>],
-    product: Option<&Arc<version::Product>>,
-) -> (Vec<Image>, Vec<Fault>) {
+fn list_images(name: &str, version: &Version<'_>, product: Option<&Arc<version::Product>>) -> (Vec<Image>, Vec<Fault>) {
     let (images, mut faults) = images::of_version(name, version);
     let date = images::serial_date(&version.name);
     if let (Some(product), Ok(date)) = (product, &date) {
         let label = version.fields.text_or_none("label").unwrap_or_default().into_owned();
         let facts = version::Version { product: Arc::clone(product), serial: version.name.to_string(), date: *date, label };
         let facts = Arc::new(facts);
-        return (images.iter().filter_map(|image| listed(image, files, &facts)).collect(), faults);
+        return (images.iter().filter_map(|image| listed(image, version, &facts)).collect(), faults);
     }
     if !images.is_empty() {
         faults.extend(date.err().map(|reason| Fault::new(&[name, &version.name], reason)));
@@ -164,15 +158,15 @@ fn list_images(
 }
 
 /// An image with what is claimed of its files; `None` if one of them cannot be had.
-fn listed(image: &images::Image, files: &[Option<ListedFile>], version: &Arc<version::Version>) -> Option<Image> {
+fn listed(image: &images::Image, version: &Version<'_>, facts: &Arc<version::Version>) -> Option<Image> {
     let root = image.root.map(|(root, _)| root);
-    let (fingerprint, image_type, version) = (image.fingerprint, image.image_type, Arc::clone(version));
-    Some(Image { fingerprint, files: expected(image, files)?, image_type, root, version })
+    let (fingerprint, image_type) = (image.fingerprint, image.image_type);
+    Some(Image { fingerprint, files: expected(image, version)?, image_type, root, version: Arc::clone(facts) })
 }
 
-fn expected(image: &images::Image, files: &[Option<ListedFile>]) -> Option<Vec<Expected>> {
+fn expected(image: &images::Image, version: &Version<'_>) -> Option<Vec<Expected>> {
     let needed = [Some(image.metadata), image.root.map(|(_, place)| place)];
-    needed.into_iter().flatten().map(|place| files.get(place)?.as_ref().map(|file| file.expected)).collect()
+    needed.into_iter().flatten().map(|place| version.items.get(place)?.file.as_ref().map(|file| file.expected)).collect()
 }
 
 /// What a document says of a product, under LXD's names.

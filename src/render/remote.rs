@@ -3,7 +3,7 @@
 //! A document goes out exactly as it came, unless the selection, twins, a wrong fingerprint or an item that clients
 //! cannot digest require another one.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::time::SystemTime;
 
 use bytes::Bytes;
@@ -77,6 +77,8 @@ struct Work<'a> {
     products_left: HashMap<StreamPath, Vec<String>>,
     /// What the root takes, until the index says what it is called.
     sheets: HashMap<StreamPath, Sheet>,
+    /// The documents that go out otherwise than they came.
+    changed: HashSet<StreamPath>,
     /// Whether upstream's documents name a file that is not served.
     incomplete: bool,
 }
@@ -84,7 +86,16 @@ struct Work<'a> {
 impl<'a> Work<'a> {
     fn new(name: &'a str, newest: &'a Snapshot, policy: &'a Policy) -> Self {
         let outcome = Rendered::default();
-        Self { name, newest, policy, outcome, products_left: HashMap::new(), sheets: HashMap::new(), incomplete: false }
+        Self {
+            name,
+            newest,
+            policy,
+            outcome,
+            products_left: HashMap::new(),
+            sheets: HashMap::new(),
+            changed: HashSet::new(),
+            incomplete: false,
+        }
     }
 
     fn products(&mut self, source: &Source) {
@@ -93,6 +104,7 @@ impl<'a> Work<'a> {
         let is_changed = self.edit(source, &mut document, faults);
         let bytes = if is_changed { document.to_json().into() } else { source.bytes.clone() };
         if is_changed {
+            self.changed.insert(source.path.clone());
             let names = document.products.iter().map(|product| product.name.to_string()).collect();
             self.products_left.insert(source.path.clone(), names);
         }
@@ -156,6 +168,9 @@ impl<'a> Work<'a> {
             }
         });
         index.entries.iter().for_each(|entry| self.take_part(entry));
+        if is_changed {
+            self.changed.insert(source.path.clone());
+        }
         let bytes = if is_changed { index.to_json().into() } else { source.bytes.clone() };
         let ready = self.ready(&source.path, bytes);
         self.outcome.documents.push(ready);
@@ -185,9 +200,11 @@ impl<'a> Work<'a> {
         }
     }
 
-    /// A signed document names the files that upstream has; it goes out only while each of them can be had here.
+    /// A signed document names the files that upstream has; it goes out only while each of them can be had here. A
+    /// signature beside a document goes out only if the document is the one that was signed.
     fn signed(&mut self, source: &Source) {
-        if self.incomplete {
+        let signed = source.path.as_str().strip_suffix(".gpg").and_then(|path| StreamPath::from_document(path).ok());
+        if self.incomplete || signed.is_some_and(|signed| self.changed.contains(&signed)) {
             return;
         }
         files_of_document(source).iter().for_each(|(file, modified)| self.list_file(file, *modified));
@@ -216,7 +233,8 @@ mod tests {
 
     use crate::http::path::StreamPath;
     use crate::render::policy::Policy;
-    use crate::render::remote::render;
+    use crate::render::remote::{Rendered, render};
+    use crate::selection::Selection;
     use crate::simplestreams::snapshot::{Role, Snapshot, Source};
 
     /// A document of three files, two of which cannot be offered, beside its signed twin.
@@ -227,6 +245,36 @@ mod tests {
         let source = |name: &str, role| Source::new(path(name), role, text.clone().into());
         let documents = vec![source("streams/v1/x.json", role), source("streams/v1/x.sjson", Role::Signed)];
         Snapshot { url: String::new(), accepted_at: Timestamp::UNIX_EPOCH, documents }
+    }
+
+    fn rendered(text: &str, policy: &Policy) -> Rendered {
+        let path = |path: &str| StreamPath::from_document(path).unwrap();
+        let source = |name: &str, role| Source::new(path(name), role, text.to_owned().into());
+        let documents = vec![source("streams/v1/x.json", Role::Images), source("streams/v1/x.json.gpg", Role::Signed)];
+        render("ubuntu", &Snapshot { url: String::new(), accepted_at: Timestamp::UNIX_EPOCH, documents }, policy)
+    }
+
+    #[test]
+    fn the_newest_version_is_the_newest_of_which_something_is_left() {
+        let good = r#"{"items":{"a":{"path":"a","md5":"900150983cd24fb0d6963f7d28e17f72"}}}"#;
+        let text = format!(
+            r#"{{"products":{{"p":{{"arch":"amd64","versions":{{"20260102":{{"items":{{"a":{{"path":"b"}}}}}},"20260101":{good}}}}}}}}}"#
+        );
+        let policy = Policy { selection: Selection { versions: 1, ..Selection::default() }, ..Policy::default() };
+        let documents = rendered(&text, &policy).documents;
+        assert_eq!(documents[0].bytes, format!(r#"{{"products":{{"p":{{"arch":"amd64","versions":{{"20260101":{good}}}}}}}}}"#));
+    }
+
+    #[test]
+    fn a_signature_goes_out_with_the_document_that_was_signed_and_with_no_other() {
+        let items = r#"{"m":{"ftype":"lxd.tar.xz","path":"m","md5":"900150983cd24fb0d6963f7d28e17f72"}}"#;
+        let text = format!(r#"{{"products":{{"p":{{"arch":"amd64","versions":{{"20260101":{{"items":{items}}}}}}}}}}}"#);
+        for twins in [false, true] {
+            let names: Vec<String> =
+                rendered(&text, &Policy { twins, ..Policy::default() }).documents.iter().map(|ready| ready.path.to_string()).collect();
+            let expected = if twins { &["streams/v1/x.json"][..] } else { &["streams/v1/x.json", "streams/v1/x.json.gpg"] };
+            assert_eq!(names, expected);
+        }
     }
 
     #[test]

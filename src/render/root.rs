@@ -63,12 +63,13 @@ type Settled<'a> = (Cow<'a, str>, Cow<'a, str>);
 /// The products of a part as ownership leaves them.
 fn settled<'a>(part: &'a Part, spot: Spot, ownership: &Ownership) -> Vec<Settled<'a>> {
     let mut settled: Vec<Settled<'a>> = Vec::with_capacity(part.sheet.pieces.len());
+    let mut names: HashSet<String> = part.sheet.pieces.iter().map(|piece| piece.name.clone()).collect();
     for (number, piece) in part.sheet.pieces.iter().enumerate() {
         let spot = Spot { product: number, ..spot };
         if !ownership.touches(spot) {
             settled.push((Cow::Borrowed(&piece.name), Cow::Borrowed(&piece.text)));
         } else if let Ok(product) = Product::parse(&piece.name, &piece.text) {
-            let products = split::split(product, spot, ownership);
+            let products = split::split(product, spot, ownership, &mut names);
             settled.extend(products.into_iter().map(|product| (product.name.to_string().into(), product.to_json().into())));
         }
     }

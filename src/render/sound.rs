@@ -53,7 +53,7 @@ pub fn make_product_sound(product: &mut Product<'_>, faults: &mut Vec<Fault>) ->
         keep(&[name, &version.name], check_texts(&version.fields, VERSION_TEXTS), faults)
     });
     for Version { name: version, items, .. } in &mut product.versions {
-        items.retain_mut(|Item { name: item, fields }| {
+        items.retain_mut(|Item { name: item, fields, .. }| {
             let at = [&**name, &**version, &**item];
             drop_misspelt(fields, &at, faults);
             let checked = check_item(fields, &at, faults);
@@ -83,8 +83,10 @@ fn keep(at: &[&str], checked: Result<(), Reason>, faults: &mut Vec<Fault>) -> bo
     kept
 }
 
-/// Drops fields that Go clients would take for another one: they do not mind capitals, and the last of two wins.
+/// Drops fields that Go clients would take for another one: they do not mind capitals, the last of two wins, and both must
+/// have the right type.
 fn drop_misspelt(fields: &mut Object<'_>, at: &[&str], faults: &mut Vec<Fault>) {
+    faults.extend(fields.drop_repeated().into_iter().map(|field| Fault::new(&[at, &[&field]].concat(), Reason::Repeated)));
     const OTHERS: &[&str] = &["index", "items", "lxd_requirements", "products", "requirements", "size", "supported", "versions"];
     let known = [DOCUMENT_TEXTS, PRODUCT_TEXTS, VERSION_TEXTS, ITEM_TEXTS, ENTRY_TEXTS, OTHERS];
     let has_capitals = |name: &str| name.bytes().any(|byte| byte.is_ascii_uppercase());
@@ -195,6 +197,12 @@ mod tests {
         assert_eq!((json, faults.len()), (items(&good), 2));
         let (json, _) = sound(r#"{"Products":5,"products":{"p":{"ARCH":1,"Versions":5,"Extra":1}}}"#);
         assert_eq!(json, r#"{"products":{"p":{"Extra":1}}}"#);
+    }
+
+    #[test]
+    fn of_a_field_that_is_there_twice_the_last_is_left() {
+        let (json, faults) = sound(&items(&format!(r#""a":{{"sha256":5,"path":"a","sha256":"{HASH}"}}"#)));
+        assert_eq!((json, faults.len()), (items(&format!(r#""a":{{"path":"a","sha256":"{HASH}"}}"#)), 1));
     }
 
     #[test]

@@ -128,7 +128,7 @@ mod tests {
             assert!(matches!(read_index(&path(), bytes.as_bytes()), Err(Refusal::NoContent { .. })), "{bytes}");
         }
         let deep = format!(r#"{{"index":{{}},"x":{}{}}}"#, "[".repeat(30_000), "]".repeat(30_000));
-        assert!(matches!(read_index(&path(), deep.as_bytes()), Err(Refusal::NotJson { .. })));
+        assert!(read_index(&path(), deep.as_bytes()).is_ok(), "only the field is left out");
         assert!(read_index(&path(), br#"{"index":{},"x":"[[\"[["}"#).is_ok(), "a format may be left out");
     }
 

@@ -24,6 +24,17 @@ pub enum Reason {
         /// What it should be, with its article.
         wanted: &'static str,
     },
+    /// There is another of that name after it, and clients know the last only.
+    #[error("it is there twice; clients know the last one")]
+    Repeated,
+    /// A field is nested deeper than any client reads.
+    #[error("{field} is nested deeper than {limit} levels")]
+    TooDeep {
+        /// Which field.
+        field: String,
+        /// The limit.
+        limit: usize,
+    },
     /// An item's path cannot be asked for.
     #[error("its path cannot be served: {0}")]
     Path(BadPath),

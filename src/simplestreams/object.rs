@@ -65,6 +65,23 @@ impl<'a> Object<'a> {
         serde_json::from_str(value.get()).map(Some).map_err(|_| Reason::WrongType { field: name.to_owned(), wanted })
     }
 
+    /// Removes fields that come again later; their names.
+    pub fn drop_repeated(&mut self) -> Vec<String> {
+        let is_repeated =
+            |(at, (name, _)): (usize, &(Cow<'a, str>, Cow<'a, RawValue>))| self.0[at + 1..].iter().any(|(other, _)| other == name);
+        let repeated: Vec<bool> = self.0.iter().enumerate().map(is_repeated).collect();
+        if !repeated.contains(&true) {
+            return Vec::new();
+        }
+        let (old, mut kept) = (std::mem::take(&mut self.0), Vec::new());
+        let mut names = Vec::new();
+        for (field, is_repeated) in old.into_iter().zip(repeated) {
+            if is_repeated { names.push(field.0.into_owned()) } else { kept.push(field) }
+        }
+        self.0 = kept;
+        names
+    }
+
     /// Removes a field; whether it was there.
     pub fn remove(&mut self, name: &str) -> bool {
         let before = self.0.len();

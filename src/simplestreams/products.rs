@@ -2,7 +2,8 @@
 
 use std::borrow::Cow;
 
-use crate::simplestreams::fault::Fault;
+use crate::simplestreams::fault::{Fault, Reason};
+use crate::simplestreams::file::ListedFile;
 use crate::simplestreams::object::{Object, write_children, write_name};
 use crate::simplestreams::tree::{self, Level, Node};
 
@@ -52,6 +53,8 @@ pub struct Item<'a> {
     pub name: Cow<'a, str>,
     /// Its fields.
     pub fields: Object<'a>,
+    /// The file that it names, once that was read.
+    pub file: Option<ListedFile>,
 }
 
 impl<'a> Products<'a> {
@@ -126,6 +129,14 @@ impl Version<'_> {
     }
 }
 
+impl Item<'_> {
+    /// Reads which file it names, or why that cannot be offered.
+    pub fn read_file(&mut self) -> Result<(), Reason> {
+        self.file = ListedFile::of_item(&self.fields)?;
+        Ok(())
+    }
+}
+
 impl<'a> Level<'a> for Product<'a> {
     const CHILDREN: Option<&'static str> = Some("versions");
     type Child = Version<'a>;
@@ -149,7 +160,7 @@ impl<'a> Level<'a> for Item<'a> {
     type Child = Self;
 
     fn new(name: Cow<'a, str>, node: Node<'a, Self>) -> Self {
-        Self { name, fields: node.fields }
+        Self { name, fields: node.fields, file: None }
     }
 }
 
@@ -190,6 +201,22 @@ mod tests {
         assert!(said[0].starts_with("a: a is not an object"), "{said:?}");
         assert_eq!(products.products.len(), 2);
         assert_eq!(products.products[1].versions[0].items.len(), 1);
+    }
+
+    #[test]
+    fn of_two_parts_with_one_name_the_last_counts() {
+        let text = r#"{"products":{"a":{"x":1},"b":{},"a":{"x":2}}}"#;
+        let (products, faults) = Products::parse(text).unwrap();
+        assert_eq!(String::from_utf8(products.to_json()).unwrap(), r#"{"products":{"b":{},"a":{"x":2}}}"#);
+        assert_eq!(faults.iter().map(ToString::to_string).collect::<Vec<_>>(), ["a: it is there twice; clients know the last one"]);
+    }
+
+    #[test]
+    fn a_field_that_is_too_deep_is_left_out_alone() {
+        let text = format!(r#"{{"products":{{"a":{{"x":{}{},"y":1}}}}}}"#, "[".repeat(200), "]".repeat(200));
+        let (products, faults) = Products::parse(&text).unwrap();
+        assert_eq!(String::from_utf8(products.to_json()).unwrap(), r#"{"products":{"a":{"y":1}}}"#);
+        assert_eq!(faults.len(), 1);
     }
 
     #[test]

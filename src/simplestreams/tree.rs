@@ -7,6 +7,7 @@ use std::borrow::Cow;
 use std::fmt;
 use std::marker::PhantomData;
 
+use foldhash::HashMap;
 use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
@@ -132,7 +133,14 @@ impl<'a, C: Level<'a>> ReadObject<'a> for NodeReader<'_, C> {
         let mut node = Node { fields: Object::with_room(), children: Vec::new(), place: None };
         while let Some(Text(name)) = entries.next_key()? {
             match self.children.filter(|children| *children == name) {
-                None => node.fields.push(name, shallow(entries.next_value::<&'a RawValue>()?)?),
+                None => {
+                    let value = entries.next_value::<&'a RawValue>()?;
+                    if is_too_deep(value) {
+                        self.faults.push(Fault::new(&[], Reason::TooDeep { field: name.into_owned(), limit: MAX_DEPTH }));
+                    } else {
+                        node.fields.push(name, value);
+                    }
+                }
                 Some(_) => match entries.next_value_seed(Lenient(ChildrenReader { faults: &mut *self.faults, child: PhantomData }))? {
                     Found::Object(children) => {
                         // The same field a second time adds to the first, as in Go.
@@ -158,7 +166,8 @@ impl<'a, C: Level<'a>> ReadObject<'a> for ChildrenReader<'_, C> {
     type Value = Vec<C>;
 
     fn read<A: MapAccess<'a>>(self, mut entries: A) -> Result<Self::Value, A::Error> {
-        let mut children = Vec::new();
+        let mut children: Vec<Option<C>> = Vec::new();
+        let mut places: HashMap<Cow<'a, str>, usize> = HashMap::default();
         while let Some(Text(name)) = entries.next_key()? {
             let before = self.faults.len();
             let reader = NodeReader { children: C::CHILDREN, faults: &mut *self.faults, child: PhantomData };
@@ -166,20 +175,24 @@ impl<'a, C: Level<'a>> ReadObject<'a> for ChildrenReader<'_, C> {
             // What is wrong below was noted without the names above.
             self.faults[before..].iter_mut().for_each(|fault| fault.at.insert(0, name.to_string()));
             match found {
-                Found::Object(node) => children.push(C::new(name, node)),
+                Found::Object(node) => {
+                    // Of two with one name clients know the last.
+                    if let Some(earlier) = places.insert(name.clone(), children.len()) {
+                        children[earlier] = None;
+                        self.faults.push(Fault::new(&[&name], Reason::Repeated));
+                    }
+                    children.push(Some(C::new(name, node)));
+                }
                 Found::Null | Found::Other => self.faults.push(no_object(&[&name], &name)),
             }
         }
-        Ok(children)
+        Ok(children.into_iter().flatten().collect())
     }
 }
 
-/// A value that somebody who reads it level by level will not choke on.
-fn shallow<E: Error>(value: &RawValue) -> Result<&RawValue, E> {
-    if value.get().starts_with(['{', '[']) && depth(value.get()) > MAX_DEPTH {
-        return Err(E::custom(format_args!("a field is nested deeper than {MAX_DEPTH} levels")));
-    }
-    Ok(value)
+/// Whether somebody who reads a value level by level would choke on it.
+fn is_too_deep(value: &RawValue) -> bool {
+    value.get().starts_with(['{', '[']) && depth(value.get()) > MAX_DEPTH
 }
 
 /// How deep the arrays and objects of a JSON text go.

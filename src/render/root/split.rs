@@ -3,15 +3,16 @@
 //! A product has one list of aliases for all its images. Where ownership gives its images different ones, it becomes
 //! several products: the first keeps its name, and what is part of no image.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use crate::render::prune::{Rest, prune};
 use crate::render::root::ownership::{Ownership, Spot};
 use crate::simplestreams::images::{self, Image};
 use crate::simplestreams::products::Product;
 
-/// Splits the product at `spot` as ownership asks for.
-pub fn split<'a>(mut product: Product<'a>, spot: Spot, ownership: &Ownership) -> Vec<Product<'a>> {
+/// Splits the product at `spot` as ownership asks for. `names` are those of all products of the document, and get those of
+/// the new ones.
+pub fn split<'a>(mut product: Product<'a>, spot: Spot, ownership: &Ownership, names: &mut HashSet<String>) -> Vec<Product<'a>> {
     let images: Vec<Vec<Image>> = product.versions.iter().map(|version| images::of_version(&product.name, version).0).collect();
     let owned = owned(&product, &images, spot, ownership);
     let is_whole = owned.len() == images.iter().map(Vec::len).sum::<usize>();
@@ -26,7 +27,11 @@ pub fn split<'a>(mut product: Product<'a>, spot: Spot, ownership: &Ownership) ->
             .enumerate()
             .filter_map(|(number, aliases)| {
                 let is_in = |at: usize, image: usize| owned.get(&(at, image)).is_some_and(|other| other == aliases);
-                part(&product, &images, number, aliases, is_in)
+                let mut part = part(&product, &images, number, aliases, is_in)?;
+                if number > 0 {
+                    part.name = free_name(&product.name, number, names).into();
+                }
+                Some(part)
             })
             .collect(),
     }
@@ -72,11 +77,13 @@ fn part<'a>(
         prune(version, &images[at], kept, rest);
     }
     part.versions.retain(|version| !version.items.is_empty());
-    if number > 0 {
-        part.name = format!("{}:{}", product.name, number + 1).into();
-    }
     set_aliases(&mut part, aliases);
     (!part.versions.is_empty()).then_some(part)
+}
+
+fn free_name(product: &str, number: usize, names: &mut HashSet<String>) -> String {
+    let mut numbered = (number + 1..).map(|number| format!("{product}:{number}"));
+    numbered.find(|name| names.insert(name.clone())).expect("a numbered name is free sooner or later")
 }
 
 fn set_aliases(product: &mut Product<'_>, aliases: &[String]) {
