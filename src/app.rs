@@ -242,7 +242,7 @@ impl App {
 
     async fn take(&mut self, config: Config) -> Result<(), StartError> {
         let certificates = self.certificates.with(&config);
-        let tls = certificates.load(false)?;
+        let tls = load(&certificates).await?;
         self.team.reassemble(&config).await?;
         self.tls.store(Arc::new(tls));
         self.certificates = certificates;
@@ -255,12 +255,13 @@ impl App {
     }
 
     async fn keep_house(&self) {
-        self.renew();
+        self.renew().await;
+        self.door.scribe.report_lost();
         housekeeping::sweep(Arc::clone(&self.door.cache), self.door.clock.now()).await;
     }
 
-    fn renew(&self) {
-        match self.certificates.load(false) {
+    async fn renew(&self) {
+        match load(&self.certificates).await {
             Ok(tls) => self.tls.store(Arc::new(tls)),
             Err(error) => tracing::error!(%error, "the certificate could not be looked at; the one in use stays"),
         }
@@ -285,6 +286,13 @@ impl App {
         }
         tracing::info!("stopped");
     }
+}
+
+/// Looks at certificates where that delays nobody: a disk may be slow, and the operator's may be on another machine.
+async fn load(certificates: &Certificates) -> Result<ServerConfig, CertificateError> {
+    let certificates = certificates.clone();
+    let loaded = tokio::task::spawn_blocking(move || certificates.load(false)).await;
+    loaded.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))
 }
 
 async fn pass_on(mut gone: mpsc::Receiver<Arc<str>>, desk: Arc<Desk>) {

@@ -24,14 +24,14 @@ use crate::cache::flight::{Flight, Pilot};
 use crate::cache::reader::Reader;
 use crate::cache::room::Room;
 use crate::digest::{Claim, Digest, Expected};
-use crate::disk::Space;
+use crate::disk::{Found, Space};
 use crate::http::path::StreamPath;
 use crate::ledger::Limits;
 use crate::metrics::Metrics;
 use crate::store::Store;
 use crate::store::blob::Blob;
 use crate::store::facts;
-use crate::store::partial::{Swept, Verified};
+use crate::store::partial::Verified;
 
 /// The bounds of a cache.
 #[derive(Clone, Copy, Debug)]
@@ -210,10 +210,29 @@ impl Cache {
         Ok(blob)
     }
 
-    /// Removes what was left of fetches that nobody came back for since `oldest`. Waits for the disk.
-    pub fn sweep(&self, oldest: SystemTime) -> io::Result<Swept> {
-        let layout = self.store.layout();
-        self.store.sweep_partials(oldest, |path| lock(&self.flights).keys().any(|expected| layout.partial(*expected) == path))
+    /// Removes what was left of fetches that nobody came back for since `oldest`: how many bytes went, and how many are
+    /// left. Waits for the disk.
+    pub fn sweep(&self, oldest: SystemTime) -> io::Result<(u64, u64)> {
+        let (mut gone, mut left) = (0, 0);
+        for partial in self.store.partials()? {
+            if partial.modified < oldest && self.discard(&partial)? {
+                gone += partial.len;
+            } else {
+                left += partial.len;
+            }
+        }
+        self.store.empty_trash()?;
+        Ok((gone, left))
+    }
+
+    /// Takes a partial file away, unless a fetch has it; whether it did. While it does, none can begin.
+    fn discard(&self, partial: &Found) -> io::Result<bool> {
+        let flights = lock(&self.flights);
+        let is_in_use = flights.keys().any(|expected| self.store.layout().partial(*expected) == partial.path);
+        if !is_in_use {
+            self.store.discard_partial(partial)?;
+        }
+        Ok(!is_in_use)
     }
 
     /// Looks at how much room the file system has.

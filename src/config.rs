@@ -213,13 +213,28 @@ fn check_limits(file: &File) -> Result<(), ConfigError> {
     /// More than any machine has a use for, and less than what the libraries below refuse.
     const MOST: usize = 1 << 20;
     const LONGEST: Duration = Duration::from_hours(365 * 24);
+    const SHORTEST: Duration = Duration::from_millis(10);
     let counts = [("connections", limits.connections), ("fetches", limits.fetches), ("unbuffered_fetches", limits.unbuffered_fetches)];
     if let Some((key, _)) = counts.into_iter().find(|(_, count)| *count > MOST) {
         return Err(ConfigError::of_key(&format!("limits.{key}"), format!("this is more than {MOST}")));
     }
-    let times = [("retry_gone", limits.retry_gone.0), ("retry_wrong", limits.retry_wrong.0)];
-    if let Some((key, _)) = times.into_iter().find(|(_, time)| *time > LONGEST) {
+    let waits = [
+        ("header_timeout", limits.header_timeout.0),
+        ("write_timeout", limits.write_timeout.0),
+        ("answer_timeout", limits.answer_timeout.0),
+        ("connect_timeout", limits.connect_timeout.0),
+        ("silence_timeout", limits.silence_timeout.0),
+        ("refresh_timeout", limits.refresh_timeout.0),
+    ];
+    let retries = [("retry_gone", limits.retry_gone.0), ("retry_wrong", limits.retry_wrong.0)];
+    if let Some((key, _)) = waits.iter().chain(&retries).find(|(_, time)| *time > LONGEST) {
         return Err(ConfigError::of_key(&format!("limits.{key}"), "this is more than a year"));
+    }
+    if let Some((key, _)) = waits.iter().find(|(_, time)| !time.is_zero() && *time < SHORTEST) {
+        return Err(ConfigError::of_key(&format!("limits.{key}"), "nobody can be that quick; 10ms is the least"));
+    }
+    if (1..=file.server.listen.len()).contains(&limits.connections) {
+        return Err(ConfigError::of_key("limits.connections", "there must be more than there are addresses in server.listen"));
     }
     let zero = zeros.into_iter().find(|(_, is_zero)| *is_zero);
     zero.map_or(Ok(()), |(key, _)| Err(ConfigError::of_key(&format!("limits.{key}"), "zero would let nothing through")))

@@ -26,10 +26,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::digest::{Digest, Expected};
-use crate::disk::{Disk, File, Space};
+use crate::disk::{Disk, File, Found, Space};
 use crate::store::blob::Blob;
 use crate::store::layout::Layout;
-use crate::store::partial::{Partial, Swept};
+use crate::store::partial::Partial;
 
 /// An open store. While it lives, no other process can open it.
 #[derive(Debug)]
@@ -100,8 +100,18 @@ impl Store {
         Partial::open(Arc::clone(&self.disk), &self.layout, expected)
     }
 
-    /// Removes partial files that nobody came back for since `oldest`.
-    pub fn sweep_partials(&self, oldest: std::time::SystemTime, is_in_use: impl Fn(&Path) -> bool) -> io::Result<Swept> {
-        partial::sweep(&*self.disk, &self.layout, oldest, is_in_use)
+    /// All partial files.
+    pub fn partials(&self) -> io::Result<Vec<Found>> {
+        self.disk.list(&self.layout.partials())
+    }
+
+    /// Takes a partial file out of the way; nobody can go on with it. [`Self::empty_trash`] removes it.
+    pub fn discard_partial(&self, partial: &Found) -> io::Result<()> {
+        self.disk.rename(&partial.path, &self.layout.trash().join(&partial.name))
+    }
+
+    /// Removes what was taken out of the way.
+    pub fn empty_trash(&self) -> io::Result<()> {
+        self.disk.list(&self.layout.trash())?.iter().try_for_each(|found| self.disk.remove(&found.path))
     }
 }

@@ -28,8 +28,8 @@ pub fn warn_if_full(space: Space, limits: &Limits) {
 /// Removes what nobody came back for.
 pub async fn sweep(cache: Arc<Cache>, now: Timestamp) {
     let swept = blocking(move || {
-        let swept = cache.sweep(abandoned_before(now))?;
-        cache.room().lost(swept.removed);
+        let (gone, _) = cache.sweep(abandoned_before(now))?;
+        cache.room().lost(gone);
         Ok(())
     });
     if let Err(error) = swept.await {
@@ -40,7 +40,7 @@ pub async fn sweep(cache: Arc<Cache>, now: Timestamp) {
 /// Counts what the store holds, and removes what nobody came back for.
 pub async fn reconcile(cache: Arc<Cache>, metrics: Arc<Metrics>, now: Timestamp) {
     let counted = blocking(move || {
-        let partial = cache.sweep(abandoned_before(now))?.left;
+        let (_, partial) = cache.sweep(abandoned_before(now))?;
         let blobs = cache.store().blobs()?;
         cache.room().found(partial + blobs.iter().map(|(_, size)| size).sum::<u64>());
         metrics.cache_blobs.add(i64::try_from(blobs.len()).unwrap_or(i64::MAX));

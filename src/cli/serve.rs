@@ -78,7 +78,10 @@ async fn follow_signals(path: Option<PathBuf>, reload: mpsc::Sender<Result<Confi
     loop {
         tokio::select! {
             _ = hangup.recv() => {
-                if reload.send(load(path.as_deref())).await.is_err() {
+                let path = path.clone();
+                // The files may be on a disk that does not answer; signals are still to be heard.
+                let Ok(loaded) = tokio::task::spawn_blocking(move || load(path.as_deref())).await else { continue };
+                if reload.send(loaded).await.is_err() {
                     return;
                 }
             }

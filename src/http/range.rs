@@ -30,10 +30,10 @@ impl ByteRange {
         let set = field.trim().strip_prefix("bytes=")?;
         let (first, last) = set.trim().split_once('-')?;
         match (first.trim(), last.trim()) {
-            ("", last) => Some(Self::Last(number(last)?)),
-            (first, "") => Some(Self::From(number(first)?)),
+            ("", last) => Some(Self::Last(bound(last)?)),
+            (first, "") => Some(Self::From(bound(first)?)),
             (first, last) => {
-                Some((number(first)?, number(last)?)).filter(|(first, last)| first <= last).map(|(first, last)| Self::Between(first, last))
+                Some((bound(first)?, bound(last)?)).filter(|(first, last)| first <= last).map(|(first, last)| Self::Between(first, last))
             }
         }
     }
@@ -73,6 +73,12 @@ impl ContentRange {
 }
 
 /// Digits only: `u64::from_str` would also take a `+`.
+/// A number that may be larger than any file.
+fn bound(digits: &str) -> Option<u64> {
+    let is_number = !digits.is_empty() && digits.bytes().all(|digit| digit.is_ascii_digit());
+    is_number.then(|| digits.parse().unwrap_or(u64::MAX))
+}
+
 fn number(digits: &str) -> Option<u64> {
     digits.bytes().all(|digit| digit.is_ascii_digit()).then(|| digits.parse().ok()).flatten()
 }
@@ -80,6 +86,15 @@ fn number(digits: &str) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use crate::http::range::{ByteRange, ContentRange, Selected};
+
+    #[test]
+    fn a_number_may_be_larger_than_any_file() {
+        let select = |field| ByteRange::parse(field).unwrap().select(10);
+        assert_eq!(select("bytes=99999999999999999999-"), Selected::Unsatisfiable);
+        assert_eq!(select("bytes=5-99999999999999999999"), Selected::Part(5..10));
+        assert_eq!(select("bytes=-99999999999999999999"), Selected::Part(0..10));
+        assert_eq!(select("bytes=18446744073709551615-18446744073709551616"), Selected::Unsatisfiable);
+    }
 
     #[test]
     fn a_single_range_selects_what_it_says() {
@@ -102,18 +117,7 @@ mod tests {
 
     #[test]
     fn anything_else_is_no_range() {
-        for field in [
-            "",
-            "bytes",
-            "bytes=",
-            "bytes=-",
-            "bytes=4-3",
-            "bytes=a-b",
-            "bytes=0-1,3-4",
-            "items=0-1",
-            "bytes=+1-2",
-            "bytes=99999999999999999999-",
-        ] {
+        for field in ["", "bytes", "bytes=", "bytes=-", "bytes=4-3", "bytes=a-b", "bytes=0-1,3-4", "items=0-1", "bytes=+1-2"] {
             assert_eq!(ByteRange::parse(field), None, "{field}");
         }
     }

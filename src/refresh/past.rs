@@ -33,14 +33,15 @@ impl Past {
         let (from, name) = (Arc::clone(&store), Arc::clone(&remote));
         let loaded = blocking(move || {
             let (disk, layout) = (&**from.disk(), from.layout());
-            Ok((snapshots::load(disk, layout, &name)?, snapshots::load_validators(disk, layout, &name)))
+            let snapshots = snapshots::load(disk, layout, &name)?;
+            let census = snapshots.first().and_then(|newest| Census::of(newest).ok());
+            Ok((snapshots, census, snapshots::load_validators(disk, layout, &name)))
         });
-        let (snapshots, validators) = loaded.await.unwrap_or_else(|error| {
+        let (snapshots, census, validators) = loaded.await.unwrap_or_else(|error| {
             tracing::warn!(%remote, %error, "cannot read the documents that were kept");
             Default::default()
         });
-        let census = snapshots.first().and_then(|newest| Census::of(newest).ok());
-        let snapshots = snapshots.into_iter().map(Arc::new).collect();
+        let snapshots: Vec<_> = snapshots.into_iter().map(Arc::new).collect();
         Self { store, remote, snapshots, census, validators, is_stale: false }
     }
 
@@ -104,6 +105,10 @@ impl Past {
     pub async fn retire(&mut self, now: Timestamp, grace: Duration) -> bool {
         let before = self.snapshots.len();
         while let Some(place) = next_to_go(&self.accepted(), now, grace) {
+            let replaced_at = self.snapshots[place - 1].accepted_at;
+            if replaced_at.checked_add(grace).is_ok_and(|over| over >= now) {
+                tracing::warn!(remote = %self.remote, %replaced_at, "upstream publishes very often; letting go of documents before images.grace is over");
+            }
             let snapshot = self.snapshots.remove(place);
             let (store, remote) = (Arc::clone(&self.store), Arc::clone(&self.remote));
             let removed = blocking(move || snapshots::remove(&**store.disk(), store.layout(), &remote, snapshot.accepted_at)).await;

@@ -182,14 +182,21 @@ impl<'a> Work<'a> {
         if self.newest.document(&path).is_none() {
             return Settled::Dropped;
         }
-        match self.products_left.get(&path) {
+        let listed = entry.fields.read::<Vec<String>>("products", "").ok().flatten();
+        match self.products_of(&path, listed.is_some()) {
             Some(names) if names.is_empty() => Settled::Dropped,
-            Some(names) if entry.fields.read::<Vec<String>>("products", "").ok().flatten().as_ref() != Some(names) => {
-                entry.fields.set("products", names);
+            Some(names) if listed.as_ref() != Some(&names) => {
+                entry.fields.set("products", &names);
                 Settled::Changed
             }
             _ => Settled::AsItCame,
         }
+    }
+
+    /// The products that a document has, where the index cannot say so: of one that was changed, or if it has no list.
+    fn products_of(&self, path: &StreamPath, is_listed: bool) -> Option<Vec<String>> {
+        let own = || Some(self.sheets.get(path)?.pieces.iter().map(|piece| piece.name.clone()).collect());
+        self.products_left.get(path).cloned().or_else(|| own().filter(|_| !is_listed))
     }
 
     fn take_part(&mut self, entry: &Entry<'_>) {
@@ -263,6 +270,26 @@ mod tests {
         let policy = Policy { selection: Selection { versions: 1, ..Selection::default() }, ..Policy::default() };
         let documents = rendered(&text, &policy).documents;
         assert_eq!(documents[0].bytes, format!(r#"{{"products":{{"p":{{"arch":"amd64","versions":{{"20260101":{good}}}}}}}}}"#));
+    }
+
+    #[test]
+    fn an_index_that_lists_products_wrongly_is_mended_by_its_documents() {
+        let text = r#"{"products":{"p":{},"q":{}}}"#;
+        let path = |path: &str| StreamPath::from_document(path).unwrap();
+        for products in [r#"[5,"p"]"#, r#""x""#, "{}"] {
+            let index =
+                format!(r#"{{"index":{{"images":{{"datatype":"image-downloads","path":"streams/v1/x.json","products":{products}}}}}}}"#);
+            let documents = vec![
+                Source::new(path("streams/v1/index.json"), Role::Index, index.into()),
+                Source::new(path("streams/v1/x.json"), Role::Images, text.into()),
+            ];
+            let snapshot = Snapshot { url: String::new(), accepted_at: Timestamp::UNIX_EPOCH, documents };
+            let rendered = render("ubuntu", &snapshot, &Policy::default());
+            let index = rendered.documents.iter().find(|ready| ready.path == path("streams/v1/index.json")).unwrap();
+            let index: serde_json::Value = serde_json::from_slice(&index.bytes).unwrap();
+            assert_eq!(index["index"]["images"]["products"], serde_json::json!(["p", "q"]), "{products}");
+            assert_eq!(rendered.parts.len(), 1);
+        }
     }
 
     #[test]

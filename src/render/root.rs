@@ -9,7 +9,7 @@ pub mod ownership;
 pub mod split;
 
 use std::borrow::Cow;
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 
 use jiff::Timestamp;
 
@@ -63,7 +63,7 @@ type Settled<'a> = (Cow<'a, str>, Cow<'a, str>);
 /// The products of a part as ownership leaves them.
 fn settled<'a>(part: &'a Part, spot: Spot, ownership: &Ownership) -> Vec<Settled<'a>> {
     let mut settled: Vec<Settled<'a>> = Vec::with_capacity(part.sheet.pieces.len());
-    let mut names: HashSet<String> = part.sheet.pieces.iter().map(|piece| piece.name.clone()).collect();
+    let mut names: BTreeSet<String> = part.sheet.pieces.iter().map(|piece| piece.name.clone()).collect();
     for (number, piece) in part.sheet.pieces.iter().enumerate() {
         let spot = Spot { product: number, ..spot };
         if !ownership.touches(spot) {

@@ -69,10 +69,16 @@ pub fn make_index_sound(index: &mut Index<'_>) -> Vec<Fault> {
     drop_misspelt(&mut index.fields, &["index"], &mut faults);
     index.entries.iter_mut().for_each(|entry| drop_misspelt(&mut entry.fields, &[&entry.content_id], &mut faults));
     drop_fields(&mut index.fields, &["index"], &["format", "updated"], &mut faults);
+    for entry in &mut index.entries {
+        // The document says itself which products it has.
+        if let Err(reason) = entry.fields.read::<Vec<String>>("products", "a list of strings") {
+            entry.fields.remove("products");
+            faults.push(Fault::new(&[&entry.content_id], reason));
+        }
+    }
     index.entries.retain(|entry| {
-        let products = || entry.fields.read::<Vec<String>>("products", "a list of strings").map(|_| ());
         let path = || entry.path().map(|_| ());
-        keep(&[&entry.content_id], check_texts(&entry.fields, ENTRY_TEXTS).and_then(|()| products()).and_then(|()| path()), &mut faults)
+        keep(&[&entry.content_id], check_texts(&entry.fields, ENTRY_TEXTS).and_then(|()| path()), &mut faults)
     });
     faults
 }
@@ -89,14 +95,19 @@ fn drop_misspelt(fields: &mut Object<'_>, at: &[&str], faults: &mut Vec<Fault>) 
     faults.extend(fields.drop_repeated().into_iter().map(|field| Fault::new(&[at, &[&field]].concat(), Reason::Repeated)));
     const OTHERS: &[&str] = &["index", "items", "lxd_requirements", "products", "requirements", "size", "supported", "versions"];
     let known = [DOCUMENT_TEXTS, PRODUCT_TEXTS, VERSION_TEXTS, ITEM_TEXTS, ENTRY_TEXTS, OTHERS];
-    let has_capitals = |name: &str| name.bytes().any(|byte| byte.is_ascii_uppercase());
-    let is_known = |name: &str| known.iter().any(|names| names.iter().any(|known| known.eq_ignore_ascii_case(name)));
+    let has_capitals = |name: &str| name.bytes().any(|byte| byte.is_ascii_uppercase()) || name.contains(['\u{17f}', '\u{212a}']);
+    let is_known = |name: &str| known.iter().any(|names| names.contains(&&*folded(name)));
     let misspelt: Vec<String> =
         fields.iter().map(|(name, _)| &**name).filter(|name| has_capitals(name) && is_known(name)).map(ToOwned::to_owned).collect();
     for name in misspelt {
         fields.remove(&name);
         faults.push(Fault::new(at, Reason::WrongType { field: name, wanted: "written in small letters" }));
     }
+}
+
+/// A field's name as Go compares it: beside capitals, two characters outside of ASCII are letters of ours to it.
+fn folded(name: &str) -> String {
+    name.replace('\u{17f}', "s").replace('\u{212a}', "k").to_ascii_lowercase()
 }
 
 fn drop_fields(fields: &mut Object<'_>, at: &[&str], names: &[&str], faults: &mut Vec<Fault>) {
@@ -195,6 +206,8 @@ mod tests {
         let good = format!(r#""a":{{"path":"a","sha256":"{HASH}","size":1}}"#);
         let (json, faults) = sound(&items(&format!(r#""a":{{"path":"a","sha256":"{HASH}","size":1,"SHA256":5,"Size":"x"}}"#)));
         assert_eq!((json, faults.len()), (items(&good), 2));
+        let (json, _) = sound(&items(&format!(r#""a":{{"path":"a","ſha256":5,"sha256":"{HASH}"}}"#)));
+        assert_eq!(json, items(&format!(r#""a":{{"path":"a","sha256":"{HASH}"}}"#)), "Go folds more than capitals");
         let (json, _) = sound(r#"{"Products":5,"products":{"p":{"ARCH":1,"Versions":5,"Extra":1}}}"#);
         assert_eq!(json, r#"{"products":{"p":{"Extra":1}}}"#);
     }
@@ -215,7 +228,7 @@ mod tests {
 
     #[test]
     fn an_index_entry_that_would_break_a_client_is_dropped() {
-        let text = r#"{"index":{"a":{"products":["x"],"path":"a"},"b":{"products":"x"},"c":{"path":7}}}"#;
+        let text = r#"{"index":{"a":{"products":["x"],"path":"a"},"b":{"path":"../b"},"c":{"path":7}}}"#;
         let (mut index, _) = Index::parse(text).unwrap();
         assert_eq!(make_index_sound(&mut index).len(), 2);
         assert_eq!(String::from_utf8(index.to_json()).unwrap(), r#"{"index":{"a":{"products":["x"],"path":"a"}}}"#);

@@ -4,6 +4,8 @@
 
 use std::io::{self, Write as _};
 use std::net::IpAddr;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use jiff::Timestamp;
 use tracing_appender::non_blocking::{ErrorCounter, NonBlocking, NonBlockingBuilder, WorkerGuard};
@@ -20,11 +22,16 @@ pub enum Form {
     Json,
 }
 
-/// The thread that writes the log. It ends when this is dropped, with every line written that it has.
+/// Who has the log written. The thread that does it begins with the first line.
+#[derive(Debug, Default)]
+pub struct Scribe(OnceLock<Writing>);
+
 #[derive(Debug)]
-pub struct Scribe {
+struct Writing {
     lines: NonBlocking,
     lost: ErrorCounter,
+    reported: AtomicUsize,
+    /// Dropped, it lets the thread write what it has, for a second at most.
     _thread: WorkerGuard,
 }
 
@@ -51,27 +58,34 @@ pub struct Entry {
     pub status: u16,
 }
 
-impl Default for Scribe {
-    fn default() -> Self {
-        let builder = NonBlockingBuilder::default().buffered_lines_limit(QUEUED_LINES).lossy(true).thread_name("access-log");
-        let (lines, thread) = builder.finish(io::stdout());
-        Self { lost: lines.error_counter(), lines, _thread: thread }
-    }
-}
-
 impl Scribe {
     /// Who takes lines.
     pub fn lines(&self) -> NonBlocking {
-        self.lines.clone()
+        self.0.get_or_init(Writing::begin).lines.clone()
+    }
+
+    /// Says so if lines were lost since this was asked last.
+    pub fn report_lost(&self) {
+        let Some(writing) = self.0.get() else { return };
+        let lost = writing.lost.dropped_lines();
+        let more = lost - writing.reported.swap(lost, Ordering::Relaxed).min(lost);
+        if more > 0 {
+            tracing::warn!(lines = more, "lines of the access log were lost; whoever reads them is too slow");
+        }
+    }
+}
+
+impl Writing {
+    fn begin() -> Self {
+        let builder = NonBlockingBuilder::default().buffered_lines_limit(QUEUED_LINES).lossy(true).thread_name("access-log");
+        let (lines, thread) = builder.finish(io::stdout());
+        Self { lost: lines.error_counter(), lines, reported: AtomicUsize::new(0), _thread: thread }
     }
 }
 
 impl Drop for Scribe {
     fn drop(&mut self) {
-        let lost = self.lost.dropped_lines();
-        if lost > 0 {
-            tracing::warn!(lost, "lines of the access log were lost; whoever reads them is too slow");
-        }
+        self.report_lost();
     }
 }
 

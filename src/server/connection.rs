@@ -101,7 +101,10 @@ where
     let (patience, idle) = (door.bounds.write_timeout, door.bounds.header_timeout);
     let service = service_fn(move |request| {
         let (door, watch) = (Arc::clone(&door), Arc::clone(&watching));
-        async move { Ok::<_, Infallible>(route::answer(&door, peer, request).await.map(|body| watch.over(body))) }
+        async move {
+            let watched = watch.begin();
+            Ok::<_, Infallible>(route::answer(&door, peer, request).await.map(|body| watched.over(body)))
+        }
     });
     let mut connection = std::pin::pin!(builder.serve_connection(TokioIo::new(io), service));
     let mut verdict = std::pin::pin!(watch.verdict(patience, idle));

@@ -76,10 +76,14 @@ impl Listener {
     /// system's queue.
     pub async fn run(self, socket: TcpListener) {
         loop {
-            let Ok(turn) = Arc::clone(&self.turns).acquire_owned().await else { return };
-            let accepted = tokio::select! {
+            let turn = async {
+                let turn = Arc::clone(&self.turns).acquire_owned().await.ok()?;
+                Some((turn, socket.accept().await))
+            };
+            let (turn, accepted) = tokio::select! {
                 () = self.stop.cancelled() => return,
-                accepted = socket.accept() => accepted,
+                Some(accepted) = turn => accepted,
+                else => return,
             };
             match accepted {
                 Ok((stream, address)) => {

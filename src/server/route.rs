@@ -193,7 +193,7 @@ impl Asking<'_> {
             time: self.door.clock.now(),
             client: self.client.address,
             method: method.to_string(),
-            target: uri.path_and_query().map_or("/", |target| target.as_str()).to_owned(),
+            target: uri.path_and_query().map_or("/", |target| target.as_str()).as_bytes().escape_ascii().to_string(),
             version: format!("{version:?}"),
             user_agent: user_agent.unwrap_or_else(|| "-".to_owned()),
             status,

@@ -38,6 +38,9 @@ pub enum Reason {
     /// An item's path cannot be asked for.
     #[error("its path cannot be served: {0}")]
     Path(BadPath),
+    /// Documents are there.
+    #[error("its path is one of documents")]
+    Document,
     /// There is nothing by which the file could be checked.
     #[error("it has a path and no hash to check the file by")]
     NoHash,
@@ -64,6 +67,8 @@ impl Fault {
 
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.at.join(" / "), self.reason)
+        // Names come from upstream, and this goes into logs.
+        let said = format!("{}: {}", self.at.join(" / "), self.reason);
+        said.chars().try_for_each(|c| if c.is_control() { write!(f, "{}", c.escape_default()) } else { write!(f, "{c}") })
     }
 }

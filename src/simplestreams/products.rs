@@ -10,6 +10,9 @@ use crate::simplestreams::tree::{self, Level, Node};
 /// The `format` of a products document.
 pub const FORMAT: &str = "products:1.0";
 
+/// Where documents are, and nothing else: a file there could not be asked for.
+const DOCUMENTS: &str = "streams/v1/";
+
 /// A products document.
 #[derive(Clone, Debug)]
 pub struct Products<'a> {
@@ -132,7 +135,11 @@ impl Version<'_> {
 impl Item<'_> {
     /// Reads which file it names, or why that cannot be offered.
     pub fn read_file(&mut self) -> Result<(), Reason> {
-        self.file = ListedFile::of_item(&self.fields)?;
+        let file = ListedFile::of_item(&self.fields)?;
+        if file.as_ref().is_some_and(|file| file.path.as_str().starts_with(DOCUMENTS)) {
+            return Err(Reason::Document);
+        }
+        self.file = file;
         Ok(())
     }
 }

