@@ -19,6 +19,8 @@ pub struct RemoteStatus {
     pub healthy: bool,
     /// How many images are listed.
     pub images: usize,
+    /// In mirror mode: what is not held yet.
+    pub missing: Option<Missing>,
     /// The URL that the documents come from.
     pub documents_from: Option<String>,
     /// When the documents were last taken from upstream.
@@ -27,6 +29,17 @@ pub struct RemoteStatus {
     pub last_success_at: Option<String>,
     /// How the last refresh ended.
     pub last_refresh: Option<LastRefresh>,
+}
+
+/// What a remote in mirror mode does not hold yet.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Missing {
+    /// How many files.
+    pub files: usize,
+    /// How many bytes, as far as documents say.
+    pub bytes: u64,
+    /// Why one of them could not be had, lately.
+    pub problem: Option<String>,
 }
 
 /// How a refresh ended.

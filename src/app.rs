@@ -148,6 +148,7 @@ impl App {
             status,
             desk,
             fetcher: Arc::clone(&fetcher),
+            cache: Arc::clone(&cache),
             outside: outside.clone(),
             metrics: Arc::clone(&metrics),
         };

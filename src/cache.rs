@@ -27,6 +27,7 @@ use crate::digest::{Claim, Digest, Expected};
 use crate::disk::{Found, Space};
 use crate::http::path::StreamPath;
 use crate::ledger::Limits;
+use crate::ledger::holdings::Holdings;
 use crate::metrics::Metrics;
 use crate::store::Store;
 use crate::store::blob::Blob;
@@ -208,6 +209,12 @@ impl Cache {
             tracing::warn!(%expected, %error, "nobody could be told of a new blob");
         }
         Ok(blob)
+    }
+
+    /// What is held. Waits for the disk.
+    pub fn holdings(&self) -> io::Result<Holdings> {
+        let learnt = facts::all_learnt(&**self.store.disk(), self.store.layout())?;
+        Ok(Holdings::new(self.store.blobs()?, learnt))
     }
 
     /// Removes what was left of fetches that nobody came back for since `oldest`: how many bytes went, and how many are

@@ -133,6 +133,11 @@ impl Config {
         }
     }
 
+    /// How many files are fetched at once for each remote in mirror mode.
+    pub fn mirror_fetches(&self) -> usize {
+        self.file.limits.mirror_fetches
+    }
+
     /// The bounds of connections.
     pub fn bounds(&self) -> door::Bounds {
         let limits = &self.file.limits;
@@ -206,6 +211,7 @@ fn check_limits(file: &File) -> Result<(), ConfigError> {
         ("connect_timeout", limits.connect_timeout.0.is_zero()),
         ("silence_timeout", limits.silence_timeout.0.is_zero()),
         ("fetches", limits.fetches == 0),
+        ("mirror_fetches", limits.mirror_fetches == 0),
         ("document_size", limits.document_size.0 == 0),
         ("documents", limits.documents == 0),
         ("refresh_timeout", limits.refresh_timeout.0.is_zero()),

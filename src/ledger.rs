@@ -3,6 +3,8 @@
 //! Bytes are either held (under `blobs/`, or in a partial file) or promised to a fetch that is under way. A promise is
 //! made before the first byte is written, so that many fetches at once cannot go over the limit together.
 
+pub mod holdings;
+
 /// The limits of a store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {

@@ -22,7 +22,8 @@
 //! ──────────────────────────────────────────────────────────────────
 //! 4 doors       server
 //! ──────────────────────────────────────────────────────────────────
-//! 3 work        refresh
+//! 3 work        mirror
+//!               refresh
 //!               publish
 //!               fetch
 //!               cache
@@ -47,7 +48,8 @@
 //! - **Floor 2, hands**: each touches one outside thing and decides nothing: [`disk`], [`clock`], [`metrics`],
 //!   [`upstream`], [`tls`], and [`store`], which is a folder with rules.
 //! - **Floor 3, work**: long-lived tasks. [`cache`] has blobs and the fetches under way; [`fetch`] brings them in;
-//!   [`publish`] alone makes the next generation of what is served; [`refresh`] keeps documents like upstream's.
+//!   [`publish`] alone makes the next generation of what is served; [`refresh`] keeps documents like upstream's; [`mirror`]
+//!   holds all that a remote lists ahead of requests.
 //! - **Floor 4, doors**: [`server`]: HTTP in, HTTP out, over any `AsyncRead + AsyncWrite`.
 //! - **Floor 5, assembly**: [`cli`] reads arguments, [`config`] reads the configuration, [`app`] puts everything together
 //!   and ends it, [`demo`] shows it. Modules define their own `Options`; only [`config`] knows them all.
@@ -102,6 +104,10 @@
 //! [`render::root`] only settles who owns what and joins the pieces of all remotes. The new [`catalog::Catalog`] takes the
 //! place of the old one whole.
 //!
+//! **Modes.** A remote in *proxy* mode is fetched from when a host first asks. One in *mirror* mode has a [`mirror::Mirrorer`]
+//! that asks first, for everything that is listed. One that is *offline* has no refresher and no source: of its documents
+//! only what is held is listed ([`ledger::holdings`]).
+//!
 //! **Start.** Sockets are bound, the store is locked, the documents on disk are published, and the server listens, upstream
 //! or none. Refreshes begin; what the store holds is counted in the background.
 //!
@@ -127,6 +133,7 @@ pub mod http;
 pub mod image;
 pub mod ledger;
 pub mod metrics;
+pub mod mirror;
 pub mod publish;
 pub mod refresh;
 pub mod render;

@@ -38,6 +38,7 @@ pub struct Metrics {
     refreshes: IntCounterVec,
     refresh_success: GaugeVec,
     images_listed: IntGaugeVec,
+    mirror_missing: IntGaugeVec,
     /// Bytes that the store holds.
     pub cache_size: IntGauge,
     /// Bytes that it may hold.
@@ -99,6 +100,7 @@ impl Metrics {
                 ),
             ),
             images_listed: gauges(new, "images_listed", "Images listed for hosts.", &["remote"]),
+            mirror_missing: gauges(new, "mirror_missing_bytes", "Bytes that a remote in mirror mode does not hold yet.", &["remote"]),
             cache_size: gauge(new, "cache_size_bytes", "Bytes that the store holds."),
             cache_limit: gauge(new, "cache_limit_bytes", "Bytes that the store may hold."),
             cache_blobs: gauge(new, "cache_blobs", "Blobs that the store holds."),
@@ -150,6 +152,7 @@ impl Metrics {
         self.upstream_healthy.with_label_values(&[remote]).set(1);
         self.refresh_success.with_label_values(&[remote]);
         self.images_listed.with_label_values(&[remote]);
+        self.mirror_missing.with_label_values(&[remote]);
     }
 
     /// A host asked for a document or a blob.
@@ -210,6 +213,11 @@ impl Metrics {
     /// So many images of a remote are listed.
     pub fn images_are_listed(&self, remote: &str, images: usize) {
         self.images_listed.with_label_values(&[remote]).set(i64::try_from(images).unwrap_or(i64::MAX));
+    }
+
+    /// So many bytes of what a remote in mirror mode lists are not held yet.
+    pub fn mirror_is_missing(&self, remote: &str, bytes: u64) {
+        self.mirror_missing.with_label_values(&[remote]).set(i64::try_from(bytes).unwrap_or(i64::MAX));
     }
 
     /// Everything, in the text format of Prometheus.

@@ -10,7 +10,7 @@ pub mod shelf;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::cache::Cache;
 use crate::catalog::Catalog;
@@ -38,6 +38,7 @@ impl Current {
 pub struct Publisher {
     commands: mpsc::Sender<Command>,
     current: Current,
+    generations: watch::Receiver<u64>,
 }
 
 /// The publisher is gone: the program ends.
@@ -50,13 +51,20 @@ impl Publisher {
     pub fn new(cache: Arc<Cache>, metrics: Arc<Metrics>, wrong: Vec<Digest>) -> (Self, impl Future<Output = ()> + Send) {
         let (commands, queue) = mpsc::channel(QUEUED_COMMANDS);
         let current = Current::default();
-        let publisher = Self { commands, current: current.clone() };
-        (publisher, run(Shelf::new(wrong, metrics), queue, current, cache))
+        let (generation, generations) = watch::channel(0);
+        let publisher = Self { commands, current: current.clone(), generations };
+        let shelf = Shelf::new(wrong, Arc::clone(&cache), metrics);
+        (publisher, run(shelf, queue, current, generation, cache))
     }
 
     /// What is served now.
     pub fn current(&self) -> &Current {
         &self.current
+    }
+
+    /// Tells of every generation that is served.
+    pub fn generations(&self) -> watch::Receiver<u64> {
+        self.generations.clone()
     }
 
     /// Serves these documents of a remote; returns when they are.
@@ -81,7 +89,7 @@ impl Publisher {
     }
 }
 
-async fn run(mut shelf: Shelf, mut queue: mpsc::Receiver<Command>, current: Current, cache: Arc<Cache>) {
+async fn run(mut shelf: Shelf, mut queue: mpsc::Receiver<Command>, current: Current, generations: watch::Sender<u64>, cache: Arc<Cache>) {
     while let Some(command) = queue.recv().await {
         let generation = current.load().generation + 1;
         let change = move || {
@@ -96,6 +104,7 @@ async fn run(mut shelf: Shelf, mut queue: mpsc::Receiver<Command>, current: Curr
         shelf = kept;
         current.0.store(Arc::new(catalog));
         cache.forget_gone();
+        generations.send_replace(generation);
         if done.send(()).is_err() {
             tracing::debug!(generation, "whoever changed this has left");
         }

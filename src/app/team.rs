@@ -1,4 +1,4 @@
-//! Those who work for each remote: its source and its refresher. A reload sends them home and hires others.
+//! Those who work for each remote: its source, its refresher, and in mirror mode its mirrorer. A reload sends them home and hires others.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -9,12 +9,15 @@ use tokio_util::task::TaskTracker;
 
 use crate::api::RemoteStatus;
 use crate::app::outside::Outside;
+use crate::cache::Cache;
 use crate::config::Config;
 use crate::config::error::ConfigError;
+use crate::config::file::Mode;
 use crate::config::remote::Remote;
 use crate::fetch::Fetcher;
 use crate::fetch::source::Source;
 use crate::metrics::Metrics;
+use crate::mirror::Mirrorer;
 use crate::publish::Publisher;
 use crate::publish::command::Settings;
 use crate::refresh::desk::Desk;
@@ -40,6 +43,8 @@ pub struct Means {
     pub desk: Arc<Desk>,
     /// Who draws files.
     pub fetcher: Arc<Fetcher>,
+    /// Where they go.
+    pub cache: Arc<Cache>,
     /// Disk and clock.
     pub outside: Outside,
     /// What is counted.
@@ -96,7 +101,7 @@ impl Team {
     }
 
     async fn begin(&mut self, config: &Config, sources: Vec<Arc<Source>>) {
-        let Means { store, publisher, status, desk, fetcher, outside, metrics } = &self.means;
+        let Means { store, publisher, status, desk, fetcher, outside, metrics, .. } = &self.means;
         status.show(config.remotes.iter().zip(&sources).map(|(remote, source)| (status_of(remote, source), Arc::clone(source))).collect());
         let settings = Settings { remotes: config.remotes.iter().map(|remote| remote.settings.clone()).collect() };
         if let Err(error) = publisher.configure(settings).await {
@@ -112,12 +117,32 @@ impl Team {
                 metrics: Arc::clone(metrics),
             };
             let refresher = Refresher::start(Arc::clone(source), remote.refresh, means).await;
-            let (demand, queue) = mpsc::channel(QUEUED_DEMANDS);
-            self.tasks.spawn(refresher.run(queue, self.stop.clone()));
+            let demand = (remote.mode != Mode::Offline).then(|| {
+                let (demand, queue) = mpsc::channel(QUEUED_DEMANDS);
+                self.tasks.spawn(refresher.run(queue, self.stop.clone()));
+                demand
+            });
             demands.insert(Arc::clone(source.name()), demand);
         }
         desk.staff(demands);
-        fetcher.set_sources(sources.into_iter().map(|source| (Arc::clone(source.name()), source)).collect());
+        let asked = config.remotes.iter().zip(sources).filter(|(remote, _)| remote.mode != Mode::Offline);
+        fetcher.set_sources(asked.map(|(_, source)| (Arc::clone(source.name()), source)).collect());
+        for remote in config.remotes.iter().filter(|remote| remote.mode == Mode::Mirror) {
+            self.tasks.spawn(self.mirrorer(config, remote).run(self.means.publisher.generations(), self.stop.clone()));
+        }
+    }
+
+    fn mirrorer(&self, config: &Config, remote: &Remote) -> Mirrorer {
+        let Means { publisher, status, fetcher, cache, metrics, .. } = &self.means;
+        Mirrorer {
+            remote: Arc::clone(remote.name()),
+            current: publisher.current().clone(),
+            fetcher: Arc::clone(fetcher),
+            cache: Arc::clone(cache),
+            status: Arc::clone(status),
+            metrics: Arc::clone(metrics),
+            fetches: config.mirror_fetches(),
+        }
     }
 }
 
@@ -141,9 +166,10 @@ fn status_of(remote: &Remote, source: &Source) -> RemoteStatus {
     RemoteStatus {
         name: remote.name().to_string(),
         urls: source.upstream().urls().to_vec(),
-        mode: "proxy".to_owned(),
+        mode: remote.mode.label().to_owned(),
         healthy: true,
         images: 0,
+        missing: None,
         documents_from: None,
         documents_taken_at: None,
         last_success_at: None,

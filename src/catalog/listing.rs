@@ -112,6 +112,11 @@ impl Listing {
         self.files.get(path).map(|details| File { path: path.clone(), expected: details.expected, modified: details.modified })
     }
 
+    /// All files.
+    pub fn files(&self) -> impl Iterator<Item = File> {
+        self.files.iter().map(|(path, details)| File { path: path.clone(), expected: details.expected, modified: details.modified })
+    }
+
     /// A file of which this is claimed.
     pub fn file_with(&self, claim: Claim) -> Option<File> {
         self.by_claim.get(&claim).and_then(|path| self.file(path)).filter(|file| file.expected.claim == claim)

@@ -10,7 +10,7 @@ use crate::api::Image;
 use crate::cli::admin::ask;
 use crate::cli::exit::{FAILED, Failure};
 use crate::cli::serve::runtime;
-use crate::cli::table::{Format, print};
+use crate::cli::table::{Format, print, size};
 
 /// So many digits of a fingerprint tell images apart for people.
 const SHOWN_DIGITS: usize = 12;
@@ -31,7 +31,8 @@ pub enum Command {
     /// Show what is known of an image
     #[command(visible_alias = "show")]
     Info {
-        /// [REMOTE:]ALIAS, or 12 or more digits of a fingerprint
+        /// An alias, or 12 or more digits of a fingerprint
+        #[arg(value_name = "[REMOTE:]IMAGE")]
         image: String,
         /// A virtual machine, where there is a container of that name too
         #[arg(long)]
@@ -141,25 +142,9 @@ fn day(time: &str) -> &str {
     time.split('T').next().unwrap_or(time)
 }
 
-/// A size as `lxc` prints it: binary units, two digits.
-fn size(bytes: u64) -> String {
-    const UNITS: [&str; 5] = ["KiB", "MiB", "GiB", "TiB", "PiB"];
-    if bytes < 1024 {
-        return format!("{bytes}B");
-    }
-    #[expect(clippy::cast_precision_loss, reason = "two digits are shown")]
-    let mut value = bytes as f64 / 1024.0;
-    let mut unit = 0;
-    while value >= 1024.0 && unit + 1 < UNITS.len() {
-        value /= 1024.0;
-        unit += 1;
-    }
-    format!("{value:.2}{}", UNITS[unit])
-}
-
 #[cfg(test)]
 mod tests {
-    use crate::cli::image::{info_path, list_path, size};
+    use crate::cli::image::{info_path, list_path};
 
     fn list(filters: &[&str], held: bool) -> String {
         list_path(&filters.iter().map(ToString::to_string).collect::<Vec<_>>(), held).unwrap()
@@ -172,12 +157,5 @@ mod tests {
         assert_eq!(list(&["ubuntu:24.04", "type=container"], false), "/1.0/images?remote=ubuntu&filter=24.04&filter=type%3Dcontainer");
         assert_eq!(list(&["description=a:b&c"], false), "/1.0/images?filter=description%3Da%3Ab%26c");
         assert_eq!(info_path("ubuntu:noble/amd64", true).unwrap(), "/1.0/images/ubuntu:noble%2Famd64?vm=true");
-    }
-
-    #[test]
-    fn sizes_are_printed_as_lxc_prints_them() {
-        for (bytes, expected) in [(0, "0B"), (1023, "1023B"), (1024, "1.00KiB"), (687_865_856, "656.00MiB"), (u64::MAX, "16384.00PiB")] {
-            assert_eq!(size(bytes), expected);
-        }
     }
 }

@@ -5,11 +5,11 @@ use std::path::Path;
 use clap::Subcommand;
 use hyper::Method;
 
-use crate::api::{RefreshReport, RefreshRequest, RefreshResult, RemoteStatus};
+use crate::api::{Missing, RefreshReport, RefreshRequest, RefreshResult, RemoteStatus};
 use crate::cli::admin::ask;
 use crate::cli::exit::{FAILED, Failure};
 use crate::cli::serve::runtime;
-use crate::cli::table::{Format, print};
+use crate::cli::table::{Format, print, size};
 
 /// How many names of products are shown of those that came or went.
 const SHOWN_PRODUCTS: usize = 20;
@@ -50,7 +50,8 @@ async fn remotes(socket: &Path) -> Result<Vec<RemoteStatus>, Failure> {
 async fn refresh(socket: &Path, name: Option<&str>, accept: bool) -> Result<Vec<RefreshReport>, Failure> {
     let names = match name {
         Some(name) => vec![name.to_owned()],
-        None => remotes(socket).await?.into_iter().map(|remote| remote.name).collect(),
+        // Nobody is asked for one that is offline.
+        None => remotes(socket).await?.into_iter().filter(|remote| remote.mode != "offline").map(|remote| remote.name).collect(),
     };
     let body = serde_json::to_vec(&RefreshRequest { accept }).map_err(|error| Failure::new(FAILED, error))?;
     let mut reports = Vec::new();
@@ -67,6 +68,12 @@ fn list(remotes: &[RemoteStatus], format: Format) -> Result<(), Failure> {
     if format == Format::Table {
         let reasons = remotes.iter().filter_map(|remote| Some((&remote.name, remote.last_refresh.as_ref()?.reason.as_ref()?)));
         reasons.for_each(|(name, reason)| println!("{name}: {reason}"));
+        let missing =
+            remotes.iter().filter_map(|remote| Some((&remote.name, remote.missing.as_ref().filter(|missing| missing.files > 0)?)));
+        for (name, Missing { files, bytes, problem }) in missing {
+            let problem = problem.as_ref().map(|problem| format!("; {problem}")).unwrap_or_default();
+            println!("{name}: {files} files ({}) are not held yet{problem}", size(*bytes));
+        }
     }
     Ok(())
 }
@@ -75,7 +82,13 @@ fn row(remote: &RemoteStatus) -> Vec<String> {
     let RemoteStatus { name, mode, images, healthy, urls, last_refresh, .. } = remote;
     let (at, result) = last_refresh.as_ref().map_or(("never", "-"), |last| (last.at.as_str(), last.result.label()));
     let at = at.split('.').next().unwrap_or(at).trim_end_matches('Z');
-    let health = if *healthy { "good" } else { "poor" };
+    let health = if mode == "offline" {
+        "-"
+    } else if *healthy {
+        "good"
+    } else {
+        "poor"
+    };
     vec![name.clone(), mode.clone(), images.to_string(), health.to_owned(), at.to_owned(), result.to_owned(), urls.join(" ")]
 }
 

@@ -46,9 +46,32 @@ fn table(headers: &[&str], rows: &[Vec<String>]) -> String {
     std::iter::once(line(headers.to_vec())).chain(body).collect()
 }
 
+/// A size as `lxc` prints it: binary units, two digits.
+pub fn size(bytes: u64) -> String {
+    const UNITS: [&str; 5] = ["KiB", "MiB", "GiB", "TiB", "PiB"];
+    if bytes < 1024 {
+        return format!("{bytes}B");
+    }
+    #[expect(clippy::cast_precision_loss, reason = "two digits are shown")]
+    let mut value = bytes as f64 / 1024.0;
+    let mut unit = 0;
+    while value >= 1024.0 && unit + 1 < UNITS.len() {
+        value /= 1024.0;
+        unit += 1;
+    }
+    format!("{value:.2}{}", UNITS[unit])
+}
+
 #[cfg(test)]
 mod tests {
-    use crate::cli::table::table;
+    use crate::cli::table::{size, table};
+
+    #[test]
+    fn sizes_are_printed_as_lxc_prints_them() {
+        for (bytes, expected) in [(0, "0B"), (1023, "1023B"), (1024, "1.00KiB"), (687_865_856, "656.00MiB"), (u64::MAX, "16384.00PiB")] {
+            assert_eq!(size(bytes), expected);
+        }
+    }
 
     #[test]
     fn columns_are_as_wide_as_their_widest_cell() {

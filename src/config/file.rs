@@ -159,6 +159,7 @@ pub struct Limits {
     pub silence_timeout: Span,
     pub redirects: usize,
     pub fetches: usize,
+    pub mirror_fetches: usize,
     pub unbuffered_fetches: usize,
     pub ring_size: Amount,
     pub resume_rounds: u32,
@@ -206,10 +207,21 @@ pub struct Remote {
 pub enum Mode {
     /// Files are fetched when a host first asks.
     Proxy,
-    /// Later.
+    /// All that is listed is held ahead of requests.
     Mirror,
-    /// Later.
+    /// Nobody is asked; what is held is listed.
     Offline,
+}
+
+impl Mode {
+    /// What people call it.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Proxy => "proxy",
+            Self::Mirror => "mirror",
+            Self::Offline => "offline",
+        }
+    }
 }
 
 impl Default for Server {
@@ -257,6 +269,7 @@ impl Default for Limits {
             silence_timeout: seconds(15),
             redirects: 5,
             fetches: 64,
+            mirror_fetches: 4,
             unbuffered_fetches: 16,
             ring_size: Amount(8 << 20),
             resume_rounds: 5,

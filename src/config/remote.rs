@@ -52,6 +52,8 @@ pub struct Remote {
     pub upstream: Options,
     /// PEM of a CA for it.
     pub ca: Option<PathBuf>,
+    /// How it is held.
+    pub mode: Mode,
     /// How it is listed.
     pub settings: RemoteSettings,
     /// How it is refreshed.
@@ -63,16 +65,13 @@ impl Remote {
     pub fn new(name: &str, remote: &file::Remote, file: &File) -> Result<Self, ConfigError> {
         let key = |key: &str| format!("remotes.{name}.{key}");
         check_name(name).map_err(|reason| ConfigError::of_key(&format!("remotes.{name}"), reason))?;
-        if remote.mode != Mode::Proxy {
-            return Err(ConfigError::of_key(&key("mode"), "only \"proxy\" is built yet"));
-        }
         let urls = remote
             .url
             .iter()
             .map(|url| parse_url(url))
             .collect::<Result<Vec<_>, _>>()
             .map_err(|reason| ConfigError::of_key(&key("url"), reason))?;
-        if urls.is_empty() {
+        if urls.is_empty() && remote.mode != Mode::Offline {
             return Err(ConfigError::of_key(&key("url"), "there must be at least one URL"));
         }
         let filters = remote
@@ -101,7 +100,9 @@ impl Remote {
                 name: name.into(),
                 selection: Selection { filters, versions: remote.versions },
                 twins: remote.twins,
+                is_offline: remote.mode == Mode::Offline,
             },
+            mode: remote.mode,
             refresh: refresh::Options {
                 interval,
                 max_gone_percent: remote.max_gone.0,

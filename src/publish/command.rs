@@ -63,4 +63,6 @@ pub struct RemoteSettings {
     pub selection: Selection,
     /// Whether its images are listed for LXD and Incus alike.
     pub twins: bool,
+    /// Whether nobody is asked for what is not held, so that it cannot be listed.
+    pub is_offline: bool,
 }

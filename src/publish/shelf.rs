@@ -6,11 +6,13 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use tokio::sync::oneshot;
 
+use crate::cache::Cache;
 use crate::catalog::document::Document;
 use crate::catalog::listing::Listing;
 use crate::catalog::{Catalog, Remote};
 use crate::digest::Digest;
 use crate::http::path::StreamPath;
+use crate::ledger::holdings::Holdings;
 use crate::metrics::Metrics;
 use crate::publish::command::{Command, Documents, RemoteSettings, Settings};
 use crate::render::part::{Part, Ready};
@@ -34,6 +36,7 @@ pub struct Shelf {
     retired: HashMap<(Arc<str>, Timestamp), Arc<Listing>>,
     root: HashMap<StreamPath, Arc<Document>>,
     wrong: HashSet<Digest>,
+    cache: Arc<Cache>,
     metrics: Arc<Metrics>,
 }
 
@@ -46,7 +49,7 @@ struct Fresh {
 
 impl Shelf {
     /// An empty shelf. `wrong` are images that turned out not to be what they say.
-    pub fn new(wrong: Vec<Digest>, metrics: Arc<Metrics>) -> Self {
+    pub fn new(wrong: Vec<Digest>, cache: Arc<Cache>, metrics: Arc<Metrics>) -> Self {
         Self {
             settings: Settings::default(),
             documents: HashMap::new(),
@@ -55,6 +58,7 @@ impl Shelf {
             retired: HashMap::new(),
             root: HashMap::new(),
             wrong: wrong.into_iter().collect(),
+            cache,
             metrics,
         }
     }
@@ -79,7 +83,9 @@ impl Shelf {
     /// The next generation.
     pub fn catalog(&self, generation: u64) -> Catalog {
         let order: Vec<_> = self.settings.remotes.iter().map(|settings| Arc::clone(&settings.name)).collect();
-        let awaited = order.iter().filter(|name| !self.remotes.contains_key(*name)).cloned().collect();
+        // One that is offline and was never fed has nothing, and that is known.
+        let is_known = |name: &Arc<str>| self.remotes.contains_key(name) || self.is_unfed(name);
+        let awaited = order.iter().filter(|name| !is_known(name)).cloned().collect();
         Catalog { generation, root: self.root.clone(), order, remotes: self.remotes.clone(), awaited }
     }
 
@@ -97,6 +103,7 @@ impl Shelf {
     fn render_all(&mut self) -> Vec<Fresh> {
         self.remotes.clear();
         self.parts.clear();
+        self.retired.clear();
         let names: Vec<_> = self.settings.remotes.iter().map(|settings| Arc::clone(&settings.name)).collect();
         names.iter().filter_map(|name| self.render(name)).map(|(fresh, _)| fresh).collect()
     }
@@ -104,18 +111,19 @@ impl Shelf {
     fn render(&mut self, name: &Arc<str>) -> Option<(Fresh, Rendered)> {
         let settings = self.settings.remotes.iter().find(|settings| settings.name == *name)?;
         let documents = self.documents.get(name)?;
-        let mut rendered = render(name, documents.newest.as_ref()?, &self.policy(settings));
+        let policy = self.policy(settings)?;
+        let mut rendered = render(name, documents.newest.as_ref()?, &policy);
         self.metrics.images_are_listed(name, rendered.listing.images().len());
         self.parts.insert(Arc::clone(name), std::mem::take(&mut rendered.parts));
         let listing = Arc::new(std::mem::take(&mut rendered.listing));
         let stale = documents.is_stale;
-        let remote = Remote { documents: HashMap::new(), listing, retired: self.retired(name), stale };
+        let remote = Remote { documents: HashMap::new(), listing, retired: self.retired(name, policy.held.as_deref()), stale };
         let fresh = Fresh { name: Arc::clone(name), documents: std::mem::take(&mut rendered.documents), remote };
         Some((fresh, rendered))
     }
 
     /// What the retired documents of a remote listed, newest first.
-    fn retired(&mut self, name: &Arc<str>) -> Vec<Arc<Listing>> {
+    fn retired(&mut self, name: &Arc<str>, held: Option<&Holdings>) -> Vec<Arc<Listing>> {
         let Some(documents) = self.documents.get(name) else { return Vec::new() };
         let is_kept =
             |taken_at: &Timestamp| documents.retired.iter().chain(&documents.newest).any(|snapshot| snapshot.accepted_at == *taken_at);
@@ -123,7 +131,7 @@ impl Shelf {
         let mut listings = Vec::new();
         for snapshot in &documents.retired {
             let known = self.retired.entry((Arc::clone(name), snapshot.accepted_at));
-            listings.push(Arc::clone(known.or_insert_with(|| Arc::new(files_of(snapshot)))));
+            listings.push(Arc::clone(known.or_insert_with(|| Arc::new(files_of(snapshot, held)))));
         }
         listings
     }
@@ -136,15 +144,28 @@ impl Shelf {
         self.root = root;
     }
 
-    fn policy(&self, settings: &RemoteSettings) -> Policy {
-        Policy { selection: settings.selection.clone(), twins: settings.twins, wrong: self.wrong.clone() }
+    /// How a remote is rendered; `None` if it cannot be told what is held of it.
+    fn policy(&self, settings: &RemoteSettings) -> Option<Policy> {
+        let held = if settings.is_offline { Some(Arc::new(self.holdings(&settings.name)?)) } else { None };
+        Some(Policy { selection: settings.selection.clone(), twins: settings.twins, wrong: self.wrong.clone(), held })
+    }
+
+    fn holdings(&self, name: &str) -> Option<Holdings> {
+        let held = self.cache.holdings();
+        held.inspect_err(|error| tracing::error!(remote = name, %error, "the store cannot be looked at; nothing changes")).ok()
+    }
+
+    /// Whether a remote is offline and has no documents.
+    fn is_unfed(&self, name: &Arc<str>) -> bool {
+        let has_documents = self.documents.get(name).is_some_and(|documents| documents.newest.is_some());
+        !has_documents && self.settings.remotes.iter().any(|settings| settings.name == *name && settings.is_offline)
     }
 
     /// Whether every remote has documents, or was asked for them in vain. Before that the root would give aliases to
     /// whoever answers first, and hosts would keep that for an hour.
     fn was_each_asked(&self) -> bool {
         let was_asked = |name| self.documents.get(name).is_some_and(|documents| documents.newest.is_some() || documents.is_stale);
-        self.settings.remotes.iter().all(|settings| was_asked(&settings.name))
+        self.settings.remotes.iter().all(|settings| settings.is_offline || was_asked(&settings.name))
     }
 
     fn merge_root(&self) -> HashMap<StreamPath, Arc<Document>> {

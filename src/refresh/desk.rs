@@ -28,6 +28,9 @@ pub enum NoRefresh {
     /// There is no such remote.
     #[error("there is no remote of that name")]
     NoRemote,
+    /// Nobody is asked for it.
+    #[error("it is offline; set remotes.NAME.mode to have an image server asked")]
+    Offline,
     /// Its task is gone: it was reconfigured, or the program ends.
     #[error("the remote is being reconfigured; try again")]
     Stopped,
@@ -35,17 +38,17 @@ pub enum NoRefresh {
 
 /// The refreshers of all remotes, by name.
 #[derive(Debug, Default)]
-pub struct Desk(ArcSwap<HashMap<Arc<str>, mpsc::Sender<Demand>>>);
+pub struct Desk(ArcSwap<HashMap<Arc<str>, Option<mpsc::Sender<Demand>>>>);
 
 impl Desk {
-    /// Takes these refreshers in the place of the ones before.
-    pub fn staff(&self, refreshers: HashMap<Arc<str>, mpsc::Sender<Demand>>) {
+    /// Takes these refreshers in the place of the ones before; a remote that is offline has none.
+    pub fn staff(&self, refreshers: HashMap<Arc<str>, Option<mpsc::Sender<Demand>>>) {
         self.0.store(Arc::new(refreshers));
     }
 
     /// Refreshes a remote and waits for the outcome. It goes on if the one who waits leaves.
     pub async fn refresh(&self, remote: &str, accept: bool) -> Result<RefreshReport, NoRefresh> {
-        let refresher = self.0.load().get(remote).cloned().ok_or(NoRefresh::NoRemote)?;
+        let refresher = self.0.load().get(remote).cloned().ok_or(NoRefresh::NoRemote)?.ok_or(NoRefresh::Offline)?;
         let (reply, report) = oneshot::channel();
         refresher.send(Demand::Person { accept, reply }).await.map_err(|_| NoRefresh::Stopped)?;
         report.await.map_err(|_| NoRefresh::Stopped)
@@ -53,7 +56,7 @@ impl Desk {
 
     /// Passes on that a listed file of a remote is gone. If its refresher is busy, it sees that by itself.
     pub fn gone(&self, remote: &str) {
-        if let Some(refresher) = self.0.load().get(remote) {
+        if let Some(Some(refresher)) = self.0.load().get(remote) {
             drop(refresher.try_send(Demand::Gone));
         }
     }

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use jiff::Timestamp;
 
-use crate::api::{LastRefresh, RefreshReport, RefreshResult, RemoteStatus};
+use crate::api::{LastRefresh, Missing, RefreshReport, RefreshResult, RemoteStatus};
 use crate::fetch::source::Source;
 use crate::simplestreams::snapshot::Snapshot;
 
@@ -27,7 +27,7 @@ impl StatusBoard {
             let mut old = std::mem::take(board);
             for (fresh, source) in remotes {
                 let status = match old.remove(&fresh.name) {
-                    Some(known) => RemoteStatus { urls: fresh.urls, mode: fresh.mode, ..known.status },
+                    Some(known) => RemoteStatus { urls: fresh.urls, mode: fresh.mode, missing: None, ..known.status },
                     None => fresh,
                 };
                 board.insert(status.name.clone(), Shown { status, source });
@@ -44,6 +44,11 @@ impl StatusBoard {
     /// Notes what the disk had.
     pub fn loaded(&self, remote: &str, newest: Option<&Snapshot>) {
         self.change(remote, |status| show_documents(status, newest));
+    }
+
+    /// Notes what a remote in mirror mode does not hold yet.
+    pub fn missing(&self, remote: &str, missing: Missing) {
+        self.change(remote, |status| status.missing = Some(missing));
     }
 
     /// Notes how a refresh ended.

@@ -1,8 +1,10 @@
 //! How a remote's documents are to be changed.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 
 use crate::digest::Digest;
+use crate::ledger::holdings::Holdings;
 use crate::selection::Selection;
 
 /// How a remote's documents are to be changed.
@@ -14,4 +16,6 @@ pub struct Policy {
     pub twins: bool,
     /// Keys of images whose bytes turned out to have another fingerprint. No client would take them.
     pub wrong: HashSet<Digest>,
+    /// Of a remote that is offline: what is held. The rest cannot be had, and is not listed.
+    pub held: Option<Arc<Holdings>>,
 }

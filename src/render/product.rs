@@ -10,6 +10,7 @@ use crate::catalog::listing::{self, Image, midnight};
 use crate::catalog::version;
 use crate::digest::{Digest, Expected};
 use crate::image::architecture::Architecture;
+use crate::ledger::holdings::Holdings;
 use crate::render::policy::Policy;
 use crate::render::prune::{Rest, prune};
 use crate::render::{sound, twins};
@@ -17,7 +18,7 @@ use crate::simplestreams::fault::Fault;
 use crate::simplestreams::file::ListedFile;
 use crate::simplestreams::images;
 use crate::simplestreams::object::Object;
-use crate::simplestreams::products::{Product, Version};
+use crate::simplestreams::products::{Item, Product, Version};
 
 /// What a product became.
 #[derive(Debug)]
@@ -42,6 +43,7 @@ impl<'a> Edited<'a> {
         let mut edited = Self::unchanged(product);
         edited.make_sound();
         edited.read_files();
+        edited.drop_absent(policy.held.as_deref());
         edited.edit(|product| policy.selection.select(product, document), |edited| edited.is_incomplete = true);
         edited.edit(|product| drop_wrong_images(product, &policy.wrong), |_| {});
         edited.list(true);
@@ -52,9 +54,10 @@ impl<'a> Edited<'a> {
     }
 
     /// Makes of a product for others what they get: everything that can be offered.
-    pub fn of_others(product: Product<'a>) -> Self {
+    pub fn of_others(product: Product<'a>, policy: &Policy) -> Self {
         let mut edited = Self::unchanged(product);
         edited.read_files();
+        edited.drop_absent(policy.held.as_deref());
         edited.list(false);
         edited
     }
@@ -96,6 +99,21 @@ impl<'a> Edited<'a> {
         self.is_incomplete |= is_any_gone;
     }
 
+    /// Takes out the files that are not held, if there is nobody to have them from, and what has nothing left then.
+    fn drop_absent(&mut self, held: Option<&Holdings>) {
+        let (Some(product), Some(held)) = (&mut self.product, held) else { return };
+        let is_there = |item: &Item<'_>| item.file.as_ref().is_none_or(|file| held.has(file.expected));
+        let before: usize = product.versions.iter().map(|version| version.items.len()).sum();
+        product.versions.iter_mut().for_each(|version| drop_halves(&product.name, version, is_there));
+        let after: usize = product.versions.iter().map(|version| version.items.len()).sum();
+        if after < before {
+            self.is_changed = true;
+            self.is_incomplete = true;
+            product.versions.retain(|version| !version.items.is_empty());
+            self.product.take_if(|product| product.versions.is_empty());
+        }
+    }
+
     /// Lists the files and images that are left.
     fn list(&mut self, for_images: bool) {
         let Some(product) = &self.product else { return };
@@ -117,6 +135,23 @@ impl<'a> Edited<'a> {
 /// The time of a version's files: when the day of its serial began.
 pub fn modified(version: &Version<'_>) -> Option<SystemTime> {
     images::serial_date(&version.name).ok().and_then(midnight)
+}
+
+/// Takes out of a version the items that are not there, and images of which one part is not: half an image is none.
+fn drop_halves(product: &str, version: &mut Version<'_>, is_there: impl Fn(&Item<'_>) -> bool) {
+    let (images, _) = images::of_version(product, version);
+    let is_whole = |image: &images::Image| {
+        let places = [Some(image.metadata), image.root.map(|(_, place)| place)];
+        places.into_iter().flatten().all(|place| version.items.get(place).is_some_and(&is_there))
+    };
+    let whole: Vec<images::Image> = images.iter().filter(|image| is_whole(image)).cloned().collect();
+    if whole.is_empty() && !images.is_empty() {
+        // A manifest alone is of no use to anybody.
+        version.items.clear();
+    } else if whole.len() < images.len() {
+        prune(version, &images, |image| whole.contains(image), Rest::Keep);
+    }
+    version.items.retain(is_there);
 }
 
 /// Takes out the images that turned out wrong, and the versions that have nothing left then; whether there were any.

@@ -11,6 +11,7 @@ use rayon::iter::{IntoParallelIterator as _, ParallelIterator as _};
 
 use crate::catalog::listing::Listing;
 use crate::http::path::StreamPath;
+use crate::ledger::holdings::Holdings;
 use crate::render::part::{Part, Ready, Sheet};
 use crate::render::policy::Policy;
 use crate::render::product::{Edited, modified};
@@ -38,11 +39,14 @@ pub struct Rendered {
 /// The files that one document names, each with the time of its version.
 type Files = Vec<(ListedFile, Option<SystemTime>)>;
 
-/// Everything that the documents of a snapshot name: what is still served of it when newer ones have taken its place.
-pub fn files_of(snapshot: &Snapshot) -> Listing {
+/// Everything that the documents of a snapshot name: what is still served of it when newer ones have taken its place. If
+/// nobody can be asked for more, that is what is `held`.
+pub fn files_of(snapshot: &Snapshot, held: Option<&Holdings>) -> Listing {
     let mut listing = Listing::default();
     for source in snapshot.documents.iter().filter(|source| source.role != Role::Index) {
-        files_of_document(source).iter().for_each(|(file, modified)| listing.add_file(&file.path, file.expected, *modified));
+        let files = files_of_document(source);
+        let there = files.iter().filter(|(file, _)| held.is_none_or(|held| held.has(file.expected)));
+        there.for_each(|(file, modified)| listing.add_file(&file.path, file.expected, *modified));
     }
     listing
 }
@@ -124,7 +128,7 @@ impl<'a> Work<'a> {
         let mut is_changed = !faults.is_empty();
         self.note(source, faults);
         let (products, fields, policy) = (std::mem::take(&mut document.products), &document.fields, self.policy);
-        let edit = |product| if for_images { Edited::of_images(product, fields, policy) } else { Edited::of_others(product) };
+        let edit = |product| if for_images { Edited::of_images(product, fields, policy) } else { Edited::of_others(product, policy) };
         let edited: Vec<Edited<'t>> = products.into_par_iter().map(edit).collect();
         self.outcome.listing.reserve(edited.iter().map(|product| product.files.len()).sum());
         for product in edited {

@@ -153,6 +153,7 @@ async fn refresh(office: &Office, name: &str, request: Request<Incoming>) -> Ans
     match office.desk.refresh(name, wish.accept).await {
         Ok(report) => json(StatusCode::OK, &report),
         Err(NoRefresh::NoRemote) => error(StatusCode::NOT_FOUND, &format!("there is no remote '{name}'; cistern remote list shows them")),
+        Err(reason @ NoRefresh::Offline) => error(StatusCode::CONFLICT, &format!("remote '{name}' cannot be refreshed: {reason}")),
         Err(reason @ NoRefresh::Stopped) => error(StatusCode::SERVICE_UNAVAILABLE, &reason.to_string()),
     }
 }

@@ -1,6 +1,5 @@
 //! What commands ask about images.
 
-use std::collections::HashSet;
 use std::sync::Arc;
 
 use jiff::civil::Date;
@@ -11,8 +10,8 @@ use crate::api;
 use crate::cache::{Cache, blocking};
 use crate::catalog::Catalog;
 use crate::catalog::query::{self, Filter, Found, NoImage};
-use crate::digest::Digest;
 use crate::image::architecture::Architecture;
+use crate::ledger::holdings::Holdings;
 
 /// Why images cannot be shown.
 #[derive(Debug, thiserror::Error)]
@@ -55,44 +54,25 @@ impl Wish {
 /// The images that are wished for.
 pub async fn list(catalog: &Catalog, cache: &Arc<Cache>, wish: &Wish) -> Result<Vec<api::Image>, Problem> {
     let images = query::images(catalog, wish.remote.as_deref())?;
-    let store = Holdings::look(cache).await?;
-    let mut shown = Vec::new();
-    for found in images.into_iter().filter(|found| found.passes(&wish.filters)) {
-        let held = store.has_whole(&found).await;
-        shown.extend((held || !wish.held).then(|| show(&found, held)));
-    }
-    Ok(shown)
+    let held = holdings(cache).await?;
+    let wanted = images.into_iter().filter(|found| found.passes(&wish.filters));
+    let shown = wanted.map(|found| show(&found, is_whole(&found, &held))).filter(|image| image.held || !wish.held);
+    Ok(shown.collect())
 }
 
 /// The image that a name means.
 pub async fn find(catalog: &Catalog, cache: &Arc<Cache>, name: &str, wish: &Wish) -> Result<api::Image, Problem> {
     let found = query::find(catalog, name, wish.virtual_machine, Architecture::parse(std::env::consts::ARCH))?;
-    let held = Holdings::look(cache).await?.has_whole(&found).await;
-    Ok(show(&found, held))
+    Ok(show(&found, is_whole(&found, &holdings(cache).await?)))
 }
 
-/// What is in the store at this moment.
-struct Holdings<'a> {
-    cache: &'a Arc<Cache>,
-    blobs: HashSet<Digest>,
+async fn holdings(cache: &Arc<Cache>) -> std::io::Result<Holdings> {
+    let cache = Arc::clone(cache);
+    blocking(move || cache.holdings()).await
 }
 
-impl<'a> Holdings<'a> {
-    async fn look(cache: &'a Arc<Cache>) -> Result<Self, std::io::Error> {
-        let looking = Arc::clone(cache);
-        let blobs = blocking(move || looking.store().blobs()).await?;
-        Ok(Self { cache, blobs: blobs.into_iter().map(|(digest, _)| digest).collect() })
-    }
-
-    async fn has_whole(&self, found: &Found<'_>) -> bool {
-        for file in &found.image.files {
-            let digest = self.cache.digest(*file).await;
-            if !digest.is_some_and(|digest| self.blobs.contains(&digest)) {
-                return false;
-            }
-        }
-        true
-    }
+fn is_whole(found: &Found<'_>, held: &Holdings) -> bool {
+    found.image.files.iter().all(|file| held.has(*file))
 }
 
 fn show(found: &Found<'_>, held: bool) -> api::Image {

@@ -32,6 +32,13 @@ pub fn learnt(disk: &dyn Disk, layout: &Layout, claim: Claim) -> Option<Digest> 
     read(disk, &layout.learnt(claim)).and_then(|text| Digest::from_hex(text.trim()))
 }
 
+/// All digests that were learnt.
+pub fn all_learnt(disk: &dyn Disk, layout: &Layout) -> io::Result<Vec<(Claim, Digest)>> {
+    let found = disk.list(&layout.learnt_folder())?;
+    let claims = found.iter().filter_map(|found| Claim::parse(&found.name)).filter(|claim| !matches!(claim, Claim::Sha256(_)));
+    Ok(claims.filter_map(|claim| Some((claim, learnt(disk, layout, claim)?))).collect())
+}
+
 /// What a document claims of the file with this digest, if it gives another hash.
 pub fn learnt_claim(disk: &dyn Disk, layout: &Layout, digest: Digest) -> Option<Claim> {
     read(disk, &layout.learnt(Claim::Sha256(digest))).and_then(|text| Claim::parse(text.trim()))

@@ -46,7 +46,7 @@ fn a_wrong_configuration_is_named_by_file_line_key_and_reason() {
         ("[remotes.lab]\nurl = []", 2, "remotes.lab.url: there must be at least one URL"),
         ("[remotes.lab]\nurl = [\"ftp://x\"]", 2, "remotes.lab.url: 'ftp' is neither http nor https"),
         ("[remotes.lab]\nurl = [\"https://x\"]\nselect = [\"arch\"]", 3, "remotes.lab.select: 'arch' is no filter"),
-        ("[remotes.lab]\nurl = [\"https://x\"]\nmode = \"mirror\"", 3, "remotes.lab.mode: only \"proxy\" is built yet"),
+        ("[remotes.lab]\nurl = [\"https://x\"]\nmode = \"lazy\"", 3, "remotes.lab.mode: unknown variant"),
         ("[remotes.lab]\nurl = [\"https://x\"]\nsignature = \"off\"", 3, "remotes.lab.signature: not built yet"),
         ("[remotes.lab]\nurl = [\"https://x\"]\nmax_gone = \"half\"", 3, "remotes.lab.max_gone: 'half' is no share"),
         ("[remotes.local]\nurl = [\"https://x\"]", 1, "remotes.local: this name is taken"),

@@ -2,6 +2,7 @@
 
 mod commands;
 mod fetching;
+mod holding;
 mod images;
 mod querying;
 mod refreshing;

@@ -18,6 +18,7 @@ const ROWS: &[&[&str]] = &[
     &["app"],
     &["config"],
     &["server"],
+    &["mirror"],
     &["refresh"],
     &["publish"],
     &["fetch"],

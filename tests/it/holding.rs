@@ -1,0 +1,148 @@
+//! The three ways to hold a remote: proxy, mirror and offline, and switching between them.
+
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::support::mirror::{Builder, Mirror, wait_for};
+use crate::support::origin::{Act, Origin};
+use crate::support::stream::{Stream, Version};
+
+const IMAGES: &str = "ubuntu/streams/v1/images.json";
+
+fn version(folder: &str) -> Version {
+    Version::new(&format!("images/{folder}"))
+        .file("squashfs", folder.as_bytes())
+        .file("manifest", b"packages")
+        .metadata("lxd.tar.xz", b"metadata")
+}
+
+fn stream(serials: &[&str]) -> Stream {
+    serials.iter().fold(Stream::default(), |stream, serial| stream.add("ubuntu:noble:amd64", "24.04", serial, version(serial)))
+}
+
+async fn origin(serials: &[&str]) -> Origin {
+    let origin = Origin::start().await;
+    origin.put(stream(serials).tree());
+    origin
+}
+
+async fn serials(mirror: &Mirror, path: &str) -> Vec<String> {
+    let document = mirror.json(path).await;
+    let products = document["products"].as_object().unwrap();
+    products.values().flat_map(|product| product["versions"].as_object().unwrap().keys().cloned()).collect()
+}
+
+async fn missing(mirror: &Mirror) -> (usize, Option<String>) {
+    let missing = mirror.remotes().await[0].missing.clone().unwrap_or_default();
+    (missing.files, missing.problem)
+}
+
+async fn is_whole(mirror: &Mirror) {
+    wait_for(async || mirror.remotes().await[0].missing.as_ref().is_some_and(|missing| missing.files == 0)).await;
+}
+
+#[tokio::test]
+async fn a_mirror_holds_all_that_is_selected_before_anybody_asks_and_goes_along_with_upstream() {
+    let origin = origin(&["20260101", "20260102"]).await;
+    let more = "mode = \"mirror\"\nversions = 1\nselect = [\"ftype!=manifest\"]";
+    let mirror = Builder::default().remote("ubuntu", &[origin.url()], more).start().await;
+    is_whole(&mirror).await;
+    assert_eq!(mirror.files("blobs").len(), 2, "one version, and no manifest");
+    assert_eq!(origin.requests("images/20260101/squashfs").len(), 0);
+    assert_eq!(mirror.body("ubuntu/images/20260102/squashfs").await, b"20260102");
+    assert_eq!(origin.requests("images/20260102/squashfs").len(), 1, "a host's request finds it held");
+
+    origin.put(stream(&["20260101", "20260102", "20260103"]).tree());
+    assert_eq!(mirror.refresh("ubuntu", false).await.result.label(), "changed");
+    wait_for(async || !origin.requests("images/20260103/squashfs").is_empty()).await;
+    is_whole(&mirror).await;
+    let mirror = mirror.restart().await;
+    is_whole(&mirror).await;
+    assert_eq!(origin.requests("images/20260103/squashfs").len(), 1, "what is held is not fetched again");
+}
+
+#[tokio::test]
+async fn a_mirror_fetches_few_files_at_once_and_says_what_it_cannot_have() {
+    const PAUSE: Duration = Duration::from_millis(300);
+    let origin = Origin::start().await;
+    let names: Vec<String> = (0..6).map(|number| format!("file{number}.img")).collect();
+    let version = names.iter().fold(Version::new("images/x"), |version, name| version.file(name, name.as_bytes()));
+    origin.put(Stream::default().add("x:1:amd64", "", "20260101", version).tree());
+    names.iter().for_each(|name| origin.act(&format!("images/x/{name}"), [Act::Silence(PAUSE)]));
+    origin.act("images/x/file3.img", [Act::Status(404, ""), Act::Status(404, "")]);
+    let mirror =
+        Builder::default().section("[limits]\nmirror_fetches = 2").remote("ubuntu", &[origin.url()], "mode = \"mirror\"").start().await;
+    wait_for(async || mirror.files("blobs").len() == 5).await;
+    let mut times: Vec<_> = names.iter().flat_map(|name| origin.requests(&format!("images/x/{name}"))).map(|seen| seen.at).collect();
+    times.sort();
+    let [first, .., last] = times.as_slice() else { panic!("{times:?}") };
+    assert!(*last - *first >= PAUSE, "six at once would be begun at once");
+    wait_for(async || missing(&mirror).await.0 == 1).await;
+    let problem = missing(&mirror).await.1.unwrap();
+    assert!(problem.contains("images/x/file3.img"), "{problem}");
+}
+
+#[tokio::test]
+async fn a_mirror_that_has_no_room_says_so_and_passes_files_on_to_hosts() {
+    let origin = origin(&["20260101"]).await;
+    let mirror =
+        Builder::default().storage("capacity = \"1KiB\"\nmin_free = \"0%\"").remote("ubuntu", &[origin.url()], "mode = \"mirror\"");
+    let large = Version::new("images/large").file("squashfs", &vec![7; 4096]).metadata("lxd.tar.xz", b"metadata");
+    origin.put(Stream::default().add("ubuntu:noble:amd64", "24.04", "20260101", large).tree());
+    let mirror = mirror.start().await;
+    wait_for(async || missing(&mirror).await.1.is_some_and(|problem| problem.contains("no room"))).await;
+    assert_eq!(mirror.body("ubuntu/images/large/squashfs").await.len(), 4096);
+}
+
+#[tokio::test]
+async fn an_offline_remote_asks_nobody_and_lists_what_is_held_whole() {
+    let origin = origin(&["20260101", "20260102", "20260103"]).await;
+    let mut mirror = Builder::default().remote("ubuntu", &[origin.url()], "mode = \"proxy\"").start().await;
+    for file in ["images/20260101/squashfs", "images/20260101/metadata.tar.xz", "images/20260102/squashfs", "images/20260103/manifest"] {
+        mirror.body(&format!("ubuntu/{file}")).await;
+    }
+    wait_for(async || mirror.files("blobs").len() == 4).await;
+    let before = origin.total();
+    mirror.reload(|text| text.replace("mode = \"proxy\"", "mode = \"offline\"")).await;
+    wait_for(async || mirror.remotes().await[0].mode == "offline").await;
+    wait_for(async || serials(&mirror, IMAGES).await.len() < 3).await;
+    // Of the last one only a file that belongs to no image is held; of the one before, the metadata is shared.
+    assert_eq!(serials(&mirror, IMAGES).await, ["20260101", "20260102", "20260103"].map(str::to_owned)[..2]);
+    for path in ["ubuntu/images/20260101/squashfs", "ubuntu/images/20260102/squashfs"] {
+        mirror.body(path).await;
+    }
+    assert_eq!(mirror.get("ubuntu/images/20260103/squashfs").await.status(), 404);
+    let (code, said) = refused(&mirror).await;
+    assert!(code == 409 && said.contains("offline"), "{said}");
+    let mirror_after = mirror.restart().await;
+    assert_eq!(serials(&mirror_after, IMAGES).await.len(), 2);
+    assert_eq!(serials(&mirror_after, "streams/v1/ubuntu.images.json").await.len(), 2, "at the root too");
+    assert_eq!(origin.total(), before, "nobody was asked");
+
+    let mut mirror = mirror_after;
+    mirror.reload(|text| text.replace("mode = \"offline\"", "mode = \"proxy\"")).await;
+    wait_for(async || serials(&mirror, IMAGES).await.len() == 3).await;
+    mirror.body("ubuntu/images/20260103/squashfs").await;
+}
+
+#[tokio::test]
+async fn an_offline_remote_that_was_never_fed_has_nothing_and_holds_nobody_up() {
+    let origin = origin(&["20260101"]).await;
+    let mirror =
+        Builder::default().remote("site", &[], "mode = \"offline\"").remote("ubuntu", &[origin.url()], "").start_without_waiting().await;
+    wait_for(async || mirror.get("streams/v1/index.json").await.status() == 200).await;
+    assert_eq!(mirror.get("site/streams/v1/index.json").await.status(), 404);
+    let index: Value = mirror.json("streams/v1/index.json").await;
+    assert_eq!(index["index"].as_object().unwrap().len(), 1);
+}
+
+/// What a refresh of `ubuntu` that cannot be had says.
+async fn refused(mirror: &Mirror) -> (u16, String) {
+    let mut stream = tokio::net::UnixStream::connect(mirror.socket()).await.unwrap();
+    let request = "POST /1.0/remotes/ubuntu/refresh HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 2\r\n\r\n{}";
+    tokio::io::AsyncWriteExt::write_all(&mut stream, request.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    tokio::io::AsyncReadExt::read_to_string(&mut stream, &mut answer).await.unwrap();
+    (answer.split(' ').nth(1).unwrap().parse().unwrap(), answer)
+}
