@@ -239,6 +239,12 @@ fn check_limits(file: &File) -> Result<(), ConfigError> {
     if let Some((key, _)) = waits.iter().find(|(_, time)| !time.is_zero() && *time < SHORTEST) {
         return Err(ConfigError::of_key(&format!("limits.{key}"), "nobody can be that quick; 10ms is the least"));
     }
+    if (1..=limits.mirror_fetches).contains(&limits.fetches) {
+        return Err(ConfigError::of_key(
+            "limits.mirror_fetches",
+            "hosts must have turns to download too: this must be less than limits.fetches",
+        ));
+    }
     if (1..=file.server.listen.len()).contains(&limits.connections) {
         return Err(ConfigError::of_key("limits.connections", "there must be more than there are addresses in server.listen"));
     }

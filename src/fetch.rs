@@ -67,9 +67,12 @@ impl Fetcher {
         Self { sources: ArcSwap::default(), means: Arc::new(means), tasks: TaskTracker::new(), stop: CancellationToken::new() }
     }
 
-    /// Takes these remotes in the place of the ones before.
+    /// Takes these remotes in the place of the ones before. Downloads from one that is not among them are broken off; what
+    /// they have stays in partial files.
     pub fn set_sources(&self, sources: HashMap<Arc<str>, Arc<Source>>) {
-        self.sources.store(Arc::new(sources));
+        let old = self.sources.swap(Arc::new(sources));
+        let new = self.sources.load();
+        old.iter().filter(|(name, _)| !new.contains_key(*name)).for_each(|(_, source)| source.close());
     }
 
     /// Finds a file for a reader that begins at byte `start`.
@@ -100,7 +103,14 @@ impl Fetcher {
 
     fn begin(&self, wanted: Wanted, source: Arc<Source>, pilot: Pilot) {
         let means = Arc::clone(&self.means);
-        let (download, stop) = (Download::new(means, wanted, source, pilot), self.stop.clone());
-        self.tasks.spawn(async move { stop.run_until_cancelled(download.run()).await });
+        let (closed, stop) = (source.closed().clone(), self.stop.clone());
+        let download = Download::new(means, wanted, source, pilot);
+        self.tasks.spawn(async move {
+            tokio::select! {
+                () = stop.cancelled() => {}
+                () = closed.cancelled() => {}
+                () = download.run() => {}
+            }
+        });
     }
 }

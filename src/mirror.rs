@@ -3,11 +3,13 @@
 //! It asks for files as a host does, so that what is under way already is shared, resumed and verified like everything
 //! else. Listing does not wait for it: what is not held yet is fetched when a host asks.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use foldhash::{HashMap, HashSet};
 use futures_util::{StreamExt as _, future, stream};
 use tokio::sync::watch;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::api::Missing;
@@ -15,6 +17,7 @@ use crate::cache::error::FetchError;
 use crate::cache::reader::Reader;
 use crate::cache::{Cache, blocking};
 use crate::catalog::listing::{File, Listing};
+use crate::digest::Expected;
 use crate::fetch::download::Wanted;
 use crate::fetch::{Fetcher, Found, NotFound};
 use crate::metrics::Metrics;
@@ -23,8 +26,11 @@ use crate::refresh::status::StatusBoard;
 
 /// How long an image server may take to accept to send a file.
 const PATIENCE: Duration = Duration::from_mins(1);
-/// How long to wait before what could not be had is tried again.
+/// How long to wait before what could not be had is tried again. For a file that upstream does not have, or has wrong, it
+/// doubles each time.
 const RETRY: Duration = Duration::from_mins(5);
+/// The longest such wait.
+const LONGEST_RETRY: Duration = Duration::from_hours(24);
 /// After so many failures in a row a round is given up: the image server is down, and the rest would fail too.
 const FAILURES: usize = 8;
 /// How often it is made sure that everything is held, even if nothing changed.
@@ -50,41 +56,52 @@ pub struct Mirrorer {
 }
 
 impl Mirrorer {
-    /// Goes on until it is stopped: whenever another generation is served, and when it is time to try again.
+    /// Goes on until it is stopped: whenever other documents are served, and when it is time to try again.
     pub async fn run(self, mut generations: watch::Receiver<u64>, stop: CancellationToken) {
-        let mut whole: Option<Arc<Listing>> = None;
+        let mut hopeless = Hopeless::default();
+        let (mut last, mut due): (Option<Arc<Listing>>, _) = (None, Instant::now());
         loop {
             generations.mark_unchanged();
-            let Some(wait) = stop.run_until_cancelled(self.round(&mut whole, &generations)).await else { return };
+            let listing = self.listing();
+            // Most generations are other remotes' affair.
+            let is_new = !same(listing.as_ref(), last.as_ref());
+            if let Some(listing) = listing.filter(|_| is_new || Instant::now() >= due) {
+                let Some(wait) = stop.run_until_cancelled(self.round(&listing, &mut hopeless)).await else { return };
+                (last, due) = (Some(listing), Instant::now() + wait);
+            } else if due <= Instant::now() {
+                due = Instant::now() + LOOK;
+            }
             tokio::select! {
                 () = stop.cancelled() => return,
-                () = tokio::time::sleep(wait) => whole = None,
+                () = tokio::time::sleep_until(due) => {}
                 changed = generations.changed() => if changed.is_err() { return },
             }
         }
     }
 
-    /// Fetches what is missing, unless everything was there already; how long to wait for the next round.
-    async fn round(&self, whole: &mut Option<Arc<Listing>>, generations: &watch::Receiver<u64>) -> Duration {
-        let Some(listing) = self.current.load().remotes.get(&self.remote).map(|remote| Arc::clone(&remote.listing)) else { return LOOK };
-        if whole.as_ref().is_some_and(|whole| Arc::ptr_eq(whole, &listing)) {
-            return LOOK;
-        }
-        let missing = match self.missing(&listing).await {
+    fn listing(&self) -> Option<Arc<Listing>> {
+        self.current.load().remotes.get(&self.remote).map(|remote| Arc::clone(&remote.listing))
+    }
+
+    /// Fetches what is missing; how long to wait for the next round.
+    async fn round(&self, listing: &Arc<Listing>, hopeless: &mut Hopeless) -> Duration {
+        let missing = match self.missing(listing).await {
             Ok(missing) => missing,
             Err(error) => {
                 self.note(&Missing { problem: Some(format!("the store cannot be looked at: {error}")), ..Missing::default() });
                 return RETRY;
             }
         };
+        let now = Instant::now();
         let progress = Mutex::new(Progress::of(&missing));
         self.note(&lock(&progress).missing);
-        let goes_on = |_: &File| future::ready(!generations.has_changed().unwrap_or(true) && lock(&progress).is_promising());
-        let fetches = stream::iter(missing).take_while(goes_on).map(|file| self.fetch(file, &progress));
+        let goes_on = |_: &File| future::ready(same(self.listing().as_ref(), Some(listing)) && lock(&progress).is_promising());
+        let worth_asking = missing.into_iter().filter(|file| hopeless.is_worth_asking(file.expected, now));
+        let fetches = stream::iter(worth_asking.collect::<Vec<_>>()).take_while(goes_on).map(|file| self.fetch(file, &progress));
         fetches.buffer_unordered(self.fetches).for_each(|()| future::ready(())).await;
-        let is_whole = lock(&progress).missing.files == 0;
-        *whole = is_whole.then_some(listing);
-        if is_whole { LOOK } else { RETRY }
+        let progress = progress.into_inner().unwrap_or_else(PoisonError::into_inner);
+        hopeless.note(&progress.not_there, Instant::now());
+        if progress.missing.files == 0 { LOOK } else { RETRY }
     }
 
     /// What is listed and not held, the newest first.
@@ -94,6 +111,9 @@ impl Mirrorer {
             let held = cache.holdings()?;
             let mut missing: Vec<File> = listing.files().filter(|file| !held.has(file.expected)).collect();
             missing.sort_by(|one, other| (other.modified, &one.path).cmp(&(one.modified, &other.path)));
+            // Several paths may have the same bytes.
+            let mut seen = HashSet::default();
+            missing.retain(|file| seen.insert(file.expected));
             Ok(missing)
         })
         .await
@@ -136,18 +156,46 @@ enum Problem {
     NoRoom,
 }
 
+impl Problem {
+    /// Whether upstream answered, and has not what its documents say: that is about this file and no other.
+    fn is_about_the_file(&self) -> bool {
+        matches!(self, Self::Fetch(error) | Self::NotFound(NotFound::Refused(error)) if matches!(error, FetchError::Gone | FetchError::Wrong(_)))
+    }
+}
+
+/// Files that upstream did not have, or had wrong, and when they are worth asking for again.
+#[derive(Debug, Default)]
+struct Hopeless(HashMap<Expected, (Instant, Duration)>);
+
+impl Hopeless {
+    fn is_worth_asking(&self, file: Expected, now: Instant) -> bool {
+        self.0.get(&file).is_none_or(|(until, _)| *until <= now)
+    }
+
+    fn note(&mut self, files: &[Expected], now: Instant) {
+        // What is not listed any more is forgotten after a while.
+        self.0.retain(|_, (until, _)| *until + LONGEST_RETRY > now);
+        for file in files {
+            let wait = self.0.get(file).map_or(RETRY, |(_, wait)| (*wait * 2).min(LONGEST_RETRY));
+            self.0.insert(*file, (now + wait, wait));
+        }
+    }
+}
+
 /// How far a round is.
 #[derive(Debug)]
 struct Progress {
     missing: Missing,
+    not_there: Vec<Expected>,
     failures_in_a_row: usize,
     is_full: bool,
 }
 
 impl Progress {
     fn of(missing: &[File]) -> Self {
-        let missing = Missing { files: missing.len(), bytes: missing.iter().map(size).sum(), problem: None };
-        Self { missing, failures_in_a_row: 0, is_full: false }
+        let bytes = missing.iter().map(size).fold(0, u64::saturating_add);
+        let missing = Missing { files: missing.len(), bytes, problem: None };
+        Self { missing, not_there: Vec::new(), failures_in_a_row: 0, is_full: false }
     }
 
     /// Whether the next file has a chance.
@@ -156,31 +204,62 @@ impl Progress {
     }
 
     fn held(&mut self, bytes: u64) {
-        self.missing.files -= 1;
-        self.missing.bytes -= bytes;
+        self.missing.files = self.missing.files.saturating_sub(1);
+        self.missing.bytes = self.missing.bytes.saturating_sub(bytes);
         self.failures_in_a_row = 0;
     }
 
     fn failed(&mut self, wanted: &Wanted, problem: &Problem) {
         self.missing.problem = Some(format!("{}: {problem}", wanted.path));
-        self.failures_in_a_row += 1;
+        if problem.is_about_the_file() {
+            self.not_there.push(wanted.expected);
+        } else {
+            self.failures_in_a_row += 1;
+        }
         self.is_full |= matches!(problem, Problem::NoRoom);
     }
 }
 
+/// Waits until a file is held. Whoever waits no longer holds nobody up.
 async fn held(mut reader: Reader) -> Result<(), Problem> {
     reader.answered(PATIENCE).await?;
-    if !reader.is_stored() {
-        return Err(Problem::NoRoom);
-    }
-    reader.verified().await?;
-    Ok(())
+    if reader.landed().await? { Ok(()) } else { Err(Problem::NoRoom) }
+}
+
+fn same(one: Option<&Arc<Listing>>, other: Option<&Arc<Listing>>) -> bool {
+    one.zip(other).is_some_and(|(one, other)| Arc::ptr_eq(one, other))
 }
 
 fn size(file: &File) -> u64 {
     file.expected.size.unwrap_or_default()
 }
 
-fn lock(progress: &Mutex<Progress>) -> std::sync::MutexGuard<'_, Progress> {
+fn lock(progress: &Mutex<Progress>) -> MutexGuard<'_, Progress> {
     progress.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tokio::time::Instant;
+
+    use crate::digest::{Claim, Digest, Expected};
+    use crate::mirror::{Hopeless, LONGEST_RETRY, RETRY};
+
+    #[test]
+    fn what_upstream_does_not_have_is_asked_for_ever_more_rarely() {
+        let file = Expected { claim: Claim::Sha256(Digest::of(b"x")), size: None };
+        let (mut hopeless, mut now) = (Hopeless::default(), Instant::now());
+        assert!(hopeless.is_worth_asking(file, now));
+        let mut waits = Vec::new();
+        for _ in 0..12 {
+            hopeless.note(&[file], now);
+            let wait = (0..=24 * 60).map(Duration::from_mins).find(|wait| hopeless.is_worth_asking(file, now + *wait)).unwrap();
+            waits.push(wait);
+            now += wait;
+        }
+        assert_eq!(waits[..3], [RETRY, 2 * RETRY, 4 * RETRY]);
+        assert_eq!(waits[11], LONGEST_RETRY);
+    }
 }

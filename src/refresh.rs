@@ -159,7 +159,7 @@ impl Refresher {
     /// Puts a set of documents in the place of the old one, if it is good or a person says so.
     async fn take(&mut self, gathered: Gathered, accept: bool) -> RefreshReport {
         let url = Some(gathered.snapshot.url.clone());
-        let report = if self.past.newest().is_some_and(|newest| newest.documents == gathered.snapshot.documents) {
+        let report = if self.past.has(&gathered.snapshot) {
             self.past.confirm(gathered.validators).await;
             self.report(RefreshResult::Unchanged, None)
         } else {

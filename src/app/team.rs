@@ -103,6 +103,9 @@ impl Team {
     async fn begin(&mut self, config: &Config, sources: Vec<Arc<Source>>) {
         let Means { store, publisher, status, desk, fetcher, outside, metrics, .. } = &self.means;
         status.show(config.remotes.iter().zip(&sources).map(|(remote, source)| (status_of(remote, source), Arc::clone(source))).collect());
+        // First of all, nobody is asked any more who may not be.
+        let asked = config.remotes.iter().zip(&sources).filter(|(remote, _)| remote.mode != Mode::Offline);
+        fetcher.set_sources(asked.map(|(_, source)| (Arc::clone(source.name()), Arc::clone(source))).collect());
         let settings = Settings { remotes: config.remotes.iter().map(|remote| remote.settings.clone()).collect() };
         if let Err(error) = publisher.configure(settings).await {
             tracing::error!(%error, "nothing can be published");
@@ -123,10 +126,11 @@ impl Team {
                 demand
             });
             demands.insert(Arc::clone(source.name()), demand);
+            if remote.mode != Mode::Mirror {
+                metrics.mirror_is_missing(remote.name(), 0);
+            }
         }
         desk.staff(demands);
-        let asked = config.remotes.iter().zip(sources).filter(|(remote, _)| remote.mode != Mode::Offline);
-        fetcher.set_sources(asked.map(|(_, source)| (Arc::clone(source.name()), source)).collect());
         for remote in config.remotes.iter().filter(|remote| remote.mode == Mode::Mirror) {
             self.tasks.spawn(self.mirrorer(config, remote).run(self.means.publisher.generations(), self.stop.clone()));
         }

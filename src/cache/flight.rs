@@ -40,6 +40,8 @@ pub struct Progress {
     pub file: Option<File>,
     /// So many of them are in the file.
     pub in_file: u64,
+    /// Whether it is known that no blob will come of it.
+    pub is_lost: bool,
 }
 
 /// The stages of a flight, in their order.
@@ -74,7 +76,7 @@ pub struct Seat {
 impl Flight {
     /// A flight whose writer has not begun.
     pub fn new(expected: Expected) -> Self {
-        let progress = Progress { stage: Stage::Asking, received: 0, size: expected.size, file: None, in_file: u64::MAX };
+        let progress = Progress { stage: Stage::Asking, received: 0, size: expected.size, file: None, in_file: u64::MAX, is_lost: false };
         Self { expected, progress: watch::Sender::new(progress), cabin: Mutex::default(), moved: Notify::new() }
     }
 
@@ -196,7 +198,10 @@ impl Pilot {
     /// From the byte `first` on, bytes go through a ring of `capacity` bytes.
     pub fn open_ring(&self, first: u64, capacity: u64) {
         self.flight.cabin().ring = Some(Ring::new(first, capacity));
-        self.flight.progress.send_modify(|progress| progress.in_file = first);
+        self.flight.progress.send_modify(|progress| {
+            progress.in_file = first;
+            progress.is_lost = true;
+        });
     }
 
     /// Puts bytes into the ring. Waits while it is full, and leaves the slowest reader behind after `patience`. An error
@@ -281,5 +286,6 @@ impl Drop for Pilot {
         if is_under_way {
             self.failed(FetchError::Vanished);
         }
+        self.flight.progress.send_modify(|progress| progress.is_lost |= !matches!(progress.stage, Stage::Landed(_)));
     }
 }

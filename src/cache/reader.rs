@@ -63,6 +63,16 @@ impl Reader {
         }
     }
 
+    /// Waits until the file is held, or until it is known that it will not be; whether it is.
+    pub async fn landed(&mut self) -> Result<bool, FetchError> {
+        let ended = |progress: &Progress| progress.is_lost || matches!(progress.stage, Stage::Landed(_) | Stage::Failed(_));
+        let progress = self.progress.wait_for(ended).await.map_err(|_| FetchError::Vanished)?;
+        match &progress.stage {
+            Stage::Failed(error) => Err(error.clone()),
+            stage => Ok(matches!(stage, Stage::Landed(_))),
+        }
+    }
+
     /// Whether the bytes go to the disk, as far as is known yet.
     pub fn is_stored(&self) -> bool {
         self.progress.borrow().in_file == u64::MAX

@@ -103,7 +103,8 @@ impl Found<'_> {
     fn passes_one(&self, filter: &Filter, fields: &BTreeMap<String, String>) -> bool {
         match filter {
             Filter::Part(part) => {
-                self.aliases.iter().any(|alias| alias.contains(part)) || self.image.fingerprint.to_string().contains(part)
+                self.aliases.iter().any(|alias| alias.contains(part))
+                    || self.image.fingerprint.to_string().contains(&part.to_ascii_lowercase())
             }
             Filter::Property(key, value) => fields.get(key).is_some_and(|actual| value.holds(actual)),
         }
@@ -159,7 +160,13 @@ pub fn find<'a>(catalog: &'a Catalog, name: &str, virtual_machine: bool, here: O
     let types: &[ImageType] = if virtual_machine { &[ImageType::VirtualMachine] } else { &ImageType::ALL };
     let of_type = |wanted: ImageType| images.iter().filter(move |found| found.image.image_type == wanted);
     let is_meant = |found: &&Found<'_>| is_meant(found, name, here);
-    let meant = types.iter().find_map(|wanted| of_type(*wanted).find(is_meant));
+    // The first remote owns the alias; of several products of its with one alias clients take the newest image.
+    let newest = |wanted| {
+        let first = of_type(wanted).find(is_meant)?.remote;
+        let meant = of_type(wanted).filter(|found| found.remote == first).filter(is_meant).rev();
+        meant.max_by_key(|found| &found.image.version.serial)
+    };
+    let meant = types.iter().find_map(|wanted| newest(*wanted));
     meant.cloned().ok_or_else(|| missing(&images, name, here))
 }
 

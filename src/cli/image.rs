@@ -77,6 +77,9 @@ fn list_path(filters: &[String], held: bool) -> Result<String, Failure> {
 
 fn info_path(image: &str, vm: bool) -> Result<String, Failure> {
     let mut url = base("/1.0/images/")?;
+    if ["", ".", ".."].contains(&image) {
+        return Err(Failure::new(FAILED, format!("no image is called '{image}'; cistern image list shows what there is")));
+    }
     if let Ok(mut segments) = url.path_segments_mut() {
         segments.pop_if_empty().push(image);
     }

@@ -3,6 +3,8 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use tokio_util::sync::CancellationToken;
+
 use crate::clock::Clock;
 use crate::digest::Expected;
 use crate::health::Health;
@@ -22,6 +24,8 @@ pub struct Source {
     health: Mutex<Health>,
     /// Which URL sent wrong bytes for which file, lately.
     wrong: moka::sync::Cache<(Expected, usize), ()>,
+    /// Cancelled when nobody may be asked any more.
+    closed: CancellationToken,
     clock: Arc<dyn Clock>,
     metrics: Arc<Metrics>,
 }
@@ -32,7 +36,7 @@ impl Source {
         let health = Mutex::new(Health::new(upstream.urls().len()));
         metrics.add_remote(&name);
         let wrong = moka::sync::Cache::builder().max_capacity(WRONG_FILES).time_to_live(WRONG_TIME).build();
-        Self { name, upstream, health, wrong, clock, metrics }
+        Self { name, upstream, health, wrong, closed: CancellationToken::new(), clock, metrics }
     }
 
     /// The remote's name.
@@ -43,6 +47,16 @@ impl Source {
     /// Whom to ask.
     pub fn upstream(&self) -> &Arc<dyn Upstream> {
         &self.upstream
+    }
+
+    /// Ends what is under way: nobody may be asked any more.
+    pub fn close(&self) {
+        self.closed.cancel();
+    }
+
+    /// Tells when that is so.
+    pub fn closed(&self) -> &CancellationToken {
+        &self.closed
     }
 
     /// In which order the URLs are to be tried.

@@ -36,6 +36,8 @@ pub struct Shelf {
     retired: HashMap<(Arc<str>, Timestamp), Arc<Listing>>,
     root: HashMap<StreamPath, Arc<Document>>,
     wrong: HashSet<Digest>,
+    /// What was held when the disk last said so.
+    held: Option<Arc<Holdings>>,
     cache: Arc<Cache>,
     metrics: Arc<Metrics>,
 }
@@ -58,6 +60,7 @@ impl Shelf {
             retired: HashMap::new(),
             root: HashMap::new(),
             wrong: wrong.into_iter().collect(),
+            held: None,
             cache,
             metrics,
         }
@@ -109,9 +112,9 @@ impl Shelf {
     }
 
     fn render(&mut self, name: &Arc<str>) -> Option<(Fresh, Rendered)> {
-        let settings = self.settings.remotes.iter().find(|settings| settings.name == *name)?;
+        let settings = self.settings.remotes.iter().find(|settings| settings.name == *name)?.clone();
+        let policy = self.policy(&settings)?;
         let documents = self.documents.get(name)?;
-        let policy = self.policy(settings)?;
         let mut rendered = render(name, documents.newest.as_ref()?, &policy);
         self.metrics.images_are_listed(name, rendered.listing.images().len());
         self.parts.insert(Arc::clone(name), std::mem::take(&mut rendered.parts));
@@ -145,27 +148,36 @@ impl Shelf {
     }
 
     /// How a remote is rendered; `None` if it cannot be told what is held of it.
-    fn policy(&self, settings: &RemoteSettings) -> Option<Policy> {
-        let held = if settings.is_offline { Some(Arc::new(self.holdings(&settings.name)?)) } else { None };
+    fn policy(&mut self, settings: &RemoteSettings) -> Option<Policy> {
+        let held = if settings.is_offline { Some(self.holdings(&settings.name)?) } else { None };
         Some(Policy { selection: settings.selection.clone(), twins: settings.twins, wrong: self.wrong.clone(), held })
     }
 
-    fn holdings(&self, name: &str) -> Option<Holdings> {
-        let held = self.cache.holdings();
-        held.inspect_err(|error| tracing::error!(remote = name, %error, "the store cannot be looked at; nothing changes")).ok()
+    /// What is held; if the disk does not say, what was held when it last did. That it does not say is no reason to take
+    /// anything from hosts.
+    fn holdings(&mut self, name: &str) -> Option<Arc<Holdings>> {
+        match self.cache.holdings() {
+            Ok(held) => self.held = Some(Arc::new(held)),
+            Err(error) => {
+                tracing::error!(remote = name, %error, "the store cannot be looked at; what was held before goes on being listed");
+            }
+        }
+        self.held.clone()
     }
 
     /// Whether a remote is offline and has no documents.
     fn is_unfed(&self, name: &Arc<str>) -> bool {
-        let has_documents = self.documents.get(name).is_some_and(|documents| documents.newest.is_some());
-        !has_documents && self.settings.remotes.iter().any(|settings| settings.name == *name && settings.is_offline)
+        let has_none = self.documents.get(name).is_some_and(|documents| documents.newest.is_none());
+        has_none && self.settings.remotes.iter().any(|settings| settings.name == *name && settings.is_offline)
     }
 
     /// Whether every remote has documents, or was asked for them in vain. Before that the root would give aliases to
     /// whoever answers first, and hosts would keep that for an hour.
     fn was_each_asked(&self) -> bool {
-        let was_asked = |name| self.documents.get(name).is_some_and(|documents| documents.newest.is_some() || documents.is_stale);
-        self.settings.remotes.iter().all(|settings| settings.is_offline || was_asked(&settings.name))
+        let was_asked = |name| {
+            self.documents.get(name).is_some_and(|documents| documents.newest.is_some() || documents.is_stale) || self.is_unfed(name)
+        };
+        self.settings.remotes.iter().all(|settings| was_asked(&settings.name))
     }
 
     fn merge_root(&self) -> HashMap<StreamPath, Arc<Document>> {

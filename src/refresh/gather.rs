@@ -4,6 +4,8 @@
 //! time is not sent again.
 
 use std::collections::{BTreeMap, HashSet, VecDeque};
+use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -81,14 +83,15 @@ impl Gatherer<'_> {
         let all = tokio::time::timeout(self.bounds.deadline, self.gather_all()).await;
         let late = || NotGathered::Failure(well_known(INDEX_PATH), Failure::Silent("for all documents to come"));
         let Set { documents, validators, .. } = all.map_err(|_| late())??;
-        let snapshot = Snapshot { url: self.url_name().to_owned(), accepted_at: self.now, documents };
-        let counted = blocking(move || {
-            let census = Census::of(&snapshot);
-            Ok((snapshot, census))
-        });
-        let (snapshot, census) =
-            counted.await.map_err(|error| NotGathered::Failure(well_known(INDEX_PATH), Failure::Nonsense(error.to_string())))?;
-        Ok(Gathered { snapshot, census: census?, validators: (self.url_name().to_owned(), validators) })
+        let accepted_at = self.past.next_time(self.now);
+        let snapshot = Arc::new(Snapshot { url: self.url_name().to_owned(), accepted_at, documents });
+        // Large documents take as long to be written as to be read.
+        let (census, staged) = tokio::join!(census(&snapshot), self.stage(&snapshot));
+        Ok(Gathered { snapshot, staged, census: census?, validators: (self.url_name().to_owned(), validators) })
+    }
+
+    async fn stage(&self, snapshot: &Arc<Snapshot>) -> io::Result<()> {
+        if self.past.has(snapshot) { Ok(()) } else { self.past.stage(Arc::clone(snapshot)).await }
     }
 
     async fn gather_all(&self) -> Result<Set, NotGathered> {
@@ -218,6 +221,13 @@ impl Gatherer<'_> {
     fn url_name(&self) -> &str {
         self.source.upstream().urls().get(self.url).map_or("", String::as_str)
     }
+}
+
+async fn census(snapshot: &Arc<Snapshot>) -> Result<Census, NotGathered> {
+    let snapshot = Arc::clone(snapshot);
+    let counted = blocking(move || Ok(Census::of(&snapshot))).await;
+    let census = counted.map_err(|error| NotGathered::Failure(well_known(INDEX_PATH), Failure::Nonsense(error.to_string())))?;
+    Ok(census?)
 }
 
 impl Set {

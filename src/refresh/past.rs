@@ -73,15 +73,29 @@ impl Past {
         (source.digest.to_string() == validators.digest).then_some((validators, source))
     }
 
-    /// Puts documents in the place of the newest, on the disk first. They keep the order of time even if the clock does
-    /// not.
-    pub async fn replace(&mut self, gathered: Gathered) -> io::Result<()> {
-        let Gathered { mut snapshot, census, validators } = gathered;
+    /// When documents are taken that come now: they keep the order of time even if the clock does not.
+    pub fn next_time(&self, now: Timestamp) -> Timestamp {
         let after = self.newest().map(|newest| newest.accepted_at + 1.millisecond());
-        snapshot.accepted_at = after.map_or(snapshot.accepted_at, |after| after.max(snapshot.accepted_at));
-        let snapshot = Arc::new(snapshot);
-        let (store, remote, saved) = (Arc::clone(&self.store), Arc::clone(&self.remote), Arc::clone(&snapshot));
-        blocking(move || snapshots::save(&**store.disk(), store.layout(), &remote, &saved)).await?;
+        after.map_or(now, |after| after.max(now))
+    }
+
+    /// Whether these are the documents that we have.
+    pub fn has(&self, snapshot: &Snapshot) -> bool {
+        self.newest().is_some_and(|newest| newest.documents == snapshot.documents)
+    }
+
+    /// Writes documents to the disk that may be taken. Until [`Self::replace`] nobody finds them there.
+    pub async fn stage(&self, snapshot: Arc<Snapshot>) -> io::Result<()> {
+        let (store, remote) = (Arc::clone(&self.store), Arc::clone(&self.remote));
+        blocking(move || snapshots::stage(&**store.disk(), store.layout(), &remote, &snapshot)).await
+    }
+
+    /// Puts the documents that were staged in the place of the newest, on the disk first.
+    pub async fn replace(&mut self, gathered: Gathered) -> io::Result<()> {
+        let Gathered { snapshot, staged, census, validators } = gathered;
+        staged?;
+        let (store, remote, accepted_at) = (Arc::clone(&self.store), Arc::clone(&self.remote), snapshot.accepted_at);
+        blocking(move || snapshots::settle(&**store.disk(), store.layout(), &remote, accepted_at)).await?;
         self.snapshots.insert(0, snapshot);
         self.census = Some(census);
         self.confirm(validators).await;

@@ -27,7 +27,11 @@ impl StatusBoard {
             let mut old = std::mem::take(board);
             for (fresh, source) in remotes {
                 let status = match old.remove(&fresh.name) {
-                    Some(known) => RemoteStatus { urls: fresh.urls, mode: fresh.mode, missing: None, ..known.status },
+                    Some(known) => {
+                        // How the last refresh ended says nothing of one that is not refreshed.
+                        let last_refresh = known.status.last_refresh.filter(|_| fresh.mode != "offline");
+                        RemoteStatus { urls: fresh.urls, mode: fresh.mode, missing: None, last_refresh, ..known.status }
+                    }
                     None => fresh,
                 };
                 board.insert(status.name.clone(), Shown { status, source });

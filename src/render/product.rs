@@ -116,17 +116,17 @@ impl<'a> Edited<'a> {
 
     /// Lists the files and images that are left.
     fn list(&mut self, for_images: bool) {
-        let Some(product) = &self.product else { return };
+        let Some(product) = &mut self.product else { return };
         let architecture = images::architecture(product);
         let facts = architecture.as_ref().ok().filter(|_| for_images).map(|architecture| Arc::new(facts_of(product, *architecture)));
-        for version in &product.versions {
+        for version in &mut product.versions {
             if for_images {
                 let (images, faults) = list_images(&product.name, version, facts.as_ref());
                 self.images.extend(images);
                 self.faults.extend(faults);
             }
             let modified = modified(version);
-            self.files.extend(version.items.iter().filter_map(|item| Some((item.file.clone()?, modified))));
+            self.files.extend(version.items.iter_mut().filter_map(|item| Some((item.file.take()?, modified))));
         }
         self.faults.extend(architecture.err().filter(|_| for_images).map(|reason| Fault::new(&[&product.name], reason)));
     }

@@ -95,7 +95,7 @@ fn drop_misspelt(fields: &mut Object<'_>, at: &[&str], faults: &mut Vec<Fault>) 
     faults.extend(fields.drop_repeated().into_iter().map(|field| Fault::new(&[at, &[&field]].concat(), Reason::Repeated)));
     const OTHERS: &[&str] = &["index", "items", "lxd_requirements", "products", "requirements", "size", "supported", "versions"];
     let known = [DOCUMENT_TEXTS, PRODUCT_TEXTS, VERSION_TEXTS, ITEM_TEXTS, ENTRY_TEXTS, OTHERS];
-    let has_capitals = |name: &str| name.bytes().any(|byte| byte.is_ascii_uppercase()) || name.contains(['\u{17f}', '\u{212a}']);
+    let has_capitals = |name: &str| name.bytes().any(|byte| byte.is_ascii_uppercase() || !byte.is_ascii());
     let is_known = |name: &str| known.iter().any(|names| names.contains(&&*folded(name)));
     let misspelt: Vec<String> =
         fields.iter().map(|(name, _)| &**name).filter(|name| has_capitals(name) && is_known(name)).map(ToOwned::to_owned).collect();

@@ -112,11 +112,11 @@ async fn answer(office: &Office, request: Request<Incoming>) -> Answer {
         (&Method::POST, ["1.0", "remotes", name, "refresh"]) => refresh(office, name, request).await,
         (&Method::GET, ["1.0", "images"]) => {
             let wish = Wish::read(request.uri().query());
-            of_images(images::list(&office.current.load(), &office.cache, &wish).await)
+            of_images(images::list(office.current.load(), &office.cache, wish).await)
         }
         (&Method::GET, ["1.0", "images", name]) => {
-            let (name, wish) = (percent_decode_str(name).decode_utf8_lossy(), Wish::read(request.uri().query()));
-            of_images(images::find(&office.current.load(), &office.cache, &name, &wish).await)
+            let (name, wish) = (percent_decode_str(name).decode_utf8_lossy().into_owned(), Wish::read(request.uri().query()));
+            of_images(images::find(office.current.load(), &office.cache, name, wish).await)
         }
         _ => error(StatusCode::NOT_FOUND, "this cistern has no such command; is the program of another version than the server?"),
     }

@@ -11,7 +11,6 @@ use crate::cache::{Cache, blocking};
 use crate::catalog::Catalog;
 use crate::catalog::query::{self, Filter, Found, NoImage};
 use crate::image::architecture::Architecture;
-use crate::ledger::holdings::Holdings;
 
 /// Why images cannot be shown.
 #[derive(Debug, thiserror::Error)]
@@ -51,28 +50,38 @@ impl Wish {
     }
 }
 
-/// The images that are wished for.
-pub async fn list(catalog: &Catalog, cache: &Arc<Cache>, wish: &Wish) -> Result<Vec<api::Image>, Problem> {
-    let images = query::images(catalog, wish.remote.as_deref())?;
-    let held = holdings(cache).await?;
-    let wanted = images.into_iter().filter(|found| found.passes(&wish.filters));
-    let shown = wanted.map(|found| show(&found, is_whole(&found, &held))).filter(|image| image.held || !wish.held);
-    Ok(shown.collect())
+/// The images that are wished for. There may be very many, and regular expressions: nobody else's thread does that.
+pub async fn list(catalog: Arc<Catalog>, cache: &Arc<Cache>, wish: Wish) -> Result<Vec<api::Image>, Problem> {
+    let cache = Arc::clone(cache);
+    let listed = blocking(move || {
+        let held = cache.holdings()?;
+        let is_whole = |found: &Found<'_>| found.image.files.iter().all(|file| held.has(*file));
+        Ok(query::images(&catalog, wish.remote.as_deref()).map(|images| {
+            let wanted = images.into_iter().filter(|found| found.passes(&wish.filters));
+            wanted.map(|found| show(&found, is_whole(&found))).filter(|image| image.held || !wish.held).collect()
+        }))
+    });
+    Ok(listed.await??)
 }
 
 /// The image that a name means.
-pub async fn find(catalog: &Catalog, cache: &Arc<Cache>, name: &str, wish: &Wish) -> Result<api::Image, Problem> {
-    let found = query::find(catalog, name, wish.virtual_machine, Architecture::parse(std::env::consts::ARCH))?;
-    Ok(show(&found, is_whole(&found, &holdings(cache).await?)))
-}
-
-async fn holdings(cache: &Arc<Cache>) -> std::io::Result<Holdings> {
+pub async fn find(catalog: Arc<Catalog>, cache: &Arc<Cache>, name: String, wish: Wish) -> Result<api::Image, Problem> {
     let cache = Arc::clone(cache);
-    blocking(move || cache.holdings()).await
-}
-
-fn is_whole(found: &Found<'_>, held: &Holdings) -> bool {
-    found.image.files.iter().all(|file| held.has(*file))
+    let found = blocking(move || {
+        let found = query::find(&catalog, &name, wish.virtual_machine, Architecture::parse(std::env::consts::ARCH));
+        let is_whole = |found: &Found<'_>| {
+            found
+                .image
+                .files
+                .iter()
+                .try_fold(true, |is_whole, file| Ok::<_, std::io::Error>(is_whole && cache.find_on_disk(*file)?.is_some()))
+        };
+        match found {
+            Ok(found) => Ok(Ok(show(&found, is_whole(&found)?))),
+            Err(no_image) => Ok(Err(no_image)),
+        }
+    });
+    Ok(found.await??)
 }
 
 fn show(found: &Found<'_>, held: bool) -> api::Image {

@@ -87,6 +87,10 @@ impl<'a> Level<'a> for Entry<'a> {
     fn new(content_id: Cow<'a, str>, node: Node<'a, Self>) -> Self {
         Self { content_id, fields: node.fields }
     }
+
+    fn name(&self) -> &str {
+        &self.content_id
+    }
 }
 
 impl Entry<'_> {

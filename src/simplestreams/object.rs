@@ -67,18 +67,17 @@ impl<'a> Object<'a> {
 
     /// Removes fields that come again later; their names.
     pub fn drop_repeated(&mut self) -> Vec<String> {
-        let is_repeated =
-            |(at, (name, _)): (usize, &(Cow<'a, str>, Cow<'a, RawValue>))| self.0[at + 1..].iter().any(|(other, _)| other == name);
-        let repeated: Vec<bool> = self.0.iter().enumerate().map(is_repeated).collect();
-        if !repeated.contains(&true) {
-            return Vec::new();
-        }
-        let (old, mut kept) = (std::mem::take(&mut self.0), Vec::new());
+        let comes_again = |at: usize| self.0[at + 1..].iter().any(|(other, _)| *other == self.0[at].0);
+        // Nearly always there is none, and there are very many objects.
+        let Some(mut at) = (0..self.0.len()).find(|at| comes_again(*at)) else { return Vec::new() };
         let mut names = Vec::new();
-        for (field, is_repeated) in old.into_iter().zip(repeated) {
-            if is_repeated { names.push(field.0.into_owned()) } else { kept.push(field) }
+        while at < self.0.len() {
+            if self.0[at + 1..].iter().any(|(other, _)| *other == self.0[at].0) {
+                names.push(self.0.remove(at).0.into_owned());
+            } else {
+                at += 1;
+            }
         }
-        self.0 = kept;
         names
     }
 

@@ -151,6 +151,10 @@ impl<'a> Level<'a> for Product<'a> {
     fn new(name: Cow<'a, str>, node: Node<'a, Version<'a>>) -> Self {
         Self { name, fields: node.fields, versions: node.children, place: node.place }
     }
+
+    fn name(&self) -> &str {
+        &self.name
+    }
 }
 
 impl<'a> Level<'a> for Version<'a> {
@@ -160,6 +164,10 @@ impl<'a> Level<'a> for Version<'a> {
     fn new(name: Cow<'a, str>, node: Node<'a, Item<'a>>) -> Self {
         Self { name, fields: node.fields, items: node.children, place: node.place }
     }
+
+    fn name(&self) -> &str {
+        &self.name
+    }
 }
 
 impl<'a> Level<'a> for Item<'a> {
@@ -168,6 +176,10 @@ impl<'a> Level<'a> for Item<'a> {
 
     fn new(name: Cow<'a, str>, node: Node<'a, Self>) -> Self {
         Self { name, fields: node.fields, file: None }
+    }
+
+    fn name(&self) -> &str {
+        &self.name
     }
 }
 

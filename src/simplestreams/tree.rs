@@ -26,6 +26,9 @@ pub trait Level<'a>: Sized {
 
     /// Makes it of what was read.
     fn new(name: Cow<'a, str>, node: Node<'a, Self::Child>) -> Self;
+
+    /// Its name.
+    fn name(&self) -> &str;
 }
 
 /// What was read of an object.
@@ -166,8 +169,7 @@ impl<'a, C: Level<'a>> ReadObject<'a> for ChildrenReader<'_, C> {
     type Value = Vec<C>;
 
     fn read<A: MapAccess<'a>>(self, mut entries: A) -> Result<Self::Value, A::Error> {
-        let mut children: Vec<Option<C>> = Vec::new();
-        let mut places: HashMap<Cow<'a, str>, usize> = HashMap::default();
+        let mut children = Vec::new();
         while let Some(Text(name)) = entries.next_key()? {
             let before = self.faults.len();
             let reader = NodeReader { children: C::CHILDREN, faults: &mut *self.faults, child: PhantomData };
@@ -175,24 +177,37 @@ impl<'a, C: Level<'a>> ReadObject<'a> for ChildrenReader<'_, C> {
             // What is wrong below was noted without the names above.
             self.faults[before..].iter_mut().for_each(|fault| fault.at.insert(0, name.to_string()));
             match found {
-                Found::Object(node) => {
-                    // Of two with one name clients know the last.
-                    if let Some(earlier) = places.insert(name.clone(), children.len()) {
-                        children[earlier] = None;
-                        self.faults.push(Fault::new(&[&name], Reason::Repeated));
-                    }
-                    children.push(Some(C::new(name, node)));
-                }
+                Found::Object(node) => children.push(C::new(name, node)),
                 Found::Null | Found::Other => self.faults.push(no_object(&[&name], &name)),
             }
         }
-        Ok(children.into_iter().flatten().collect())
+        self.faults.extend(drop_repeated(&mut children));
+        Ok(children)
     }
+}
+
+/// Of two children with one name clients know the last.
+fn drop_repeated<'a, C: Level<'a>>(children: &mut Vec<C>) -> Vec<Fault> {
+    const FEW: usize = 16;
+    let comes_again = |at: usize| children[at + 1..].iter().any(|other| other.name() == children[at].name());
+    if children.len() <= FEW && !(0..children.len()).any(comes_again) {
+        return Vec::new();
+    }
+    let mut last: HashMap<String, usize> = HashMap::default();
+    last.extend(children.iter().enumerate().map(|(at, child)| (child.name().to_owned(), at)));
+    let (mut at, mut faults) = (0, Vec::new());
+    children.retain(|child| {
+        at += 1;
+        let is_last = last.get(child.name()) == Some(&(at - 1));
+        faults.extend((!is_last).then(|| Fault::new(&[child.name()], Reason::Repeated)));
+        is_last
+    });
+    faults
 }
 
 /// Whether somebody who reads a value level by level would choke on it.
 fn is_too_deep(value: &RawValue) -> bool {
-    value.get().starts_with(['{', '[']) && depth(value.get()) > MAX_DEPTH
+    matches!(value.get().as_bytes().first(), Some(b'{' | b'[')) && depth(value.get()) > MAX_DEPTH
 }
 
 /// How deep the arrays and objects of a JSON text go.

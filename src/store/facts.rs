@@ -1,6 +1,7 @@
 //! What we found out ourselves and would not like to find out again: one small file for each fact.
 //!
-//! A fact that is lost costs time and nothing else, so a file that cannot be read is as good as absent.
+//! A fact that is lost costs time, so that one file that cannot be read is as good as absent; only whoever wants to know all
+//! of them, to say what is not held, is told that one cannot be read.
 
 use std::io;
 use std::path::Path;
@@ -36,7 +37,12 @@ pub fn learnt(disk: &dyn Disk, layout: &Layout, claim: Claim) -> Option<Digest> 
 pub fn all_learnt(disk: &dyn Disk, layout: &Layout) -> io::Result<Vec<(Claim, Digest)>> {
     let found = disk.list(&layout.learnt_folder())?;
     let claims = found.iter().filter_map(|found| Claim::parse(&found.name)).filter(|claim| !matches!(claim, Claim::Sha256(_)));
-    Ok(claims.filter_map(|claim| Some((claim, learnt(disk, layout, claim)?))).collect())
+    let mut learnt = Vec::new();
+    for claim in claims {
+        let text = try_read(disk, &layout.learnt(claim))?;
+        learnt.extend(text.and_then(|text| Digest::from_hex(text.trim())).map(|digest| (claim, digest)));
+    }
+    Ok(learnt)
 }
 
 /// What a document claims of the file with this digest, if it gives another hash.
@@ -68,6 +74,14 @@ pub fn images(disk: &dyn Disk, layout: &Layout) -> io::Result<Vec<(Digest, Check
 }
 
 fn read(disk: &dyn Disk, path: &Path) -> Option<String> {
-    let bytes = disk.open(path).and_then(|file| file.read_all(MAX_FACT_BYTES)).ok()?;
-    String::from_utf8(bytes).ok()
+    try_read(disk, path).ok().flatten()
+}
+
+/// A fact, if there is one; an error means that nobody knows.
+fn try_read(disk: &dyn Disk, path: &Path) -> io::Result<Option<String>> {
+    match disk.open(path).and_then(|file| file.read_all(MAX_FACT_BYTES)) {
+        Ok(bytes) => Ok(String::from_utf8(bytes).ok()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
 }

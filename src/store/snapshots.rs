@@ -49,8 +49,8 @@ struct Entry {
     sha256: String,
 }
 
-/// Writes a snapshot: documents first, their folders, then the name.
-pub fn save(disk: &dyn Disk, layout: &Layout, remote: &str, snapshot: &Snapshot) -> io::Result<()> {
+/// Writes a snapshot without its last name: documents first, then their folders. What was staged before is thrown away.
+pub fn stage(disk: &dyn Disk, layout: &Layout, remote: &str, snapshot: &Snapshot) -> io::Result<()> {
     let folder = layout.documents(remote);
     let fresh = folder.join(FRESH);
     disk.remove(&fresh)?;
@@ -63,8 +63,13 @@ pub fn save(disk: &dyn Disk, layout: &Layout, remote: &str, snapshot: &Snapshot)
         write(disk, &path, &source.bytes)?;
     }
     write(disk, &fresh.join(MANIFEST), &manifest(snapshot)?)?;
-    folders.iter().rev().try_for_each(|folder| disk.sync_directory(folder))?;
-    disk.rename(&fresh, &folder.join(name(snapshot.accepted_at)))?;
+    folders.iter().rev().try_for_each(|folder| disk.sync_directory(folder))
+}
+
+/// Gives what was staged its name: from now on it is what a start finds.
+pub fn settle(disk: &dyn Disk, layout: &Layout, remote: &str, accepted_at: Timestamp) -> io::Result<()> {
+    let folder = layout.documents(remote);
+    disk.rename(&folder.join(FRESH), &folder.join(name(accepted_at)))?;
     disk.sync_directory(&folder)
 }
 

@@ -48,7 +48,7 @@ async fn a_mirror_holds_all_that_is_selected_before_anybody_asks_and_goes_along_
     let more = "mode = \"mirror\"\nversions = 1\nselect = [\"ftype!=manifest\"]";
     let mirror = Builder::default().remote("ubuntu", &[origin.url()], more).start().await;
     is_whole(&mirror).await;
-    assert_eq!(mirror.files("blobs").len(), 2, "one version, and no manifest");
+    assert_eq!(mirror.files("blobs").len(), 2, "one version, and no manifest; what is not missing is on the disk");
     assert_eq!(origin.requests("images/20260101/squashfs").len(), 0);
     assert_eq!(mirror.body("ubuntu/images/20260102/squashfs").await, b"20260102");
     assert_eq!(origin.requests("images/20260102/squashfs").len(), 1, "a host's request finds it held");
@@ -81,6 +81,16 @@ async fn a_mirror_fetches_few_files_at_once_and_says_what_it_cannot_have() {
     wait_for(async || missing(&mirror).await.0 == 1).await;
     let problem = missing(&mirror).await.1.unwrap();
     assert!(problem.contains("images/x/file3.img"), "{problem}");
+}
+
+#[tokio::test]
+async fn many_files_that_upstream_does_not_have_keep_no_other_from_being_held() {
+    let origin = Origin::start().await;
+    let gone = (0..12).fold(Version::new("images/gone"), |version, number| version.file(&format!("{number}.img"), &[number; 9]));
+    origin.put(Stream::default().add("x:1:amd64", "", "20260102", gone).add("x:1:amd64", "", "20260101", version("old")).tree());
+    (0..12).for_each(|number| origin.remove(&format!("images/gone/{number}.img")));
+    let mirror = Builder::default().remote("ubuntu", &[origin.url()], "mode = \"mirror\"").start().await;
+    wait_for(async || missing(&mirror).await.0 == 12 && mirror.files("blobs").len() == 3).await;
 }
 
 #[tokio::test]

@@ -71,6 +71,8 @@ async fn an_image_is_found_by_alias_and_fingerprint_and_what_is_not_there_has_a_
         ("ubuntu:bookworm", "no image is called 'bookworm'"),
         ("ubuntu:noble/riscv64", "no image is called 'noble/riscv64'"),
         ("\u{7}", "no image is called"),
+        ("", "no image is called ''"),
+        ("..", "no image is called '..'"),
     ] {
         let (code, _, said) = image(&mirror, &["info", name]).await;
         assert!(code == 1 && said.contains(reason) && said.trim_end().lines().count() == 1, "{name}: {said}");
