@@ -126,7 +126,7 @@ impl<'a> Edited<'a> {
                 self.faults.extend(faults);
             }
             let modified = modified(version);
-            self.files.extend(version.items.iter_mut().filter_map(|item| Some((item.file.take()?, modified))));
+            self.files.extend(version.items.iter_mut().filter_map(|item| Some((*item.file.take()?, modified))));
         }
         self.faults.extend(architecture.err().filter(|_| for_images).map(|reason| Fault::new(&[&product.name], reason)));
     }

@@ -56,8 +56,8 @@ pub struct Item<'a> {
     pub name: Cow<'a, str>,
     /// Its fields.
     pub fields: Object<'a>,
-    /// The file that it names, once that was read.
-    pub file: Option<ListedFile>,
+    /// The file that it names, once that was read. In a box, for there are very many items that nobody reads it of.
+    pub file: Option<Box<ListedFile>>,
 }
 
 impl<'a> Products<'a> {
@@ -139,7 +139,7 @@ impl Item<'_> {
         if file.as_ref().is_some_and(|file| file.path.as_str().starts_with(DOCUMENTS)) {
             return Err(Reason::Document);
         }
-        self.file = file;
+        self.file = file.map(Box::new);
         Ok(())
     }
 }
