@@ -3,36 +3,30 @@
 //! It asks for files as a host does, so that what is under way already is shared, resumed and verified like everything
 //! else. Listing does not wait for it: what is not held yet is fetched when a host asks.
 
+pub mod progress;
+
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use foldhash::{HashMap, HashSet};
+use foldhash::HashSet;
 use futures_util::{StreamExt as _, future, stream};
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::api::Missing;
-use crate::cache::error::FetchError;
 use crate::cache::reader::Reader;
 use crate::cache::{Cache, blocking};
 use crate::catalog::listing::{File, Listing};
-use crate::digest::Expected;
 use crate::fetch::download::Wanted;
-use crate::fetch::{Fetcher, Found, NotFound};
+use crate::fetch::{Fetcher, Found};
 use crate::metrics::Metrics;
+use crate::mirror::progress::{Hopeless, Problem, Progress, RETRY, size};
 use crate::publish::Current;
 use crate::refresh::status::StatusBoard;
 
 /// How long an image server may take to accept to send a file.
 const PATIENCE: Duration = Duration::from_mins(1);
-/// How long to wait before what could not be had is tried again. For a file that upstream does not have, or has wrong, it
-/// doubles each time.
-const RETRY: Duration = Duration::from_mins(5);
-/// The longest such wait.
-const LONGEST_RETRY: Duration = Duration::from_hours(24);
-/// After so many failures in a row a round is given up: the image server is down, and the rest would fail too.
-const FAILURES: usize = 8;
 /// How often it is made sure that everything is held, even if nothing changed.
 const LOOK: Duration = Duration::from_hours(1);
 
@@ -145,81 +139,6 @@ impl Mirrorer {
     }
 }
 
-/// Why a file is not held.
-#[derive(Debug, thiserror::Error)]
-enum Problem {
-    #[error(transparent)]
-    NotFound(#[from] NotFound),
-    #[error(transparent)]
-    Fetch(#[from] FetchError),
-    #[error("there is no room for it; see storage.capacity and storage.min_free")]
-    NoRoom,
-}
-
-impl Problem {
-    /// Whether upstream answered, and has not what its documents say: that is about this file and no other.
-    fn is_about_the_file(&self) -> bool {
-        matches!(self, Self::Fetch(error) | Self::NotFound(NotFound::Refused(error)) if matches!(error, FetchError::Gone | FetchError::Wrong(_)))
-    }
-}
-
-/// Files that upstream did not have, or had wrong, and when they are worth asking for again.
-#[derive(Debug, Default)]
-struct Hopeless(HashMap<Expected, (Instant, Duration)>);
-
-impl Hopeless {
-    fn is_worth_asking(&self, file: Expected, now: Instant) -> bool {
-        self.0.get(&file).is_none_or(|(until, _)| *until <= now)
-    }
-
-    fn note(&mut self, files: &[Expected], now: Instant) {
-        // What is not listed any more is forgotten after a while.
-        self.0.retain(|_, (until, _)| *until + LONGEST_RETRY > now);
-        for file in files {
-            let wait = self.0.get(file).map_or(RETRY, |(_, wait)| (*wait * 2).min(LONGEST_RETRY));
-            self.0.insert(*file, (now + wait, wait));
-        }
-    }
-}
-
-/// How far a round is.
-#[derive(Debug)]
-struct Progress {
-    missing: Missing,
-    not_there: Vec<Expected>,
-    failures_in_a_row: usize,
-    is_full: bool,
-}
-
-impl Progress {
-    fn of(missing: &[File]) -> Self {
-        let bytes = missing.iter().map(size).fold(0, u64::saturating_add);
-        let missing = Missing { files: missing.len(), bytes, problem: None };
-        Self { missing, not_there: Vec::new(), failures_in_a_row: 0, is_full: false }
-    }
-
-    /// Whether the next file has a chance.
-    fn is_promising(&self) -> bool {
-        !self.is_full && self.failures_in_a_row < FAILURES
-    }
-
-    fn held(&mut self, bytes: u64) {
-        self.missing.files = self.missing.files.saturating_sub(1);
-        self.missing.bytes = self.missing.bytes.saturating_sub(bytes);
-        self.failures_in_a_row = 0;
-    }
-
-    fn failed(&mut self, wanted: &Wanted, problem: &Problem) {
-        self.missing.problem = Some(format!("{}: {problem}", wanted.path));
-        if problem.is_about_the_file() {
-            self.not_there.push(wanted.expected);
-        } else {
-            self.failures_in_a_row += 1;
-        }
-        self.is_full |= matches!(problem, Problem::NoRoom);
-    }
-}
-
 /// Waits until a file is held. Whoever waits no longer holds nobody up.
 async fn held(mut reader: Reader) -> Result<(), Problem> {
     reader.answered(PATIENCE).await?;
@@ -230,36 +149,6 @@ fn same(one: Option<&Arc<Listing>>, other: Option<&Arc<Listing>>) -> bool {
     one.zip(other).is_some_and(|(one, other)| Arc::ptr_eq(one, other))
 }
 
-fn size(file: &File) -> u64 {
-    file.expected.size.unwrap_or_default()
-}
-
 fn lock(progress: &Mutex<Progress>) -> MutexGuard<'_, Progress> {
     progress.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-#[cfg(test)]
-mod tests {
-    use std::time::Duration;
-
-    use tokio::time::Instant;
-
-    use crate::digest::{Claim, Digest, Expected};
-    use crate::mirror::{Hopeless, LONGEST_RETRY, RETRY};
-
-    #[test]
-    fn what_upstream_does_not_have_is_asked_for_ever_more_rarely() {
-        let file = Expected { claim: Claim::Sha256(Digest::of(b"x")), size: None };
-        let (mut hopeless, mut now) = (Hopeless::default(), Instant::now());
-        assert!(hopeless.is_worth_asking(file, now));
-        let mut waits = Vec::new();
-        for _ in 0..12 {
-            hopeless.note(&[file], now);
-            let wait = (0..=24 * 60).map(Duration::from_mins).find(|wait| hopeless.is_worth_asking(file, now + *wait)).unwrap();
-            waits.push(wait);
-            now += wait;
-        }
-        assert_eq!(waits[..3], [RETRY, 2 * RETRY, 4 * RETRY]);
-        assert_eq!(waits[11], LONGEST_RETRY);
-    }
 }
