@@ -1,4 +1,5 @@
-//! Those who work for each remote: its source, its refresher, and in mirror mode its mirrorer. A reload sends them home and hires others.
+//! Those who work for each remote: its source, its refresher, and in mirror mode its mirrorer. A reload sends them home
+//! and hires others.
 
 use std::collections::HashMap;
 use std::sync::Arc;

@@ -67,21 +67,21 @@ pub async fn list(catalog: Arc<Catalog>, cache: &Arc<Cache>, wish: Wish) -> Resu
 /// The image that a name means.
 pub async fn find(catalog: Arc<Catalog>, cache: &Arc<Cache>, name: String, wish: Wish) -> Result<api::Image, Problem> {
     let cache = Arc::clone(cache);
-    let found = blocking(move || {
-        let found = query::find(&catalog, &name, wish.virtual_machine, Architecture::parse(std::env::consts::ARCH));
-        let is_whole = |found: &Found<'_>| {
-            found
-                .image
-                .files
-                .iter()
-                .try_fold(true, |is_whole, file| Ok::<_, std::io::Error>(is_whole && cache.find_on_disk(*file)?.is_some()))
-        };
-        match found {
-            Ok(found) => Ok(Ok(show(&found, is_whole(&found)?))),
-            Err(no_image) => Ok(Err(no_image)),
-        }
+    let found = blocking(move || match query::find(&catalog, &name, wish.virtual_machine, Architecture::parse(std::env::consts::ARCH)) {
+        Ok(found) => Ok(Ok(show(&found, is_whole(&found, &cache)?))),
+        Err(no_image) => Ok(Err(no_image)),
     });
     Ok(found.await??)
+}
+
+/// Whether every file of one image is held: for one, the whole store need not be looked through.
+fn is_whole(found: &Found<'_>, cache: &Cache) -> std::io::Result<bool> {
+    for file in &found.image.files {
+        if cache.find_on_disk(*file)?.is_none() {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 fn show(found: &Found<'_>, held: bool) -> api::Image {

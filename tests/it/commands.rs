@@ -1,9 +1,10 @@
 //! The program itself: what it prints, and its exit codes.
 
-use std::io::{BufRead as _, BufReader};
 use std::path::Path;
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Command, Output};
 use std::time::{Duration, Instant};
+
+use crate::support::server::Server;
 
 const CISTERN: &str = env!("CARGO_BIN_EXE_cistern");
 
@@ -157,62 +158,13 @@ fn the_demonstration_shows_a_miss_and_a_hit() {
     assert!(printed.contains("asked for it 1 time(s)"), "{printed}");
 }
 
-/// A server that runs; killed when it is dropped.
-struct Server {
-    child: Child,
-    folder: tempfile::TempDir,
-}
-
-impl Server {
-    fn configuration(folder: &Path, more: &str) -> String {
-        let path = folder.display();
-        file(
-            folder,
-            &format!(
-                "[server]\nlisten = [\"127.0.0.1:0\"]\nmetrics = \"127.0.0.1:0\"\nadmin_socket = \"{path}/admin.sock\"\n[storage]\npath = \"{path}/store\"\n[remotes.lab]\nurl = [\"http://127.0.0.1:9\"]\n{more}"
-            ),
-        )
-    }
-
-    fn start() -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let config = Self::configuration(folder.path(), "");
-        let mut child =
-            Command::new(CISTERN).args(["serve", "--config", &config]).env_remove("RUST_LOG").stderr(Stdio::piped()).spawn().unwrap();
-        let log = BufReader::new(child.stderr.take().unwrap());
-        let (sender, listening) = std::sync::mpsc::channel();
-        std::thread::spawn(move || {
-            for line in log.lines().map_while(Result::ok) {
-                // The test may be over.
-                let _ = sender.send(line);
-            }
-        });
-        while !listening.recv_timeout(Duration::from_secs(10)).unwrap().contains("\"listening\"") {}
-        Self { child, folder }
-    }
-
-    fn socket(&self) -> String {
-        self.folder.path().join("admin.sock").display().to_string()
-    }
-
-    fn signal(&self, signal: rustix::process::Signal) {
-        let pid = rustix::process::Pid::from_child(&self.child);
-        rustix::process::kill_process(pid, signal).unwrap();
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        // It may have ended already.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
+const SERVER: &str = "[server]\nlisten = [\"127.0.0.1:0\"]\nmetrics = \"127.0.0.1:0\"\nadmin_socket = \"{folder}/admin.sock\"\n\
+                      [remotes.lab]\nurl = [\"http://127.0.0.1:9\"]\n";
 
 #[test]
 fn a_running_server_answers_commands_and_signals() {
-    let mut server = Server::start();
-    let socket = server.socket();
+    let mut server = Server::start(SERVER, &[]);
+    let socket = server.folder().join("admin.sock").display().to_string();
     let list = || {
         let output = cistern(&["remote", "list", "--format", "json", "--socket", &socket]);
         serde_json::from_slice::<serde_json::Value>(&output.stdout).unwrap()
@@ -228,15 +180,14 @@ fn a_running_server_answers_commands_and_signals() {
 
     let mode = std::os::unix::fs::PermissionsExt::mode(&std::fs::metadata(&socket).unwrap().permissions());
     assert_eq!(mode & 0o777, 0o660);
-    let key =
-        std::os::unix::fs::PermissionsExt::mode(&std::fs::metadata(server.folder.path().join("store/tls/ca.key")).unwrap().permissions());
+    let key = std::os::unix::fs::PermissionsExt::mode(&std::fs::metadata(server.folder().join("store/tls/ca.key")).unwrap().permissions());
     assert_eq!(key & 0o777, 0o600);
 
-    std::fs::write(server.folder.path().join("cistern.toml"), "nonsense").unwrap();
+    std::fs::write(server.folder().join("cistern.toml"), "nonsense").unwrap();
     server.signal(rustix::process::Signal::HUP);
     std::thread::sleep(Duration::from_millis(300));
     assert_eq!(list()[0]["name"], "lab", "a wrong configuration is refused and the old one stays");
-    Server::configuration(server.folder.path(), "[remotes.more]\nurl = [\"http://127.0.0.1:9\"]");
+    server.configure(&format!("{SERVER}[remotes.more]\nurl = [\"http://127.0.0.1:9\"]"));
     server.signal(rustix::process::Signal::HUP);
     let started = Instant::now();
     while list().as_array().unwrap().len() != 2 {
@@ -244,14 +195,13 @@ fn a_running_server_answers_commands_and_signals() {
         std::thread::sleep(Duration::from_millis(50));
     }
 
-    let config = server.folder.path().join("cistern.toml").display().to_string();
+    let config = server.folder().join("cistern.toml").display().to_string();
     let other = failure(&["serve", "--config", &config]);
     assert_eq!(other.0, 1);
     assert!(other.1.contains("another cistern uses"), "{}", other.1);
 
     server.signal(rustix::process::Signal::TERM);
-    let status = server.child.wait().unwrap();
-    assert_eq!(status.code(), Some(0), "SIGTERM drains and ends well");
+    assert_eq!(server.ended(), Some(0), "SIGTERM drains and ends well");
 }
 
 #[test]

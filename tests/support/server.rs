@@ -3,6 +3,7 @@
 #![allow(dead_code, reason = "each test target uses another part")]
 
 use std::io::{BufRead as _, BufReader};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
@@ -26,8 +27,7 @@ impl Server {
     pub fn start(config: &str, variables: &[(&str, &str)]) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().display().to_string();
-        let config = format!("[storage]\npath = \"{path}/store\"\nmin_free = \"0%\"\n{}", config.replace("{folder}", &path));
-        std::fs::write(folder.path().join("cistern.toml"), config).unwrap();
+        write(&folder, config);
         let mut command = Command::new(CISTERN);
         command.args(["serve", "--config", &format!("{path}/cistern.toml")]).env_remove("RUST_LOG").envs(variables.iter().copied());
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
@@ -41,6 +41,26 @@ impl Server {
         };
         std::thread::spawn(move || log.iter().for_each(drop));
         Self { child, folder, addresses, printed }
+    }
+
+    /// Gives it another configuration, which it does not read by itself.
+    pub fn configure(&self, config: &str) {
+        write(&self.folder, config);
+    }
+
+    /// Its own folder, with its configuration and its store.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// Sends it a signal.
+    pub fn signal(&self, signal: rustix::process::Signal) {
+        rustix::process::kill_process(rustix::process::Pid::from_child(&self.child), signal).unwrap();
+    }
+
+    /// Waits until it has ended; its exit code.
+    pub fn ended(&mut self) -> Option<i32> {
+        self.child.wait().unwrap().code()
     }
 
     /// Where it listens.
@@ -67,6 +87,12 @@ impl Drop for Server {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+fn write(folder: &TempDir, config: &str) {
+    let path = folder.path().display().to_string();
+    let config = format!("[storage]\npath = \"{path}/store\"\nmin_free = \"0%\"\n{}", config.replace("{folder}", &path));
+    std::fs::write(folder.path().join("cistern.toml"), config).unwrap();
 }
 
 fn lines(stream: impl std::io::Read + Send + 'static) -> Receiver<String> {
