@@ -21,6 +21,8 @@ pub struct RemoteStatus {
     pub images: usize,
     /// In mirror mode: what is not held yet.
     pub missing: Option<Missing>,
+    /// New versions that hosts do not see before they are held.
+    pub held_back: Vec<HeldBack>,
     /// The URL that the documents come from.
     pub documents_from: Option<String>,
     /// When the documents were last taken from upstream.
@@ -39,6 +41,22 @@ pub struct Missing {
     /// How many bytes, as far as documents say.
     pub bytes: u64,
     /// Why one of them could not be had, lately.
+    pub problem: Option<String>,
+}
+
+/// A new version that hosts do not see before it is held.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HeldBack {
+    /// What it is a build of.
+    pub product: String,
+    /// Its serial.
+    pub version: String,
+    /// `container` or `virtual-machine`.
+    #[serde(rename = "type")]
+    pub image_type: String,
+    /// Since when it is there.
+    pub since: String,
+    /// Why it could not be had, lately.
     pub problem: Option<String>,
 }
 
@@ -112,6 +130,7 @@ pub struct RefreshReport {
 }
 
 /// An image that is listed.
+#[expect(clippy::struct_excessive_bools, reason = "these are LXD's flags, and their names are what scripts rely on")]
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Image {
     /// SHA-256 of its files, as its document says.
@@ -131,14 +150,26 @@ pub struct Image {
     pub aliases: Vec<String>,
     /// All its files, in bytes.
     pub size: u64,
-    /// Whether every file of it is held.
+    /// Whether it is held whole.
     pub held: bool,
+    /// Whether it is held only because hosts asked for it.
+    pub cached: bool,
+    /// Whether a newer version takes its place when there is one.
+    pub auto_update: bool,
     /// Whether hosts see it.
     pub public: bool,
     /// The day of its serial.
     pub created_at: String,
-    /// When its support ends.
+    /// When it ends, or its support does.
     pub expires_at: Option<String>,
+    /// When its last file arrived.
+    pub cached_at: Option<String>,
+    /// When a host last used it.
+    pub last_used_at: Option<String>,
+    /// How often hosts did.
+    pub use_count: u64,
+    /// Why it is on its way out: `superseded` and the like. It goes when `images.grace` is over.
+    pub leaving: Option<String>,
     /// What LXD and Incus make its properties.
     pub properties: BTreeMap<String, String>,
 }

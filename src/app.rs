@@ -22,14 +22,16 @@ use tokio_util::task::TaskTracker;
 use crate::app::certificates::{CertificateError, Certificates};
 use crate::app::outside::Outside;
 use crate::app::team::{Means, Team, TeamError};
-use crate::cache::Cache;
+use crate::cache::{Cache, restore, scribe};
 use crate::config::Config;
 use crate::config::error::ConfigError;
+use crate::database::rows::Rows;
+use crate::database::{Database, DatabaseError, Found};
 use crate::disk::Disk;
 use crate::fetch::{Fetcher, sink};
 use crate::metrics::Metrics;
 use crate::publish::Publisher;
-use crate::publish::checker::Checker;
+use crate::publish::recorder::Recorder;
 use crate::refresh::desk::Desk;
 use crate::refresh::status::StatusBoard;
 use crate::server::access::Scribe;
@@ -51,6 +53,9 @@ pub enum StartError {
     /// The store cannot be used.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// The database is none of ours.
+    #[error(transparent)]
+    Database(#[from] DatabaseError),
     /// An address cannot be used.
     #[error(transparent)]
     Listen(#[from] CannotListen),
@@ -90,6 +95,10 @@ pub struct App {
     essential: JoinSet<&'static str>,
     /// Tasks that end when they are told to, or when they are done.
     tasks: Vec<JoinHandle<()>>,
+    /// Cancelled when nothing changes any more.
+    closed: CancellationToken,
+    /// Writes the ledger down, and ends after everything else.
+    scribe: Option<JoinHandle<()>>,
 }
 
 /// A task that goes on for as long as the program does has ended: a bug of ours. It is better to start again than to
@@ -130,12 +139,15 @@ impl App {
         let space = store.space().map_err(|source| StoreError::Unusable { path: config.file.storage.path.clone(), source })?;
         housekeeping::warn_if_full(space, &config.limits(space));
         let (events, told) = mpsc::channel(QUEUED_EVENTS);
-        let cache = Arc::new(Cache::new(Arc::clone(&store), &config.cache(space), events, Arc::clone(&metrics)));
+        let (database, rows) = open_database(&store, &*outside.disk)?;
+        let unusable = |source| StoreError::Unusable { path: config.file.storage.path.clone(), source };
+        let ledger = restore::restore(&store, rows, outside.clock.now()).map_err(unusable)?;
+        let means = (Arc::clone(&outside.clock), Arc::clone(&metrics));
+        let cache = Arc::new(Cache::new(Arc::clone(&store), ledger, &config.cache(space), events, means));
         let checked = facts::images(&**store.disk(), store.layout()).unwrap_or_default();
         let wrong = checked.iter().filter(|(_, checked)| *checked == Checked::Wrong).map(|(image, _)| *image).collect();
         let (publisher, publishing) = Publisher::new(Arc::clone(&cache), Arc::clone(&metrics), wrong);
-        let checker =
-            Checker::new(Arc::clone(&cache), publisher.clone(), Arc::clone(&metrics), checked.iter().map(|(image, _)| *image).collect());
+        let recorder = Recorder::new(Arc::clone(&cache), publisher.clone(), Arc::clone(&metrics), checked);
         let (gone, listed_as_gone) = mpsc::channel(QUEUED_EVENTS);
         let fetcher = Arc::new(Fetcher::new(sink::Means::new(Arc::clone(&cache), config.fetch(), gone)));
         let (status, desk) = (Arc::new(StatusBoard::default()), Arc::new(Desk::default()));
@@ -159,7 +171,7 @@ impl App {
             cache: Arc::clone(&cache),
         };
         let team = Team::assemble(&config, means).await?;
-        essential.spawn(checker.run(told).map(|()| "checker"));
+        essential.spawn(recorder.run(told).map(|()| "recorder"));
         let door = Arc::new(Door {
             current: publisher.current().clone(),
             fetcher,
@@ -170,7 +182,14 @@ impl App {
             bounds: config.bounds(),
             policy: ArcSwap::from_pointee(config.policy()),
         });
-        let tasks = vec![tokio::spawn(housekeeping::reconcile(cache, Arc::clone(&metrics), outside.clock.now()))];
+        let closed = CancellationToken::new();
+        let scribe = database.map(|database| tokio::spawn(scribe::run(Arc::clone(cache.books()), database, closed.clone())));
+        let now = outside.clock.now();
+        let keeping = Arc::clone(&metrics);
+        let tasks = vec![tokio::spawn(async move {
+            housekeeping::reconcile(Arc::clone(&cache), now).await;
+            housekeeping::keep(cache, keeping).await;
+        })];
         let mut app = Self {
             addresses: sockets.hosts.iter().filter_map(|socket| socket.local_addr().ok()).collect(),
             config,
@@ -184,6 +203,8 @@ impl App {
             connections: TaskTracker::new(),
             essential,
             tasks,
+            closed,
+            scribe,
         };
         app.listen(sockets, office);
         Ok(app)
@@ -248,6 +269,7 @@ impl App {
         self.tls.store(Arc::new(tls));
         self.certificates = certificates;
         self.door.policy.store(Arc::new(config.policy()));
+        self.door.cache.set_rules(config.rules());
         for key in config.needs_restart(&self.config) {
             tracing::warn!(key, "this key is read at the start only; restart to change it");
         }
@@ -285,6 +307,12 @@ impl App {
             // An aborted task ends with an error, which is what was wanted.
             drop(task.await);
         }
+        self.closed.cancel();
+        if let Some(scribe) = self.scribe
+            && let Err(error) = scribe.await
+        {
+            tracing::error!(%error, "the ledger was not written to the end");
+        }
         tracing::info!("stopped");
     }
 }
@@ -294,6 +322,26 @@ async fn load(certificates: &Certificates) -> Result<ServerConfig, CertificateEr
     let certificates = certificates.clone();
     let loaded = tokio::task::spawn_blocking(move || certificates.load(false)).await;
     loaded.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))
+}
+
+/// Opens the database. Without one everything goes on: the store is looked through at each start then.
+fn open_database(store: &Store, disk: &dyn Disk) -> Result<(Option<Database>, Rows), StartError> {
+    match Database::open(disk, &store.layout().database()) {
+        Ok((database, Found::Rows(rows))) => Ok((Some(database), rows)),
+        Ok((database, Found::Nothing)) => Ok((Some(database), Rows::default())),
+        Ok((database, Found::Damaged(reason))) => {
+            tracing::error!(
+                reason,
+                "the database was damaged and is set aside; it is made anew of what the store holds, and only times of use are lost"
+            );
+            Ok((Some(database), Rows::default()))
+        }
+        Err(error @ DatabaseError::Newer { .. }) => Err(error.into()),
+        Err(error @ DatabaseError::Unusable { .. }) => {
+            tracing::error!(%error, "going on without the database; times of use are not kept");
+            Ok((None, Rows::default()))
+        }
+    }
 }
 
 async fn pass_on(mut gone: mpsc::Receiver<Arc<str>>, desk: Arc<Desk>) {

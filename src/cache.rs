@@ -4,31 +4,43 @@
 //! the cache and not to the request that began it, and any number of readers follow it. Who fetches, and from where, is
 //! decided above; nothing here knows of an upstream.
 
+pub mod books;
 pub mod chunk;
+pub mod current;
 pub mod error;
+pub mod eviction;
 pub mod flight;
+pub mod lease;
 pub mod reader;
+pub mod restore;
 pub mod ring;
-pub mod room;
+pub mod scribe;
 
 use std::collections::HashMap;
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
+use arc_swap::ArcSwap;
+use jiff::Timestamp;
 use moka::sync::Cache as Moka;
 use tokio::sync::mpsc;
 
+use crate::cache::books::Books;
+use crate::cache::current::Current;
 use crate::cache::error::FetchError;
 use crate::cache::flight::{Flight, Pilot};
+use crate::cache::lease::{Leases, Lent};
 use crate::cache::reader::Reader;
-use crate::cache::room::Room;
+use crate::clock::Clock;
 use crate::digest::{Claim, Digest, Expected};
 use crate::disk::{Found, Space};
 use crate::http::path::StreamPath;
-use crate::ledger::Limits;
+use crate::ledger::Ledger;
+use crate::ledger::account::Limits;
 use crate::ledger::holdings::Holdings;
 use crate::metrics::Metrics;
+use crate::retention::Rules;
 use crate::store::Store;
 use crate::store::blob::Blob;
 use crate::store::facts;
@@ -45,25 +57,35 @@ pub struct Options {
     pub retry_gone: Duration,
     /// How long it is remembered that upstream sent wrong bytes.
     pub retry_wrong: Duration,
+    /// What goes, and when.
+    pub rules: Rules,
 }
 
 /// What those above are told of a blob. The channel is bounded; an event that finds it full is dropped and logged.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
-    /// It is held from now on.
-    Committed(Expected),
+    /// A remote's file is held from now on.
+    Committed(Arc<str>, Expected),
+    /// There are more files than was known.
+    Found,
+    /// Images of this remote are on their way out, or gone.
+    Left(Arc<str>),
 }
 
 /// Blobs by what is claimed of them.
 #[derive(Debug)]
 pub struct Cache {
     store: Arc<Store>,
-    room: Arc<Room>,
+    books: Arc<Books>,
+    leases: Arc<Leases>,
+    current: Current,
+    rules: ArcSwap<Rules>,
     open: Moka<Digest, Blob>,
     learnt: Moka<Claim, Digest>,
     refused: [Moka<Place, FetchError>; 2],
     flights: Mutex<HashMap<Expected, Arc<Flight>>>,
     events: mpsc::Sender<Event>,
+    clock: Arc<dyn Clock>,
     metrics: Arc<Metrics>,
 }
 
@@ -85,19 +107,30 @@ const IDLE_FILE: Duration = Duration::from_mins(1);
 const REMEMBERED: u64 = 65_536;
 
 impl Cache {
-    /// A cache over a store.
-    pub fn new(store: Arc<Store>, options: &Options, events: mpsc::Sender<Event>, metrics: Arc<Metrics>) -> Self {
+    /// A cache over a store that holds this.
+    pub fn new(
+        store: Arc<Store>,
+        ledger: Ledger,
+        options: &Options,
+        events: mpsc::Sender<Event>,
+        means: (Arc<dyn Clock>, Arc<Metrics>),
+    ) -> Self {
+        let (clock, metrics) = means;
         let refused =
             [options.retry_gone, options.retry_wrong].map(|ttl| Moka::builder().max_capacity(REMEMBERED).time_to_live(ttl).build());
         metrics.cache_limit.set(i64::try_from(options.limits.capacity_bytes).unwrap_or(i64::MAX));
         Self {
-            room: Arc::new(Room::new(options.limits, Arc::clone(&metrics))),
+            books: Arc::new(Books::new(options.limits, ledger, Arc::clone(&metrics))),
+            leases: Arc::default(),
+            current: Current::default(),
+            rules: ArcSwap::from_pointee(options.rules),
             store,
             open: Moka::builder().max_capacity(options.open_files).time_to_idle(IDLE_FILE).build(),
             learnt: Moka::new(REMEMBERED),
             refused,
             flights: Mutex::default(),
             events,
+            clock,
             metrics,
         }
     }
@@ -112,15 +145,41 @@ impl Cache {
         &self.metrics
     }
 
-    /// The room that is left in it.
-    pub fn room(&self) -> &Arc<Room> {
-        &self.room
+    /// What it holds, and the room that is left.
+    pub fn books(&self) -> &Arc<Books> {
+        &self.books
+    }
+
+    /// What is served.
+    pub fn current(&self) -> &Current {
+        &self.current
+    }
+
+    /// What goes, and when.
+    pub fn rules(&self) -> Rules {
+        **self.rules.load()
+    }
+
+    /// Takes other rules.
+    pub fn set_rules(&self, rules: Rules) {
+        self.rules.store(Arc::new(rules));
+    }
+
+    /// The time, no finer than it is written down.
+    pub fn now(&self) -> Timestamp {
+        let now = self.clock.now();
+        Timestamp::from_millisecond(now.as_millisecond()).unwrap_or(now)
+    }
+
+    /// Notes that a host asked for a blob.
+    pub fn used(&self, digest: Digest) {
+        self.books.touch(digest, self.now());
     }
 
     /// Finds a blob that is held. An error means that nobody knows, and never that it is absent.
-    pub async fn find(self: &Arc<Self>, expected: Expected) -> io::Result<Option<Blob>> {
+    pub async fn find(self: &Arc<Self>, expected: Expected) -> io::Result<Option<Lent>> {
         if let Some(blob) = self.digest_in_memory(expected).and_then(|digest| self.open.get(&digest)) {
-            return Ok(Some(blob).filter(|blob| is_as_expected(blob, expected)));
+            return Ok(Some(blob).filter(|blob| is_as_expected(blob, expected)).map(|blob| self.leases.lend(blob)));
         }
         let cache = Arc::clone(self);
         blocking(move || cache.find_on_disk(expected)).await
@@ -149,11 +208,11 @@ impl Cache {
     }
 
     /// Finds a blob like [`Cache::find`], on a thread that may wait.
-    pub fn find_on_disk(&self, expected: Expected) -> io::Result<Option<Blob>> {
+    pub fn find_on_disk(&self, expected: Expected) -> io::Result<Option<Lent>> {
         let Some(digest) = self.digest_on_disk(expected) else { return Ok(None) };
         let blob = self.store.blob(digest)?.filter(|blob| is_as_expected(blob, expected));
         blob.iter().for_each(|blob| self.open.insert(digest, blob.clone()));
-        Ok(blob)
+        Ok(blob.map(|blob| self.leases.lend(blob)))
     }
 
     /// Why a file that was asked for lately cannot be had.
@@ -197,18 +256,35 @@ impl Cache {
     }
 
     /// Makes a verified file a blob that can be found. Waits for the disk.
-    pub fn commit(&self, expected: Expected, verified: Verified) -> io::Result<Blob> {
-        let blob = verified.commit()?;
+    pub fn commit(&self, remote: &Arc<str>, expected: Expected, verified: Verified) -> io::Result<Lent> {
+        let blob = self.leases.lend(verified.commit()?);
         if expected.digest().is_none() {
             facts::learn(&**self.store.disk(), self.store.layout(), expected.claim, blob.digest)?;
             self.learnt.insert(expected.claim, blob.digest);
         }
-        self.open.insert(blob.digest, blob.clone());
-        self.metrics.cache_blobs.inc();
-        if let Err(error) = self.events.try_send(Event::Committed(expected)) {
-            tracing::warn!(%expected, %error, "nobody could be told of a new blob");
-        }
+        self.open.insert(blob.digest, Blob::clone(&blob));
+        self.admit(expected.claim, &blob);
+        self.tell(Event::Committed(Arc::clone(remote), expected));
         Ok(blob)
+    }
+
+    /// Notes a blob that is held. The bytes of one that was there before are counted already.
+    fn admit(&self, claim: Claim, blob: &Blob) {
+        let now = self.now();
+        self.books.change(|ledger| {
+            if let Some(before) = ledger.admit(blob.digest, blob.size, now) {
+                ledger.account.release(before);
+            }
+            if claim != Claim::Sha256(blob.digest) {
+                ledger.learn(claim, blob.digest);
+            }
+        });
+    }
+
+    fn tell(&self, event: Event) {
+        if let Err(error) = self.events.try_send(event) {
+            tracing::warn!(%error, "nobody could be told of a change in the store");
+        }
     }
 
     /// What is held. Waits for the disk.

@@ -4,16 +4,20 @@
 
 pub mod document;
 pub mod listing;
+pub mod mode;
 pub mod query;
-pub mod version;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
+use jiff::Timestamp;
+
 use crate::catalog::document::Document;
 use crate::catalog::listing::{File, Image, Listing};
+use crate::catalog::mode::Mode;
 use crate::digest::{Claim, Expected};
 use crate::http::path::StreamPath;
+use crate::simplestreams::file::ListedFile;
 
 /// One generation of everything that is served.
 #[derive(Debug, Default)]
@@ -26,12 +30,14 @@ pub struct Catalog {
     pub order: Vec<Arc<str>>,
     /// What is served under each remote's own name.
     pub remotes: HashMap<Arc<str>, Arc<Remote>>,
+    /// How each of them is held.
+    pub modes: HashMap<Arc<str>, Mode>,
     /// Remotes that are configured and have no documents yet: nobody knows what they have.
     pub awaited: HashSet<Arc<str>>,
 }
 
 /// What is served of one remote.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Remote {
     /// Its documents, by their path below its name.
     pub documents: HashMap<StreamPath, Arc<Document>>,
@@ -39,14 +45,44 @@ pub struct Remote {
     pub listing: Arc<Listing>,
     /// What older documents listed, the newest of them first. It is served, and not listed any more.
     pub retired: Vec<Arc<Listing>>,
+    /// The files of images that are held, whoever listed them.
+    pub held: Arc<Listing>,
+    /// What is not listed yet because hosts get what is held in its place.
+    pub held_back: Vec<HeldBack>,
     /// Whether the last refresh failed, so that its documents may be behind upstream's.
     pub stale: bool,
+}
+
+/// An image that is listed when it is held, and until then an older one in its place.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HeldBack {
+    /// The image.
+    pub image: Image,
+    /// Its files, with their paths.
+    pub files: Vec<File>,
+    /// Since when it could have been listed.
+    pub since: Timestamp,
+    /// What lists it of its document: the document, and the product with this one version, as JSON.
+    pub excerpt: Option<(StreamPath, String)>,
+}
+
+/// Where else a file is to be had, the one that binds most first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Standing {
+    /// A remote that is offline or mirrored lists it: it is to be held.
+    Protected,
+    /// Upstream lists it: its path pulls through again.
+    Upstream,
+    /// Only documents of before list it, and its path is served until their grace is over.
+    Retired,
+    /// Nothing lists it.
+    Unlisted,
 }
 
 impl Remote {
     /// What newer documents list goes before what older ones did.
     fn listings(&self) -> impl Iterator<Item = &Arc<Listing>> {
-        std::iter::once(&self.listing).chain(&self.retired)
+        std::iter::once(&self.listing).chain(&self.retired).chain([&self.held])
     }
 }
 
@@ -74,6 +110,34 @@ impl Catalog {
         self.remotes.iter().find_map(|(name, remote)| find(remote).map(|file| (name, file)))
     }
 
+    /// How a remote is held; `None` if there is no such remote.
+    pub fn mode(&self, remote: &str) -> Option<Mode> {
+        self.modes.get(remote).copied()
+    }
+
+    /// Where else a file is to be had of which this is claimed.
+    pub fn standing(&self, claim: Claim) -> Standing {
+        let of_remote = |(name, remote): (&Arc<str>, &Arc<Remote>)| {
+            let is_in = |listing: &Arc<Listing>| listing.file_with(claim).is_some();
+            match self.mode(name) {
+                Some(Mode::Proxy) if is_in(&remote.listing) => Standing::Upstream,
+                Some(Mode::Mirror | Mode::Offline) if is_in(&remote.listing) => Standing::Protected,
+                _ if remote.retired.iter().any(is_in) => Standing::Retired,
+                _ => Standing::Unlisted,
+            }
+        };
+        self.remotes.iter().map(of_remote).min().unwrap_or(Standing::Unlisted)
+    }
+
+    /// Whether a request for an image counts as one by alias: hosts may see it as the newest of its product, by the
+    /// documents of now or by those that they may still have.
+    pub fn is_current(&self, remote: &str, image: &Image) -> bool {
+        self.remotes.get(remote).is_some_and(|remote| {
+            let listings = std::iter::once(&remote.listing).chain(&remote.retired);
+            listings.into_iter().any(|listing| listing.is_newest(image))
+        })
+    }
+
     /// Whether nobody knows yet what is at a path: it belongs to a remote without documents, or to the root while a
     /// remote that may own what is there was not asked yet.
     pub fn is_awaited(&self, path: &StreamPath) -> bool {
@@ -81,8 +145,18 @@ impl Catalog {
         self.awaited.contains(first) || (first == "streams" && self.root.is_empty() && !self.awaited.is_empty())
     }
 
-    /// All images that need this file.
-    pub fn images_with(&self, file: Expected) -> impl Iterator<Item = &Image> {
-        self.remotes.values().flat_map(move |remote| remote.listing.images_with(file))
+    /// The root that a delta makes, and its remote.
+    pub fn root_of(&self, delta: Expected) -> Option<(&Arc<str>, &ListedFile)> {
+        self.remotes.iter().find_map(|(name, remote)| remote.listing.root_of(delta).map(|root| (name, root)))
+    }
+
+    /// All images that need this file, each with its remote.
+    pub fn images_with(&self, file: Expected) -> impl Iterator<Item = (&Arc<str>, &Image)> {
+        self.remotes.iter().flat_map(move |(name, remote)| {
+            let listed = std::iter::once(&remote.listing).chain(&remote.retired).flat_map(move |listing| listing.images_with(file));
+            let held_back =
+                remote.held_back.iter().map(|held_back| &held_back.image).filter(move |image| image.expected().any(|other| other == file));
+            listed.chain(held_back).map(move |image| (name, image))
+        })
     }
 }

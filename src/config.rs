@@ -16,14 +16,16 @@ use std::time::Duration;
 use rustls::pki_types::ServerName;
 use toml::Table;
 
+use crate::cache;
 use crate::config::error::{ConfigError, Origin};
 use crate::config::file::{Access, File, Log, PlainHttp, Remotes};
 use crate::config::remote::{Remote, check_root};
 use crate::disk::{Disk, Space};
 use crate::fetch::sink;
+use crate::ledger::account;
+use crate::retention::Rules;
 use crate::server::access::Form;
 use crate::server::door;
-use crate::{cache, ledger};
 
 /// Where the configuration is looked for when nobody says where.
 pub const DEFAULT_PATH: &str = "/etc/cistern/cistern.toml";
@@ -104,9 +106,9 @@ impl Config {
     }
 
     /// How much may be held, on a file system of this size.
-    pub fn limits(&self, space: Space) -> ledger::Limits {
+    pub fn limits(&self, space: Space) -> account::Limits {
         let storage = &self.file.storage;
-        ledger::Limits { capacity_bytes: storage.capacity.of(space.total), min_free_bytes: storage.min_free.of(space.total) }
+        account::Limits { capacity_bytes: storage.capacity.of(space.total), min_free_bytes: storage.min_free.of(space.total) }
     }
 
     /// The bounds of the cache.
@@ -117,7 +119,15 @@ impl Config {
             open_files: limits.open_files,
             retry_gone: limits.retry_gone.0,
             retry_wrong: limits.retry_wrong.0,
+            rules: self.rules(),
         }
+    }
+
+    /// What goes, and when.
+    pub fn rules(&self) -> Rules {
+        let images = &self.file.images;
+        let idle = Some(images.remote_cache_expiry.0).filter(|idle| !idle.is_zero());
+        Rules { auto_update_cached: images.auto_update_cached, hold_back_max: images.hold_back_max.0, idle, grace: images.grace.0 }
     }
 
     /// The bounds of downloads.

@@ -21,17 +21,17 @@ use tokio_util::task::TaskTracker;
 use crate::cache::Boarding;
 use crate::cache::error::FetchError;
 use crate::cache::flight::Pilot;
+use crate::cache::lease::Lent;
 use crate::cache::reader::Reader;
 use crate::fetch::download::{Download, Wanted};
 use crate::fetch::sink::Means;
 use crate::fetch::source::Source;
-use crate::store::blob::Blob;
 
 /// How a file is had.
 #[derive(Debug)]
 pub enum Found {
     /// It is held.
-    Held(Blob),
+    Held(Lent),
     /// It is fetched for this reader.
     Fetched(Reader),
     /// It is fetched for somebody else already.

@@ -5,3 +5,4 @@
 
 pub mod architecture;
 pub mod ftype;
+pub mod version;

@@ -1,139 +1,264 @@
-//! How much room the store has and who has spoken for it.
+//! What the store holds and when it was last used.
 //!
-//! Bytes are either held (under `blobs/`, or in a partial file) or promised to a fetch that is under way. A promise is
-//! made before the first byte is written, so that many fetches at once cannot go over the limit together.
+//! A held blob belongs to the images that need it, or to none: then it is *loose*, as manifests, deltas and kernels are,
+//! and the files of an image that is not whole. Images and loose blobs are the *units* that stay or go as one. The ledger
+//! keeps them by last use; which of them goes, and why, is `retention`'s to say.
+//!
+//! Every call is a look-up or a step in an ordered set, so that 200,000 blobs slow nobody down.
 
+pub mod account;
+pub mod change;
 pub mod holdings;
+pub mod record;
+pub mod written;
 
-/// The limits of a store.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Limits {
-    /// The most that the store may hold.
-    pub capacity_bytes: u64,
-    /// What the file system must keep free for others.
-    pub min_free_bytes: u64,
+use std::collections::BTreeSet;
+
+use foldhash::{HashMap, HashSet};
+use jiff::Timestamp;
+
+use crate::digest::{Claim, Digest, Expected, Fingerprint};
+use crate::ledger::account::Account;
+use crate::ledger::change::Change;
+use crate::ledger::record::{Fate, Record};
+
+/// What stays or goes as one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Unit {
+    /// A blob that no image needs.
+    Blob(Digest),
+    /// An image with all its blobs.
+    Image(Fingerprint),
 }
 
-/// Why a fetch gets no room.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum NoRoom {
-    /// The store would go over its capacity.
-    #[error("{wanted} bytes more would go over storage.capacity ({capacity} bytes, {taken} of them taken)")]
-    Capacity {
-        /// What was asked for.
-        wanted: u64,
-        /// What is held or promised.
-        taken: u64,
-        /// The limit.
-        capacity: u64,
-    },
-    /// The file system would go below `storage.min_free`.
-    #[error("{wanted} bytes more would leave less than storage.min_free ({min_free} bytes) of the {free} bytes that are free")]
-    FileSystem {
-        /// What was asked for.
-        wanted: u64,
-        /// What the file system has left.
-        free: u64,
-        /// The limit.
-        min_free: u64,
-    },
+/// A blob that is held.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Held {
+    /// How many bytes it has.
+    pub size: u64,
+    /// When it was last asked for.
+    pub last_used_at: Timestamp,
+    /// The images that need it.
+    pub images: Vec<Fingerprint>,
 }
 
-/// What is held and what is promised, in bytes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// All that is held.
+#[derive(Clone, Debug, Default)]
 pub struct Ledger {
-    held: u64,
-    promised: u64,
-    /// The part of what is promised for which the file system has not set room aside.
-    unreserved: u64,
+    /// Bytes: held and promised.
+    pub account: Account,
+    blobs: HashMap<Digest, Held>,
+    images: HashMap<Fingerprint, Record>,
+    /// What documents claim of blobs whose digest they do not give.
+    learnt: HashMap<Digest, Claim>,
+    by_last_use: BTreeSet<(Timestamp, Unit)>,
+    unwritten: HashSet<Unit>,
 }
 
 impl Ledger {
-    /// A ledger of a store that holds so much already.
-    pub fn new(held: u64) -> Self {
-        Self { held, promised: 0, unreserved: 0 }
-    }
-
-    /// What is held.
-    pub fn held(&self) -> u64 {
-        self.held
-    }
-
-    /// Promises `wanted` bytes, if they fit. `free` is what the file system has left, promises not yet written included.
-    pub fn promise(&mut self, wanted: u64, free: u64, limits: &Limits) -> Result<(), NoRoom> {
-        let taken = self.held.saturating_add(self.promised);
-        if taken.saturating_add(wanted) > limits.capacity_bytes {
-            return Err(NoRoom::Capacity { wanted, taken, capacity: limits.capacity_bytes });
+    /// Notes a blob that is in the store; the size that it had before, if it was there.
+    pub fn admit(&mut self, digest: Digest, size: u64, now: Timestamp) -> Option<u64> {
+        self.unwritten.insert(Unit::Blob(digest));
+        if let Some(held) = self.blobs.get_mut(&digest) {
+            return Some(std::mem::replace(&mut held.size, size));
         }
-        let unspoken = free.saturating_sub(self.unreserved);
-        if wanted.saturating_add(limits.min_free_bytes) > unspoken {
-            return Err(NoRoom::FileSystem { wanted, free: unspoken, min_free: limits.min_free_bytes });
+        self.blobs.insert(digest, Held { size, last_used_at: now, images: Vec::new() });
+        self.by_last_use.insert((now, Unit::Blob(digest)));
+        None
+    }
+
+    /// Notes what documents claim of a blob.
+    pub fn learn(&mut self, claim: Claim, digest: Digest) {
+        self.learnt.insert(digest, claim);
+    }
+
+    /// What documents may claim of a blob.
+    pub fn claims(&self, digest: Digest) -> impl Iterator<Item = Claim> {
+        [Claim::Sha256(digest)].into_iter().chain(self.learnt.get(&digest).copied())
+    }
+
+    /// Notes an image, or another state of one, if every blob of it is held; whether it is.
+    pub fn record(&mut self, record: Record) -> bool {
+        if !record.pieces.iter().all(|piece| self.blobs.contains_key(&piece.digest)) {
+            return false;
         }
-        self.promised += wanted;
-        self.unreserved += wanted;
-        Ok(())
+        self.drop_record(record.fingerprint);
+        for piece in &record.pieces {
+            let Some(held) = self.blobs.get_mut(&piece.digest) else { continue };
+            self.by_last_use.remove(&(held.last_used_at, Unit::Blob(piece.digest)));
+            if !held.images.contains(&record.fingerprint) {
+                held.images.push(record.fingerprint);
+            }
+        }
+        let unit = Unit::Image(record.fingerprint);
+        self.by_last_use.insert((record.last_used_at, unit));
+        self.unwritten.insert(unit);
+        self.images.insert(record.fingerprint, record);
+        true
     }
 
-    /// Notes that the file system has set aside so many of the promised bytes: they are not free any more.
-    pub fn reserve(&mut self, bytes: u64) {
-        self.unreserved = self.unreserved.saturating_sub(bytes);
+    /// Notes that a host asked for a blob: a use of the blob, and of the images whose root it is.
+    pub fn touch(&mut self, digest: Digest, now: Timestamp) {
+        let Some(held) = self.blobs.get_mut(&digest) else { return };
+        let before = held.last_used_at;
+        let now = now.max(before);
+        held.last_used_at = now;
+        let images = held.images.clone();
+        self.unwritten.insert(Unit::Blob(digest));
+        if images.is_empty() {
+            self.by_last_use.remove(&(before, Unit::Blob(digest)));
+            self.by_last_use.insert((now, Unit::Blob(digest)));
+        }
+        let is_root = |record: &Record| record.root().is_some_and(|root| root.digest == digest);
+        for fingerprint in images {
+            if self.images.get(&fingerprint).is_some_and(is_root) {
+                self.use_image(fingerprint, now);
+            }
+        }
     }
 
-    /// Ends a promise of `promised` bytes, `unreserved` of them without room set aside; `held` are in the store now.
-    pub fn settle(&mut self, promised: u64, unreserved: u64, held: u64) {
-        self.promised = self.promised.saturating_sub(promised);
-        self.unreserved = self.unreserved.saturating_sub(unreserved);
-        self.held = self.held.saturating_add(held);
+    /// Notes that a host used an image.
+    pub fn use_image(&mut self, fingerprint: Fingerprint, now: Timestamp) {
+        let Some(record) = self.images.get_mut(&fingerprint) else { return };
+        let (before, unit) = (record.last_used_at, Unit::Image(fingerprint));
+        let now = now.max(before);
+        record.last_used_at = now;
+        record.use_count += 1;
+        self.by_last_use.remove(&(before, unit));
+        self.by_last_use.insert((now, unit));
+        self.unwritten.insert(unit);
     }
 
-    /// Notes that so many bytes left the store.
-    pub fn release(&mut self, bytes: u64) {
-        self.held = self.held.saturating_sub(bytes);
+    /// Sets what becomes of an image.
+    pub fn set_fate(&mut self, fingerprint: Fingerprint, fate: Fate) {
+        if let Some(record) = self.images.get_mut(&fingerprint).filter(|record| record.fate != fate) {
+            record.fate = fate;
+            self.unwritten.insert(Unit::Image(fingerprint));
+        }
+    }
+
+    /// The blobs that go with a unit: of an image those that no other one needs.
+    pub fn blobs_of(&self, unit: Unit) -> Vec<(Digest, u64)> {
+        let size = |digest: &Digest| self.blobs.get(digest).map(|held| (*digest, held.size));
+        match unit {
+            Unit::Blob(digest) => size(&digest).into_iter().collect(),
+            Unit::Image(fingerprint) => {
+                let is_its_own = |digest: &Digest| self.blobs.get(digest).is_some_and(|held| held.images == [fingerprint]);
+                self.images
+                    .get(&fingerprint)
+                    .map_or_else(Vec::new, |record| own_digests(record).filter(is_its_own).filter_map(|digest| size(&digest)).collect())
+            }
+        }
+    }
+
+    /// Strikes a unit out; the blobs that went with it. What other images need stays.
+    pub fn strike(&mut self, unit: Unit) -> Vec<(Digest, u64)> {
+        let blobs = self.blobs_of(unit);
+        if let Unit::Image(fingerprint) = unit {
+            self.drop_record(fingerprint);
+        }
+        for (digest, _) in &blobs {
+            self.forget(*digest);
+        }
+        blobs
+    }
+
+    /// Strikes out a blob that is not there any more, and every image that needs it; those images.
+    pub fn strike_lost(&mut self, digest: Digest) -> Vec<Record> {
+        let images = self.blobs.get(&digest).map(|held| held.images.clone()).unwrap_or_default();
+        let lost = images.into_iter().filter_map(|fingerprint| self.drop_record(fingerprint)).collect();
+        self.forget(digest);
+        lost
+    }
+
+    /// Takes an image out; its blobs are loose then unless another one needs them.
+    fn drop_record(&mut self, fingerprint: Fingerprint) -> Option<Record> {
+        let record = self.images.remove(&fingerprint)?;
+        let unit = Unit::Image(fingerprint);
+        self.by_last_use.remove(&(record.last_used_at, unit));
+        self.unwritten.insert(unit);
+        for digest in own_digests(&record) {
+            let Some(held) = self.blobs.get_mut(&digest) else { continue };
+            held.images.retain(|other| *other != fingerprint);
+            if held.images.is_empty() {
+                self.by_last_use.insert((held.last_used_at, Unit::Blob(digest)));
+            }
+        }
+        Some(record)
+    }
+
+    fn forget(&mut self, digest: Digest) {
+        if let Some(held) = self.blobs.remove(&digest) {
+            self.by_last_use.remove(&(held.last_used_at, Unit::Blob(digest)));
+            self.unwritten.insert(Unit::Blob(digest));
+        }
+        self.learnt.remove(&digest);
+    }
+
+    /// A blob.
+    pub fn blob(&self, digest: Digest) -> Option<&Held> {
+        self.blobs.get(&digest)
+    }
+
+    /// All blobs.
+    pub fn blobs(&self) -> impl ExactSizeIterator<Item = (Digest, &Held)> {
+        self.blobs.iter().map(|(digest, held)| (*digest, held))
+    }
+
+    /// An image.
+    pub fn image(&self, fingerprint: Fingerprint) -> Option<&Record> {
+        self.images.get(&fingerprint)
+    }
+
+    /// All images.
+    pub fn images(&self) -> impl ExactSizeIterator<Item = &Record> {
+        self.images.values()
+    }
+
+    /// All units, the least recently used first, each with the time of its last use.
+    pub fn by_last_use(&self) -> impl Iterator<Item = (Timestamp, Unit)> {
+        self.by_last_use.iter().copied()
+    }
+
+    /// What changed since this was last asked, to be written down.
+    pub fn take_changes(&mut self) -> Vec<Change> {
+        let unwritten = std::mem::take(&mut self.unwritten);
+        unwritten.into_iter().map(|unit| self.change(unit)).collect()
+    }
+
+    /// Takes back changes that could not be written.
+    pub fn give_back(&mut self, changes: &[Change]) {
+        self.unwritten.extend(changes.iter().map(|change| match change {
+            Change::Blob(digest, ..) | Change::BlobGone(digest) => Unit::Blob(*digest),
+            Change::Image(record) => Unit::Image(record.fingerprint),
+            Change::ImageGone(fingerprint) => Unit::Image(*fingerprint),
+        }));
+    }
+
+    fn change(&self, unit: Unit) -> Change {
+        match unit {
+            Unit::Blob(digest) => match self.blobs.get(&digest) {
+                Some(held) => Change::Blob(digest, held.size, held.last_used_at),
+                None => Change::BlobGone(digest),
+            },
+            Unit::Image(fingerprint) => match self.images.get(&fingerprint) {
+                Some(record) => Change::Image(Box::new(record.clone())),
+                None => Change::ImageGone(fingerprint),
+            },
+        }
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use proptest::prelude::{any, proptest};
+/// The digests of an image's files, each once.
+fn own_digests(record: &Record) -> impl Iterator<Item = Digest> {
+    let pieces = &record.pieces;
+    let is_first = |at: &usize| pieces[..*at].iter().all(|piece| piece.digest != pieces[*at].digest);
+    (0..pieces.len()).filter(is_first).map(|at| pieces[at].digest).collect::<Vec<_>>().into_iter()
+}
 
-    use crate::ledger::{Ledger, Limits, NoRoom};
-
-    const LIMITS: Limits = Limits { capacity_bytes: 100, min_free_bytes: 10 };
-
-    /// T23
-    #[test]
-    fn promises_count_as_if_they_were_held() {
-        let mut ledger = Ledger::new(50);
-        assert_eq!(ledger.promise(30, 1000, &LIMITS), Ok(()));
-        assert_eq!(ledger.promise(21, 1000, &LIMITS), Err(NoRoom::Capacity { wanted: 21, taken: 80, capacity: 100 }));
-        assert_eq!(ledger.promise(20, 1000, &LIMITS), Ok(()));
-        ledger.settle(30, 30, 30);
-        ledger.settle(20, 20, 0);
-        assert_eq!(ledger, Ledger { held: 80, promised: 0, unreserved: 0 });
-    }
-
-    #[test]
-    fn the_file_systems_reserve_is_never_eaten() {
-        let mut ledger = Ledger::new(0);
-        assert_eq!(ledger.promise(20, 30, &LIMITS), Ok(()));
-        assert_eq!(ledger.promise(1, 30, &LIMITS), Err(NoRoom::FileSystem { wanted: 1, free: 10, min_free: 10 }));
-        ledger.reserve(20);
-        assert_eq!(ledger.promise(1, 11, &LIMITS), Ok(()), "what is set aside is not counted twice");
-    }
-
-    proptest! {
-        #[test]
-        fn no_order_of_events_goes_over_the_capacity(events in proptest::collection::vec((0_u64..60, any::<bool>()), 0..50)) {
-            let mut ledger = Ledger::new(0);
-            let mut promises = Vec::new();
-            for (bytes, begins) in events {
-                if begins && ledger.promise(bytes, u64::MAX, &LIMITS).is_ok() {
-                    promises.push(bytes);
-                } else if let Some(promised) = promises.pop() {
-                    ledger.settle(promised, promised, promised);
-                }
-                assert!(ledger.held + ledger.promised <= LIMITS.capacity_bytes);
-            }
-        }
+impl Held {
+    /// Whether it is what a document claims, by its size.
+    pub fn is_as_expected(&self, expected: Expected) -> bool {
+        expected.size.is_none_or(|size| size == self.size)
     }
 }

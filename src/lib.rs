@@ -22,16 +22,16 @@
 //! ──────────────────────────────────────────────────────────────────
 //! 4 doors       server
 //! ──────────────────────────────────────────────────────────────────
-//! 3 work        mirror
+//! 3 work        prefetch
 //!               refresh
 //!               publish
 //!               fetch
 //!               cache
 //! ──────────────────────────────────────────────────────────────────
-//! 2 hands       store · upstream · tls
+//! 2 hands       store · database · upstream · tls
 //!               clock · disk · metrics
 //! ──────────────────────────────────────────────────────────────────
-//! 1 decisions   render
+//! 1 decisions   render · retention
 //!               catalog · ledger · revalidation · selection · health
 //! ──────────────────────────────────────────────────────────────────
 //! 0 words       simplestreams · api
@@ -44,12 +44,14 @@
 //!   signed document; [`simplestreams`] reads documents into spans; [`api`] is what travels over the admin socket.
 //! - **Floor 1, decisions**: values in, values out; `now` is an argument. [`catalog`] is what is served; [`render`] makes
 //!   it of upstream's documents; [`revalidation`] says which of those are taken; [`selection`] which part of them is
-//!   listed; [`health`] which URL is asked next; [`ledger`] whether there is room.
+//!   listed; [`health`] which URL is asked next; [`ledger`] what is held and whether there is room; [`retention`] what
+//!   goes, when and why.
 //! - **Floor 2, hands**: each touches one outside thing and decides nothing: [`disk`], [`clock`], [`metrics`],
-//!   [`upstream`], [`tls`], and [`store`], which is a folder with rules.
+//!   [`upstream`], [`tls`], [`store`], which is a folder with rules, and [`database`], which indexes it.
 //! - **Floor 3, work**: long-lived tasks. [`cache`] has blobs and the fetches under way; [`fetch`] brings them in;
-//!   [`publish`] alone makes the next generation of what is served; [`refresh`] keeps documents like upstream's; [`mirror`]
-//!   holds all that a remote lists ahead of requests.
+//!   [`publish`] alone makes the next generation of what is served; [`refresh`] keeps documents like upstream's; [`prefetch`]
+//!   holds ahead of requests what is to be held: all that a mirrored remote lists, and new versions of what is kept up to
+//!   date.
 //! - **Floor 4, doors**: [`server`]: HTTP in, HTTP out, over any `AsyncRead + AsyncWrite`.
 //! - **Floor 5, assembly**: [`cli`] reads arguments, [`config`] reads the configuration, [`app`] puts everything together
 //!   and ends it, [`demo`] shows it. Modules define their own `Options`; only [`config`] knows them all.
@@ -62,7 +64,8 @@
 //! 1. A module uses only rows below its own. Floors 0 and 1 are ordinary functions.
 //! 2. A file under `blobs/` is whole and verified. Only [`store::partial::Verified::commit`] makes one: bytes are hashed as
 //!    they are written, then sync, rename, sync of the folder.
-//! 3. Ground state is blobs, the last good documents and, later, what people decided. Everything else can be rebuilt.
+//! 3. Ground state is blobs, the last good documents, and one file for each image that is held ([`store::records`]). The
+//!    database indexes these and can be made anew; only times of use may be lost.
 //! 4. Only paths that the catalog names are served. Cistern is no open proxy.
 //! 5. Nothing is listed that cannot be had: held, or obtainable from upstream. Replaced documents are kept for grace, across
 //!    restarts, and the paths of all are served.
@@ -91,8 +94,9 @@
 //! before the status is told: [`fetch::sink`] writes and hashes on a thread of its own and tells readers of every batch;
 //! without room, or when the disk fails in the middle, bytes go through a ring in memory instead. A cut is resumed with
 //! a range, at the next URL if need be. Gone is only what every URL calls gone. *Verified* releases the last byte,
-//! *landed* makes a hit, *failed* aborts every reader. When an image's last file has come, [`publish::checker`] computes
-//! its fingerprint; an image that has another one is listed no more.
+//! *landed* makes a hit, *failed* aborts every reader. When an image's last file has come, [`publish::recorder`] computes
+//! its fingerprint; an image that has another one is listed no more, and one that is right is recorded in the ledger, by the
+//! rules of [`publish::admission`].
 //!
 //! **Refresh.** [`refresh::gather`] asks for the index, what it names and signed twins, conditionally, all from one URL;
 //! [`revalidation::census`] reads them, [`revalidation::verdict`] compares with what we have. A good set is written
@@ -104,12 +108,25 @@
 //! [`render::root`] only settles who owns what and joins the pieces of all remotes. The new [`catalog::Catalog`] takes the
 //! place of the old one whole.
 //!
-//! **Modes.** A remote in *proxy* mode is fetched from when a host first asks. One in *mirror* mode has a [`mirror::Mirrorer`]
+//! **Modes.** A remote in *proxy* mode is fetched from when a host first asks. One in *mirror* mode has a [`prefetch::Prefetcher`]
 //! that asks first, for everything that is listed. One that is *offline* has no refresher and no source: of its documents
 //! only what is held is listed ([`ledger::holdings`]).
 //!
+//! **Hold-back.** An image that is kept up to date is listed until its newer version is held: [`render::hold_back`] hides
+//! that one, [`prefetch`] brings it in, the recorder lets it take the place of the older one ([`publish::admission`]), and
+//! the publisher lists it then. What upstream lists no more and has to stay is listed by what was kept of its documents
+//! ([`render::retain`]).
+//!
+//! **Eviction.** [`retention`] names what goes, out of the ledger and the catalog: by its time, or when a fetch finds no
+//! room. [`cache::eviction`] carries that out under the lock that fetches begin under; what is being read
+//! ([`cache::lease`]) stays. What only we hold is taken off the list first and goes when grace is over.
+//!
+//! **The database.** [`cache::scribe`] writes down what changed in the ledger, every few seconds. At the start the ledger is
+//! what the database says and what the files of images say that it does not know ([`cache::restore`]); a look through the
+//! store in the background makes it true of every file.
+//!
 //! **Start.** Sockets are bound, the store is locked, the documents on disk are published, and the server listens, upstream
-//! or none. Refreshes begin; what the store holds is counted in the background.
+//! or none. Refreshes begin; what the store holds is compared with the ledger in the background.
 //!
 //! # What is kept open
 //!
@@ -124,6 +141,7 @@ pub mod catalog;
 pub mod cli;
 pub mod clock;
 pub mod config;
+pub mod database;
 pub mod demo;
 pub mod digest;
 pub mod disk;
@@ -133,10 +151,11 @@ pub mod http;
 pub mod image;
 pub mod ledger;
 pub mod metrics;
-pub mod mirror;
+pub mod prefetch;
 pub mod publish;
 pub mod refresh;
 pub mod render;
+pub mod retention;
 pub mod revalidation;
 pub mod selection;
 pub mod server;

@@ -18,6 +18,10 @@ pub const FAILURES: [&str; 8] = ["connect", "timeout", "cut", "status", "redirec
 
 const METHODS: [&str; 2] = ["GET", "HEAD"];
 const KINDS: [&str; 2] = ["document", "blob"];
+/// Why an image or a file leaves the store.
+const EVICTIONS: [&str; 6] = ["idle", "expired", "superseded", "withdrawn", "size", "deleted"];
+/// What images that are held are there for.
+pub const IMAGE_STATES: [&str; 3] = ["cached", "kept", "leaving"];
 const MISMATCHES: [&str; 2] = ["fetch", "fingerprint"];
 const FIRST_BYTE_BUCKETS: [f64; 10] = [0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1.0, 5.0, 20.0];
 
@@ -39,6 +43,13 @@ pub struct Metrics {
     refresh_success: GaugeVec,
     images_listed: IntGaugeVec,
     mirror_missing: IntGaugeVec,
+    cache_images: IntGaugeVec,
+    cache_evicted_bytes: IntCounterVec,
+    images_updated: IntCounterVec,
+    images_held_back: IntGaugeVec,
+    images_held_back_oldest: IntGaugeVec,
+    /// How long ago the unit that was not used for the longest was used.
+    pub cache_oldest_use: IntGauge,
     /// Bytes that the store holds.
     pub cache_size: IntGauge,
     /// Bytes that it may hold.
@@ -101,6 +112,17 @@ impl Metrics {
             ),
             images_listed: gauges(new, "images_listed", "Images listed for hosts.", &["remote"]),
             mirror_missing: gauges(new, "mirror_missing_bytes", "Bytes that a remote in mirror mode does not hold yet.", &["remote"]),
+            cache_images: gauges(
+                new,
+                "cache_images",
+                "Images that are held whole: cached for hosts, kept for a selection or a person, or leaving.",
+                &["state"],
+            ),
+            cache_evicted_bytes: counters(new, "cache_evicted_bytes_total", "Bytes that left the store, by why.", &["reason"]),
+            images_updated: counters(new, "images_updated_total", "Images whose place a newer version took.", &["remote"]),
+            images_held_back: gauges(new, "images_held_back", "Images that are listed only when they are held.", &["remote"]),
+            images_held_back_oldest: gauges(new, "images_held_back_oldest_seconds", "How long the oldest of these waits.", &["remote"]),
+            cache_oldest_use: gauge(new, "cache_oldest_use_age_seconds", "How long ago that was used which was not used for the longest."),
             cache_size: gauge(new, "cache_size_bytes", "Bytes that the store holds."),
             cache_limit: gauge(new, "cache_limit_bytes", "Bytes that the store may hold."),
             cache_blobs: gauge(new, "cache_blobs", "Blobs that the store holds."),
@@ -135,6 +157,8 @@ impl Metrics {
         }
         // The documents at the root belong to no one remote.
         RESULTS.iter().for_each(|result| drop(self.cache_requests.with_label_values(&["", "document", result])));
+        EVICTIONS.iter().for_each(|reason| drop(self.cache_evicted_bytes.with_label_values(&[reason])));
+        IMAGE_STATES.iter().for_each(|state| drop(self.cache_images.with_label_values(&[state])));
         MISMATCHES.iter().for_each(|source| drop(self.digest_mismatches.with_label_values(&[source])));
         self.last_reload_successful.set(1);
     }
@@ -153,6 +177,9 @@ impl Metrics {
         self.refresh_success.with_label_values(&[remote]);
         self.images_listed.with_label_values(&[remote]);
         self.mirror_missing.with_label_values(&[remote]);
+        self.images_updated.with_label_values(&[remote]);
+        self.images_held_back.with_label_values(&[remote]);
+        self.images_held_back_oldest.with_label_values(&[remote]);
     }
 
     /// A host asked for a document or a blob.
@@ -218,6 +245,29 @@ impl Metrics {
     /// So many bytes of what a remote in mirror mode lists are not held yet.
     pub fn mirror_is_missing(&self, remote: &str, bytes: u64) {
         self.mirror_missing.with_label_values(&[remote]).set(i64::try_from(bytes).unwrap_or(i64::MAX));
+    }
+
+    /// Bytes left the store, for one of the reasons.
+    pub fn cache_evicted(&self, reason: &str, bytes: u64) {
+        self.cache_evicted_bytes.with_label_values(&[reason]).inc_by(bytes);
+    }
+
+    /// So many images are held, in the order of [`IMAGE_STATES`].
+    pub fn images_are_held(&self, images: [usize; 3]) {
+        for (state, count) in IMAGE_STATES.iter().zip(images) {
+            self.cache_images.with_label_values(&[state]).set(i64::try_from(count).unwrap_or(i64::MAX));
+        }
+    }
+
+    /// A newer version took the place of an image.
+    pub fn image_updated(&self, remote: &str) {
+        self.images_updated.with_label_values(&[remote]).inc();
+    }
+
+    /// So many images of a remote are held back, the oldest of them for so long.
+    pub fn images_are_held_back(&self, remote: &str, images: usize, oldest_seconds: i64) {
+        self.images_held_back.with_label_values(&[remote]).set(i64::try_from(images).unwrap_or(i64::MAX));
+        self.images_held_back_oldest.with_label_values(&[remote]).set(oldest_seconds);
     }
 
     /// Everything, in the text format of Prometheus.

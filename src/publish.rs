@@ -3,35 +3,26 @@
 //! One task takes what changed (a remote's documents, the configuration, an image that turned out wrong), renders what
 //! depends on it, and puts the new picture in the place of the old one, whole.
 
-pub mod checker;
+pub mod admission;
 pub mod command;
+pub mod recorder;
 pub mod shelf;
+pub mod stock;
 
 use std::sync::Arc;
 
-use arc_swap::ArcSwap;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::cache::Cache;
-use crate::catalog::Catalog;
+use crate::cache::current::Current;
 use crate::digest::Digest;
 use crate::metrics::Metrics;
 use crate::publish::command::{Command, Documents, Settings};
 use crate::publish::shelf::Shelf;
+use crate::render::policy::Slot;
 
 /// How many changes may wait for the publisher.
 const QUEUED_COMMANDS: usize = 64;
-
-/// What is served now.
-#[derive(Clone, Debug, Default)]
-pub struct Current(Arc<ArcSwap<Catalog>>);
-
-impl Current {
-    /// The picture of this moment. It stays whole for as long as it is held.
-    pub fn load(&self) -> Arc<Catalog> {
-        self.0.load_full()
-    }
-}
 
 /// Tells the publisher what changed.
 #[derive(Clone, Debug)]
@@ -50,7 +41,7 @@ impl Publisher {
     /// A publisher, and the task that it is, to be run by whoever owns it.
     pub fn new(cache: Arc<Cache>, metrics: Arc<Metrics>, wrong: Vec<Digest>) -> (Self, impl Future<Output = ()> + Send) {
         let (commands, queue) = mpsc::channel(QUEUED_COMMANDS);
-        let current = Current::default();
+        let current = cache.current().clone();
         let (generation, generations) = watch::channel(0);
         let publisher = Self { commands, current: current.clone(), generations };
         let shelf = Shelf::new(wrong, Arc::clone(&cache), metrics);
@@ -82,6 +73,16 @@ impl Publisher {
         self.send(|done| Command::Hide { image, done }).await
     }
 
+    /// Looks at what is held of a remote, and renders it anew if that makes a difference.
+    pub async fn review(&self, remote: Arc<str>) -> Result<(), Gone> {
+        self.send(|done| Command::Review { remote, done }).await
+    }
+
+    /// Lists versions of a remote that waited long enough for being held.
+    pub async fn release(&self, remote: Arc<str>, slots: Vec<Slot>) -> Result<(), Gone> {
+        self.send(|done| Command::Release { remote, slots, done }).await
+    }
+
     async fn send(&self, command: impl FnOnce(oneshot::Sender<()>) -> Command) -> Result<(), Gone> {
         let (done, published) = oneshot::channel();
         self.commands.send(command(done)).await.map_err(|_| Gone)?;
@@ -102,7 +103,7 @@ async fn run(mut shelf: Shelf, mut queue: mpsc::Receiver<Command>, current: Curr
             return;
         };
         shelf = kept;
-        current.0.store(Arc::new(catalog));
+        current.store(catalog);
         cache.forget_gone();
         generations.send_replace(generation);
         if done.send(()).is_err() {

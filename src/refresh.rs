@@ -126,6 +126,7 @@ impl Refresher {
             self.publish().await;
         }
         self.means.status.refreshed(&report, now, self.past.newest());
+        self.source.refreshed();
         log(&report);
         report
     }

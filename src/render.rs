@@ -4,11 +4,13 @@
 //! a field that is not understood is never touched. [`remote`] makes what is served under a remote's own name, and
 //! [`root`] what is served of all remotes together.
 
+pub mod hold_back;
 pub mod part;
 pub mod policy;
 pub mod product;
 pub mod prune;
 pub mod remote;
+pub mod retain;
 pub mod root;
 pub mod sound;
 pub mod twins;

@@ -8,6 +8,8 @@
 //!   documents/<remote>/<time>/        one snapshot of upstream's documents each
 //!   documents/<remote>/validators     what upstream wants to see in conditional requests
 //!   learnt/<hash>                     the digest of a file whose document gives another hash, and the other way round
+//!   records/<fingerprint>             what is known of each held image
+//!   ledger.sqlite                     the same, and when blobs were last used, in one place
 //!   images/<hex>                      whether an image's bytes have its fingerprint
 //!   trash/                            on its way out
 //!   tls/                              the CA and the certificate that we made
@@ -19,6 +21,7 @@ pub mod blob;
 pub mod facts;
 pub mod layout;
 pub mod partial;
+pub mod records;
 pub mod snapshots;
 
 use std::io;
@@ -93,6 +96,21 @@ impl Store {
     /// The digest and size of every blob.
     pub fn blobs(&self) -> io::Result<Vec<(Digest, u64)>> {
         blob::scan(&*self.disk, &self.layout)
+    }
+
+    /// Takes a blob out of the way; one that is not there is out of the way. [`Self::remove_discarded`] removes it.
+    pub fn discard_blob(&self, digest: Digest) -> io::Result<()> {
+        let discarded = self.disk.rename(&self.layout.blob(digest), &self.discarded(digest));
+        discarded.or_else(|error| if error.kind() == io::ErrorKind::NotFound { Ok(()) } else { Err(error) })
+    }
+
+    /// Removes a blob that was taken out of the way.
+    pub fn remove_discarded(&self, digest: Digest) -> io::Result<()> {
+        self.disk.remove(&self.discarded(digest))
+    }
+
+    fn discarded(&self, digest: Digest) -> PathBuf {
+        self.layout.trash().join(digest.to_string())
     }
 
     /// Begins to write a blob, or goes on with what an earlier fetch left.

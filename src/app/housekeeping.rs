@@ -5,13 +5,18 @@ use std::time::{Duration, SystemTime};
 
 use jiff::Timestamp;
 
+use crate::cache::restore::Difference;
 use crate::cache::{Cache, blocking};
 use crate::disk::Space;
-use crate::ledger::Limits;
+use crate::ledger::account::Limits;
 use crate::metrics::Metrics;
+use crate::retention::{Rules, is_cached};
 
 /// A partial file that nobody came back for is removed after this time.
 const ABANDONED: Duration = Duration::from_hours(24);
+/// How often it is looked what is due.
+const SHORTEST_PAUSE: Duration = Duration::from_millis(100);
+const LONGEST_PAUSE: Duration = Duration::from_mins(1);
 
 /// Says so if nothing can be stored from the beginning. Everything is served all the same, through memory.
 pub fn warn_if_full(space: Space, limits: &Limits) {
@@ -29,7 +34,7 @@ pub fn warn_if_full(space: Space, limits: &Limits) {
 pub async fn sweep(cache: Arc<Cache>, now: Timestamp) {
     let swept = blocking(move || {
         let (gone, _) = cache.sweep(abandoned_before(now))?;
-        cache.room().lost(gone);
+        cache.books().lost(gone);
         Ok(())
     });
     if let Err(error) = swept.await {
@@ -37,17 +42,62 @@ pub async fn sweep(cache: Arc<Cache>, now: Timestamp) {
     }
 }
 
-/// Counts what the store holds, and removes what nobody came back for.
-pub async fn reconcile(cache: Arc<Cache>, metrics: Arc<Metrics>, now: Timestamp) {
-    let counted = blocking(move || {
+/// Compares the ledger with what the store holds, and removes what nobody came back for.
+pub async fn reconcile(cache: Arc<Cache>, now: Timestamp) {
+    let compared = blocking(move || {
         let (_, partial) = cache.sweep(abandoned_before(now))?;
-        let blobs = cache.store().blobs()?;
-        cache.room().found(partial + blobs.iter().map(|(_, size)| size).sum::<u64>());
-        metrics.cache_blobs.add(i64::try_from(blobs.len()).unwrap_or(i64::MAX));
+        cache.books().found(partial);
+        let difference = cache.reconcile()?;
+        if difference != Difference::default() {
+            let Difference { found, lost } = difference;
+            tracing::warn!(found, lost, "the store had other files than its database knew of; now it knows");
+        }
         cache.space().map(drop)
     });
-    if let Err(error) = counted.await {
-        tracing::error!(%error, "the store could not be looked through; what it holds is not counted against storage.capacity");
+    if let Err(error) = compared.await {
+        tracing::error!(%error, "the store could not be looked through; what its database does not know of is not counted");
+    }
+}
+
+/// Lets go of what is due, again and again, and shows how things are.
+pub async fn keep(cache: Arc<Cache>, metrics: Arc<Metrics>) {
+    loop {
+        let look = Arc::clone(&cache);
+        let metrics = Arc::clone(&metrics);
+        let pruned = blocking(move || {
+            look.prune(look.rules(), look.now());
+            show(&look, &metrics);
+            Ok(())
+        });
+        if let Err(error) = pruned.await {
+            tracing::error!(%error, "what is due could not be let go");
+        }
+        tokio::time::sleep(pause(cache.rules())).await;
+    }
+}
+
+/// A twentieth of the shortest time after which something goes is soon enough.
+fn pause(rules: Rules) -> Duration {
+    let shortest = rules.idle.unwrap_or(rules.grace).min(rules.grace);
+    (shortest / 20).clamp(SHORTEST_PAUSE, LONGEST_PAUSE)
+}
+
+/// Brings the metrics up to date that change by themselves.
+fn show(cache: &Cache, metrics: &Metrics) {
+    let (now, catalog) = (cache.now(), cache.current().load());
+    let (images, oldest) = cache.books().read(|ledger| {
+        let mut images = [0; 3];
+        for record in ledger.images() {
+            let state = if record.stays() { usize::from(!is_cached(record, &catalog)) } else { 2 };
+            images[state] += 1;
+        }
+        (images, ledger.by_last_use().next().map(|(at, _)| at))
+    });
+    metrics.images_are_held(images);
+    metrics.cache_oldest_use.set(oldest.map_or(0, |at| now.duration_since(at).as_secs()));
+    for (name, remote) in &catalog.remotes {
+        let oldest = remote.held_back.iter().map(|held_back| held_back.since).min();
+        metrics.images_are_held_back(name, remote.held_back.len(), oldest.map_or(0, |at| now.duration_since(at).as_secs()));
     }
 }
 

@@ -1,8 +1,9 @@
-//! Those who work for each remote: its source, its refresher, and in mirror mode its mirrorer. A reload sends them home
+//! Those who work for each remote: its source, its refresher and its prefetcher. A reload sends them home
 //! and hires others.
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -11,14 +12,14 @@ use tokio_util::task::TaskTracker;
 use crate::api::RemoteStatus;
 use crate::app::outside::Outside;
 use crate::cache::Cache;
+use crate::catalog::mode::Mode;
 use crate::config::Config;
 use crate::config::error::ConfigError;
-use crate::config::file::Mode;
 use crate::config::remote::Remote;
 use crate::fetch::Fetcher;
 use crate::fetch::source::Source;
 use crate::metrics::Metrics;
-use crate::mirror::Mirrorer;
+use crate::prefetch::Prefetcher;
 use crate::publish::Publisher;
 use crate::publish::command::Settings;
 use crate::refresh::desk::Desk;
@@ -29,6 +30,8 @@ use crate::upstream::client::{BadOptions, HttpUpstream};
 
 /// How many wishes may wait for a refresher.
 const QUEUED_DEMANDS: usize = 16;
+/// How long to wait before what could not be fetched ahead of requests is tried again.
+const RETRY: Duration = Duration::from_mins(5);
 const MAX_CA_BYTES: u64 = 4 << 20;
 
 /// What they work with.
@@ -132,16 +135,18 @@ impl Team {
             }
         }
         desk.staff(demands);
-        for remote in config.remotes.iter().filter(|remote| remote.mode == Mode::Mirror) {
-            self.tasks.spawn(self.mirrorer(config, remote).run(self.means.publisher.generations(), self.stop.clone()));
+        for (remote, source) in config.remotes.iter().zip(&sources).filter(|(remote, _)| remote.mode != Mode::Offline) {
+            self.tasks.spawn(self.prefetcher(config, remote, source).run(self.means.publisher.generations(), self.stop.clone()));
         }
     }
 
-    fn mirrorer(&self, config: &Config, remote: &Remote) -> Mirrorer {
+    fn prefetcher(&self, config: &Config, remote: &Remote, source: &Arc<Source>) -> Prefetcher {
         let Means { publisher, status, fetcher, cache, metrics, .. } = &self.means;
-        Mirrorer {
-            remote: Arc::clone(remote.name()),
-            current: publisher.current().clone(),
+        Prefetcher {
+            source: Arc::clone(source),
+            mode: remote.mode,
+            publisher: publisher.clone(),
+            retry: remote.refresh.interval.min(RETRY),
             fetcher: Arc::clone(fetcher),
             cache: Arc::clone(cache),
             status: Arc::clone(status),
@@ -175,6 +180,7 @@ fn status_of(remote: &Remote, source: &Source) -> RemoteStatus {
         healthy: true,
         images: 0,
         missing: None,
+        held_back: Vec::new(),
         documents_from: None,
         documents_taken_at: None,
         last_success_at: None,

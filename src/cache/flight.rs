@@ -12,11 +12,11 @@ use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
 use crate::cache::error::FetchError;
+use crate::cache::lease::Lent;
 use crate::cache::ring::Ring;
 use crate::digest::{Digest, Expected};
 use crate::disk::File;
 use crate::metrics::Metrics;
-use crate::store::blob::Blob;
 
 /// A fetch that is under way, shared by its writer and its readers.
 #[derive(Debug)]
@@ -54,7 +54,7 @@ pub enum Stage {
     /// All are here and right.
     Verified(Digest),
     /// It was here already, or has become a blob.
-    Landed(Blob),
+    Landed(Lent),
     /// There will be no more.
     Failed(FetchError),
 }
@@ -259,7 +259,7 @@ impl Pilot {
     }
 
     /// The blob can be found from now on.
-    pub fn landed(&self, blob: Blob) {
+    pub fn landed(&self, blob: Lent) {
         self.flight.progress.send_modify(|progress| {
             progress.size = Some(blob.size);
             progress.received = blob.size;

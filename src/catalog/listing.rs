@@ -5,13 +5,12 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use foldhash::HashMap;
-use jiff::civil::Date;
-use jiff::tz::TimeZone;
 
-use crate::catalog::version::Version;
 use crate::digest::{Claim, Digest, Expected, Fingerprint};
 use crate::http::path::StreamPath;
 use crate::image::ftype::{ImageType, Root};
+use crate::image::version::Version;
+use crate::simplestreams::file::ListedFile;
 
 /// All files of a remote by path and by hash, and its images.
 #[derive(Debug, Default)]
@@ -20,6 +19,8 @@ pub struct Listing {
     by_claim: HashMap<Claim, StreamPath>,
     images: Vec<Image>,
     images_by_file: HashMap<Expected, Vec<usize>>,
+    /// The root that each delta makes.
+    roots: HashMap<Expected, ListedFile>,
 }
 
 /// A file that may be asked for.
@@ -45,7 +46,7 @@ pub struct Image {
     /// What its document says that its fingerprint is.
     pub fingerprint: Fingerprint,
     /// Its one file, or metadata and root.
-    pub files: Vec<Expected>,
+    pub files: Vec<ListedFile>,
     /// What it runs as.
     pub image_type: ImageType,
     /// What its root is, if it is split.
@@ -57,11 +58,14 @@ pub struct Image {
 impl Image {
     /// What tells this image from every other, also from one that claims the same fingerprint of other files.
     pub fn key(&self) -> Digest {
-        key(self.fingerprint, &self.files)
+        key(self.fingerprint, self.expected())
     }
-}
 
-impl Image {
+    /// What is claimed of its files.
+    pub fn expected(&self) -> impl Iterator<Item = Expected> {
+        self.files.iter().map(|file| file.expected)
+    }
+
     /// The properties that LXD gives it.
     pub fn properties(&self) -> BTreeMap<String, String> {
         self.version.properties(self.root.map_or("tar.gz", Root::ftype))
@@ -69,7 +73,7 @@ impl Image {
 
     /// Its size in bytes, as far as its document says.
     pub fn size(&self) -> u64 {
-        self.files.iter().filter_map(|file| file.size).sum()
+        self.expected().filter_map(|file| file.size).sum()
     }
 }
 
@@ -98,13 +102,23 @@ impl Listing {
     /// Lists an image.
     pub fn add_image(&mut self, image: Image) {
         let same = |place: &usize| self.images[*place].fingerprint == image.fingerprint && self.images[*place].files == image.files;
-        if image.files.first().and_then(|file| self.images_by_file.get(file)).is_some_and(|places| places.iter().any(same)) {
+        if image.files.first().and_then(|file| self.images_by_file.get(&file.expected)).is_some_and(|places| places.iter().any(same)) {
             return;
         }
         for file in &image.files {
-            self.images_by_file.entry(*file).or_default().push(self.images.len());
+            self.images_by_file.entry(file.expected).or_default().push(self.images.len());
         }
         self.images.push(image);
+    }
+
+    /// Notes which root a delta makes.
+    pub fn add_delta(&mut self, delta: Expected, root: ListedFile) {
+        self.roots.insert(delta, root);
+    }
+
+    /// The root that a delta makes.
+    pub fn root_of(&self, delta: Expected) -> Option<&ListedFile> {
+        self.roots.get(&delta)
     }
 
     /// The file at a path.
@@ -127,6 +141,13 @@ impl Listing {
         &self.images
     }
 
+    /// Whether an image is among the newest of its product and type.
+    pub fn is_newest(&self, image: &Image) -> bool {
+        let is_rival = |other: &&Image| other.image_type == image.image_type && other.version.product.name == image.version.product.name;
+        let newest = self.images.iter().filter(is_rival).map(|other| other.version.serial.as_str()).max();
+        newest.is_some_and(|newest| newest == image.version.serial)
+    }
+
     /// All images that need this file.
     pub fn images_with(&self, file: Expected) -> impl Iterator<Item = &Image> {
         self.images_by_file.get(&file).into_iter().flatten().map(|place| &self.images[*place])
@@ -134,12 +155,7 @@ impl Listing {
 }
 
 /// What tells an image of these files from every other one.
-pub fn key(fingerprint: Fingerprint, files: &[Expected]) -> Digest {
-    let files: Vec<String> = files.iter().map(ToString::to_string).collect();
+pub fn key(fingerprint: Fingerprint, files: impl Iterator<Item = Expected>) -> Digest {
+    let files: Vec<String> = files.map(|file| file.to_string()).collect();
     Digest::of(format!("{fingerprint} {}", files.join(" ")).as_bytes())
-}
-
-/// When a day began: the time of the files of a version with its serial.
-pub fn midnight(date: Date) -> Option<SystemTime> {
-    date.to_zoned_datetime(TimeZone::UTC).ok().and_then(|midnight| midnight.timestamp().try_into().ok())
 }

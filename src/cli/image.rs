@@ -125,11 +125,15 @@ fn info(image: &Image, format: Format) -> Result<(), Failure> {
     if format != Format::Table {
         return print(format, &[], &[], image);
     }
-    let Image { fingerprint, remote, product, version, architecture, image_type, held, public, .. } = image;
+    let Image { fingerprint, remote, product, version, architecture, image_type, held, public, cached, auto_update, .. } = image;
     println!("Fingerprint: {fingerprint}\nRemote: {remote}\nProduct: {product}\nVersion: {version}");
     println!("Size: {}\nArchitecture: {architecture}\nType: {image_type}", size(image.size));
     println!("Public: {}\nHeld: {}", yes_or_no(*public), yes_or_no(*held));
+    println!("Cached: {}\nAuto update: {}", yes_or_no(*cached), if *auto_update { "enabled" } else { "disabled" });
+    image.leaving.iter().for_each(|reason| println!("Leaving: {reason}"));
     println!("Timestamps:\n    Created: {}\n    Expires: {}", day(&image.created_at), image.expires_at.as_deref().map_or("never", day));
+    println!("    Cached: {}", image.cached_at.as_deref().unwrap_or("never"));
+    println!("    Last used: {}", image.last_used_at.as_deref().unwrap_or("never"));
     println!("Properties:");
     image.properties.iter().for_each(|(name, value)| println!("    {name}: {value}"));
     println!("Aliases:");

@@ -5,7 +5,7 @@ use std::path::Path;
 use clap::Subcommand;
 use hyper::Method;
 
-use crate::api::{Missing, RefreshReport, RefreshRequest, RefreshResult, RemoteStatus};
+use crate::api::{HeldBack, Missing, RefreshReport, RefreshRequest, RefreshResult, RemoteStatus};
 use crate::cli::admin::ask;
 use crate::cli::exit::{FAILED, Failure};
 use crate::cli::serve::runtime;
@@ -73,6 +73,11 @@ fn list(remotes: &[RemoteStatus], format: Format) -> Result<(), Failure> {
         for (name, Missing { files, bytes, problem }) in missing {
             let problem = problem.as_ref().map(|problem| format!("; {problem}")).unwrap_or_default();
             println!("{name}: {files} files ({}) are not held yet{problem}", size(*bytes));
+        }
+        for (name, held_back) in remotes.iter().flat_map(|remote| remote.held_back.iter().map(|held_back| (&remote.name, held_back))) {
+            let HeldBack { product, version, image_type, since, problem } = held_back;
+            let problem = problem.as_ref().map(|problem| format!("; {problem}")).unwrap_or_default();
+            println!("{name}: {product} {version} ({image_type}) is held back since {since} until it is held{problem}");
         }
     }
     Ok(())

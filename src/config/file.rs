@@ -9,7 +9,8 @@ use serde::de::{MapAccess, Visitor};
 use serde::ser::SerializeMap as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::config::value::{Amount, Hours, Share, Size, Span};
+use crate::catalog::mode;
+use crate::config::value::{Amount, Days, Hours, Share, Size, Span};
 
 /// A whole file. Every key has a default.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
@@ -139,10 +140,16 @@ pub struct Storage {
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(default)]
 pub struct Images {
+    /// How long a cached image stays that nobody uses; 0 means for ever.
+    pub remote_cache_expiry: Days,
+    /// Whether cached images are kept up to date.
+    pub auto_update_cached: bool,
     /// How often upstream is asked; 0 keeps documents fresh all the same.
     pub auto_update_interval: Hours,
     /// How long a replaced document's files can still be fetched.
     pub grace: Hours,
+    /// How long a new version waits for being held, while hosts get the one before.
+    pub hold_back_max: Hours,
 }
 
 /// `[limits]`
@@ -213,13 +220,12 @@ pub enum Mode {
     Offline,
 }
 
-impl Mode {
-    /// What people call it.
-    pub fn label(self) -> &'static str {
-        match self {
-            Self::Proxy => "proxy",
-            Self::Mirror => "mirror",
-            Self::Offline => "offline",
+impl From<Mode> for mode::Mode {
+    fn from(mode: Mode) -> Self {
+        match mode {
+            Mode::Proxy => Self::Proxy,
+            Mode::Mirror => Self::Mirror,
+            Mode::Offline => Self::Offline,
         }
     }
 }
@@ -252,7 +258,13 @@ impl Default for Storage {
 
 impl Default for Images {
     fn default() -> Self {
-        Self { auto_update_interval: Hours::of(6), grace: Hours::of(24) }
+        Self {
+            remote_cache_expiry: Days::of(10),
+            auto_update_cached: true,
+            auto_update_interval: Hours::of(6),
+            grace: Hours::of(24),
+            hold_back_max: Hours::of(24),
+        }
     }
 }
 

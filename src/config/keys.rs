@@ -8,14 +8,7 @@ use crate::config::error::ConfigError;
 use crate::config::file::{File, Remote, Remotes};
 
 /// Keys of interface.md that no code reads yet. They are refused by name, so that nobody relies on them.
-const NOT_BUILT: [&str; 6] = [
-    "images.remote_cache_expiry",
-    "images.auto_update_cached",
-    "images.hold_back_max",
-    "remotes.*.signature",
-    "remotes.*.keyring",
-    "remotes.*.users",
-];
+const NOT_BUILT: [&str; 3] = ["remotes.*.signature", "remotes.*.keyring", "remotes.*.users"];
 
 /// Below these, every key is the user's own.
 const FREE: [&str; 1] = ["remotes.*.headers"];

@@ -10,8 +10,9 @@ use hyper::header::{
 };
 use reqwest::Url;
 
+use crate::catalog::mode::Mode;
 use crate::config::error::ConfigError;
-use crate::config::file::{self, File, Mode};
+use crate::config::file::{self, File};
 use crate::config::value::Span;
 use crate::publish::command::RemoteSettings;
 use crate::refresh;
@@ -71,7 +72,7 @@ impl Remote {
             .map(|url| parse_url(url))
             .collect::<Result<Vec<_>, _>>()
             .map_err(|reason| ConfigError::of_key(&key("url"), reason))?;
-        if urls.is_empty() && remote.mode != Mode::Offline {
+        if urls.is_empty() && remote.mode != file::Mode::Offline {
             return Err(ConfigError::of_key(&key("url"), "there must be at least one URL"));
         }
         let filters = remote
@@ -100,9 +101,9 @@ impl Remote {
                 name: name.into(),
                 selection: Selection { filters, versions: remote.versions },
                 twins: remote.twins,
-                is_offline: remote.mode == Mode::Offline,
+                mode: remote.mode.into(),
             },
-            mode: remote.mode,
+            mode: remote.mode.into(),
             refresh: refresh::Options {
                 interval,
                 max_gone_percent: remote.max_gone.0,

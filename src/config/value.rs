@@ -15,6 +15,10 @@ pub struct Span(pub Duration);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Hours(pub Duration);
 
+/// A time of which a bare integer counts days, as LXD has it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Days(pub Duration);
+
 /// An amount of bytes: `"200GiB"`, `"5GB"`, or a share of the file system: `"80%"`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Size {
@@ -172,32 +176,38 @@ enum TextOrNumber {
     Text(String),
 }
 
-impl Hours {
-    /// So many hours.
-    pub fn of(hours: u64) -> Self {
-        Self(Duration::from_secs(hours.saturating_mul(3600)))
-    }
-}
-
-impl<'de> Deserialize<'de> for Hours {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let wrong = |_| D::Error::custom(format!("this is no {TIME}, or a bare number of hours"));
-        match TextOrNumber::deserialize(deserializer).map_err(wrong)? {
-            TextOrNumber::Number(hours) => Ok(Self::of(hours)),
-            // The environment has no numbers.
-            TextOrNumber::Text(text) => match text.parse() {
-                Ok(hours) => Ok(Self::of(hours)),
-                Err(_) => text.parse::<Span>().map(|span| Self(span.0)).map_err(D::Error::custom),
-            },
+macro_rules! counted {
+    ($($type:ident: $unit:literal, $secs:literal),*) => {$(
+        impl $type {
+            /// So many.
+            pub fn of(count: u64) -> Self {
+                Self(Duration::from_secs(count.saturating_mul($secs)))
+            }
         }
-    }
+
+        impl<'de> Deserialize<'de> for $type {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                let wrong = |_| D::Error::custom(format!(concat!("this is no {}, or a bare number of ", $unit), TIME));
+                match TextOrNumber::deserialize(deserializer).map_err(wrong)? {
+                    TextOrNumber::Number(count) => Ok(Self::of(count)),
+                    // The environment has no numbers.
+                    TextOrNumber::Text(text) => match text.parse() {
+                        Ok(count) => Ok(Self::of(count)),
+                        Err(_) => text.parse::<Span>().map(|span| Self(span.0)).map_err(D::Error::custom),
+                    },
+                }
+            }
+        }
+
+        impl Serialize for $type {
+            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.collect_str(&Span(self.0))
+            }
+        }
+    )*};
 }
 
-impl Serialize for Hours {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(&Span(self.0))
-    }
-}
+counted!(Hours: "hours", 3_600, Days: "days", 86_400);
 
 macro_rules! as_text {
     ($($type:ty: $wanted:expr),*) => {$(

@@ -3,9 +3,9 @@
 use std::io;
 use std::sync::Arc;
 
-use crate::cache::room::{Promise, Room};
+use crate::cache::books::{Books, Promise};
 use crate::cache::{Cache, blocking};
-use crate::ledger::NoRoom;
+use crate::ledger::account::NoRoom;
 
 /// What is asked for at a time when nobody knows how large a file will be.
 const STEP_BYTES: u64 = 64 << 20;
@@ -13,7 +13,7 @@ const STEP_BYTES: u64 = 64 << 20;
 /// Promises of room, and what became of them. When it is dropped, what is in the file counts as held.
 #[derive(Debug)]
 pub struct Allowance {
-    room: Arc<Room>,
+    books: Arc<Books>,
     promises: Vec<Promise>,
     /// Promised, or in the file since before.
     bytes: u64,
@@ -36,8 +36,8 @@ pub enum Denied {
 
 impl Allowance {
     /// No room but for `adopted` bytes, which are in the file since before.
-    pub fn new(room: Arc<Room>, adopted: u64) -> Self {
-        Self { room, promises: Vec::new(), bytes: adopted, adopted, written: 0 }
+    pub fn new(books: Arc<Books>, adopted: u64) -> Self {
+        Self { books, promises: Vec::new(), bytes: adopted, adopted, written: 0 }
     }
 
     /// What was in the file before.
@@ -51,13 +51,22 @@ impl Allowance {
             return Ok(());
         }
         let wanted = size.unwrap_or(self.bytes + STEP_BYTES).max(len);
-        let space = {
-            let cache = Arc::clone(cache);
-            blocking(move || cache.space()).await?
-        };
-        self.promises.push(self.room.promise(wanted - self.bytes, space.free)?);
+        self.promises.push(self.promise(cache, wanted - self.bytes).await?);
         self.bytes = wanted;
         Ok(())
+    }
+
+    /// Asks for room, and if there is none lets the cache make some.
+    async fn promise(&self, cache: &Arc<Cache>, bytes: u64) -> Result<Promise, Denied> {
+        let (cache, books) = (Arc::clone(cache), Arc::clone(&self.books));
+        let promised = blocking(move || {
+            if let Ok(promise) = books.promise(bytes, cache.space()?.free) {
+                return Ok(Ok(promise));
+            }
+            cache.make_room(bytes)?;
+            Ok(books.promise(bytes, cache.space()?.free))
+        });
+        Ok(promised.await??)
     }
 
     /// Notes that the file system has set aside all that was promised so far.
@@ -73,13 +82,13 @@ impl Allowance {
     /// The file is given up, with all that was in it.
     pub fn forfeit(mut self) {
         self.written = 0;
-        self.room.lost(self.adopted);
+        self.books.lost(self.adopted);
     }
 }
 
 impl Drop for Allowance {
     fn drop(&mut self) {
         self.promises.clear();
-        self.room.found(self.written);
+        self.books.found(self.written);
     }
 }

@@ -231,8 +231,8 @@ impl Download {
             }
         };
         self.pilot.verified(verified.digest(), verified.size());
-        let (cache, expected) = (Arc::clone(&self.means.cache), self.wanted.expected);
-        match blocking(move || cache.commit(expected, verified)).await {
+        let (cache, remote, expected) = (Arc::clone(&self.means.cache), Arc::clone(&self.wanted.remote), self.wanted.expected);
+        match blocking(move || cache.commit(&remote, expected, verified)).await {
             Ok(blob) => self.pilot.landed(blob),
             // The readers have it, whole and right; the next one fetches it again.
             Err(error) => tracing::error!(%expected, %error, "a file could not be kept"),

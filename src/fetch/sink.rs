@@ -91,7 +91,7 @@ impl Sink {
         let store = Arc::clone(means.cache.store());
         let way = match blocking(move || store.partial(expected)).await {
             Ok(partial) => {
-                let allowance = Allowance::new(Arc::clone(means.cache.room()), partial.len());
+                let allowance = Allowance::new(Arc::clone(means.cache.books()), partial.len());
                 pilot.opened(partial.file(), partial.len());
                 let file = partial.file().clone();
                 Way::File(OnDisk { writer: Writer::start(partial, Arc::clone(&pilot)), file, allowance })

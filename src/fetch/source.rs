@@ -3,6 +3,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
@@ -26,6 +27,8 @@ pub struct Source {
     wrong: moka::sync::Cache<(Expected, usize), ()>,
     /// Cancelled when nobody may be asked any more.
     closed: CancellationToken,
+    /// Counts how often upstream was asked for documents.
+    refreshes: watch::Sender<u64>,
     clock: Arc<dyn Clock>,
     metrics: Arc<Metrics>,
 }
@@ -36,7 +39,7 @@ impl Source {
         let health = Mutex::new(Health::new(upstream.urls().len()));
         metrics.add_remote(&name);
         let wrong = moka::sync::Cache::builder().max_capacity(WRONG_FILES).time_to_live(WRONG_TIME).build();
-        Self { name, upstream, health, wrong, closed: CancellationToken::new(), clock, metrics }
+        Self { name, upstream, health, wrong, closed: CancellationToken::new(), refreshes: watch::Sender::new(0), clock, metrics }
     }
 
     /// The remote's name.
@@ -57,6 +60,16 @@ impl Source {
     /// Tells when that is so.
     pub fn closed(&self) -> &CancellationToken {
         &self.closed
+    }
+
+    /// Notes that upstream was asked for documents: what it did not have it may have now.
+    pub fn refreshed(&self) {
+        self.refreshes.send_modify(|count| *count += 1);
+    }
+
+    /// Tells when that was.
+    pub fn refreshes(&self) -> watch::Receiver<u64> {
+        self.refreshes.subscribe()
     }
 
     /// In which order the URLs are to be tried.

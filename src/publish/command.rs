@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use tokio::sync::oneshot;
 
+use crate::catalog::mode::Mode;
 use crate::digest::Digest;
+use crate::render::policy::Slot;
 use crate::selection::Selection;
 use crate::simplestreams::snapshot::Snapshot;
 
@@ -25,6 +27,22 @@ pub enum Command {
         /// What it says.
         settings: Settings,
         /// Told when it is served.
+        done: oneshot::Sender<()>,
+    },
+    /// Other images of a remote are held than before.
+    Review {
+        /// Which.
+        remote: Arc<str>,
+        /// Told when it is served.
+        done: oneshot::Sender<()>,
+    },
+    /// Versions of a remote wait for being held no longer.
+    Release {
+        /// Which.
+        remote: Arc<str>,
+        /// The versions.
+        slots: Vec<Slot>,
+        /// Told when they are served.
         done: oneshot::Sender<()>,
     },
     /// An image's bytes have another fingerprint than its document says.
@@ -63,6 +81,6 @@ pub struct RemoteSettings {
     pub selection: Selection,
     /// Whether its images are listed for LXD and Incus alike.
     pub twins: bool,
-    /// Whether nobody is asked for what is not held, so that it cannot be listed.
-    pub is_offline: bool,
+    /// How it is held. Of one that is offline only what is held can be listed.
+    pub mode: Mode,
 }

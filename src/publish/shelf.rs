@@ -8,17 +8,22 @@ use tokio::sync::oneshot;
 
 use crate::cache::Cache;
 use crate::catalog::document::Document;
-use crate::catalog::listing::Listing;
-use crate::catalog::{Catalog, Remote};
+use crate::catalog::listing::{File, Image, Listing};
+use crate::catalog::mode::Mode;
+use crate::catalog::{Catalog, HeldBack, Remote};
 use crate::digest::Digest;
 use crate::http::path::StreamPath;
 use crate::ledger::holdings::Holdings;
 use crate::metrics::Metrics;
 use crate::publish::command::{Command, Documents, RemoteSettings, Settings};
+use crate::publish::stock::{self, Relevant};
 use crate::render::part::{Part, Ready};
-use crate::render::policy::Policy;
-use crate::render::remote::{Rendered, files_of, render};
+use crate::render::policy::{Policy, Slot, Stock};
+use crate::render::product::Awaited;
+use crate::render::remote::{Rendered, listing_of, render};
 use crate::render::root::{self, Source};
+use crate::simplestreams::file::ListedFile;
+use crate::simplestreams::snapshot::Snapshot;
 
 /// How many reasons for invisible images are logged for one set of documents.
 const LOGGED_FAULTS: usize = 50;
@@ -35,6 +40,12 @@ pub struct Shelf {
     /// What retired documents listed, which is found out once.
     retired: HashMap<(Arc<str>, Timestamp), Arc<Listing>>,
     root: HashMap<StreamPath, Arc<Document>>,
+    /// What of each remote was held when it was rendered, as far as that matters.
+    relevant: HashMap<Arc<str>, Relevant>,
+    /// Since when images are held back.
+    since: HashMap<(Arc<str>, Slot), Timestamp>,
+    /// Versions that waited long enough.
+    released: HashMap<Arc<str>, foldhash::HashSet<Slot>>,
     wrong: HashSet<Digest>,
     /// What was held when the disk last said so.
     held: Option<Arc<Holdings>>,
@@ -59,6 +70,9 @@ impl Shelf {
             parts: HashMap::new(),
             retired: HashMap::new(),
             root: HashMap::new(),
+            relevant: HashMap::new(),
+            since: HashMap::new(),
+            released: HashMap::new(),
             wrong: wrong.into_iter().collect(),
             held: None,
             cache,
@@ -73,6 +87,14 @@ impl Shelf {
             Command::Configure { settings, done } => {
                 self.settings = settings;
                 (self.render_all(), done)
+            }
+            Command::Review { remote, done } => match self.review(&remote) {
+                Some(fresh) => (vec![fresh], done),
+                None => return done,
+            },
+            Command::Release { remote, slots, done } => {
+                self.released.entry(Arc::clone(&remote)).or_default().extend(slots);
+                (self.render(&remote).map(|(fresh, _)| fresh).into_iter().collect(), done)
             }
             Command::Hide { image, done } => {
                 self.wrong.insert(image);
@@ -89,7 +111,8 @@ impl Shelf {
         // One that is offline and was never fed has nothing, and that is known.
         let is_known = |name: &Arc<str>| self.remotes.contains_key(name) || self.is_unfed(name);
         let awaited = order.iter().filter(|name| !is_known(name)).cloned().collect();
-        Catalog { generation, root: self.root.clone(), order, remotes: self.remotes.clone(), awaited }
+        let modes = self.settings.remotes.iter().map(|settings| (Arc::clone(&settings.name), settings.mode)).collect();
+        Catalog { generation, root: self.root.clone(), order, modes, remotes: self.remotes.clone(), awaited }
     }
 
     fn replace(&mut self, name: &Arc<str>, documents: Documents) -> Option<Fresh> {
@@ -111,30 +134,105 @@ impl Shelf {
         names.iter().filter_map(|name| self.render(name)).map(|(fresh, _)| fresh).collect()
     }
 
+    /// Renders a remote if that makes a difference to what is held of it; its files are served as they are now in any case.
+    fn review(&mut self, name: &Arc<str>) -> Option<Fresh> {
+        let settings = self.settings(name)?;
+        let remote = self.remotes.get(name)?;
+        let awaited: Vec<Image> = remote.held_back.iter().map(|held_back| held_back.image.clone()).collect();
+        let is_offline = settings.mode == Mode::Offline;
+        let (relevant, held) = self
+            .cache
+            .books()
+            .read(|ledger| (stock::relevant(ledger, name, &remote.listing, &awaited, is_offline), stock::files(ledger, name)));
+        if self.relevant.get(name) != Some(&relevant) {
+            return self.render(name).map(|(fresh, _)| fresh);
+        }
+        let remote = Remote { held: Arc::new(held), ..Remote::clone(remote) };
+        self.remotes.insert(Arc::clone(name), Arc::new(remote));
+        None
+    }
+
+    fn settings(&self, name: &str) -> Option<RemoteSettings> {
+        self.settings.remotes.iter().find(|settings| *settings.name == *name).cloned()
+    }
+
     fn render(&mut self, name: &Arc<str>) -> Option<(Fresh, Rendered)> {
-        let settings = self.settings.remotes.iter().find(|settings| settings.name == *name)?.clone();
-        let policy = self.policy(&settings)?;
-        let documents = self.documents.get(name)?;
-        let mut rendered = render(name, documents.newest.as_ref()?, &policy);
+        let settings = self.settings(name)?;
+        let mut policy = self.policy(&settings)?;
+        let newest = Arc::clone(self.documents.get(name)?.newest.as_ref()?);
+        let mut rendered = render(name, &newest, &policy);
+        self.retain(name, &newest, &mut policy, &mut rendered);
         self.metrics.images_are_listed(name, rendered.listing.images().len());
         self.parts.insert(Arc::clone(name), std::mem::take(&mut rendered.parts));
         let listing = Arc::new(std::mem::take(&mut rendered.listing));
-        let stale = documents.is_stale;
-        let remote = Remote { documents: HashMap::new(), listing, retired: self.retired(name, policy.held.as_deref()), stale };
+        let retired = self.retired(name, &policy);
+        let held_back = self.held_back(name, std::mem::take(&mut rendered.awaited), &listing, &retired);
+        let held = Arc::new(self.settle_held(&settings, &listing, &held_back));
+        let stale = self.documents.get(name).is_some_and(|documents| documents.is_stale);
+        let remote = Remote { documents: HashMap::new(), listing, retired, held, held_back, stale };
         let fresh = Fresh { name: Arc::clone(name), documents: std::mem::take(&mut rendered.documents), remote };
         Some((fresh, rendered))
     }
 
+    /// Renders again if something is held that upstream does not list and that has to stay listed.
+    fn retain(&self, name: &Arc<str>, newest: &Snapshot, policy: &mut Policy, rendered: &mut Rendered) {
+        let unlisted = self.cache.books().read(|ledger| stock::unlisted(ledger, name, &rendered.listing).cloned().collect::<Vec<_>>());
+        if !unlisted.is_empty() {
+            policy.stock.retained = stock::retained(&self.cache, unlisted);
+            *rendered = render(name, newest, policy);
+        }
+    }
+
+    /// Lets what is listed on nobody's account leave, and remembers what the documents depended on; the files of what is held.
+    fn settle_held(&mut self, settings: &RemoteSettings, listing: &Listing, held_back: &[HeldBack]) -> Listing {
+        let awaited: Vec<Image> = held_back.iter().map(|held_back| held_back.image.clone()).collect();
+        let (name, is_offline) = (&settings.name, settings.mode == Mode::Offline);
+        self.cache.settle_withdrawn(name, listing);
+        let (relevant, held) =
+            self.cache.books().read(|ledger| (stock::relevant(ledger, name, listing, &awaited, is_offline), stock::files(ledger, name)));
+        self.relevant.insert(Arc::clone(name), relevant);
+        held
+    }
+
+    /// The images that hosts do not see yet, and since when.
+    fn held_back(&mut self, name: &Arc<str>, awaited: Vec<Awaited>, listing: &Listing, retired: &[Arc<Listing>]) -> Vec<HeldBack> {
+        let Some(documents) = self.documents.get(name) else { return Vec::new() };
+        let times = documents.newest.iter().chain(&documents.retired).map(|snapshot| snapshot.accepted_at);
+        let mut held_back = Vec::new();
+        let mut since = HashMap::new();
+        for Awaited { image, deltas, excerpt } in awaited {
+            let slot =
+                Slot { product: image.version.product.name.clone(), image_type: image.image_type, serial: image.version.serial.clone() };
+            let key = (Arc::clone(name), slot);
+            let has = |other: &Listing| {
+                image.files.iter().all(|file| other.file(&file.path).is_some_and(|there| there.expected == file.expected))
+            };
+            let listings = std::iter::once(listing).chain(retired.iter().map(|listing| &**listing));
+            let first = listings.zip(times.clone()).take_while(|(listing, _)| has(listing)).last().map(|(_, time)| time);
+            let known = self.since.get(&key).copied();
+            let at = known.into_iter().chain(first).min().unwrap_or_else(|| self.cache.now());
+            since.insert(key, at);
+            let modified = image.version.created_at().try_into().ok();
+            let file = |file: &ListedFile| File { path: file.path.clone(), expected: file.expected, modified };
+            let files = image.files.iter().chain(&deltas).map(file).collect();
+            held_back.push(HeldBack { image, files, since: at, excerpt });
+        }
+        self.since.retain(|(remote, _), _| remote != name);
+        self.since.extend(since);
+        held_back
+    }
+
     /// What the retired documents of a remote listed, newest first.
-    fn retired(&mut self, name: &Arc<str>, held: Option<&Holdings>) -> Vec<Arc<Listing>> {
+    fn retired(&mut self, name: &Arc<str>, policy: &Policy) -> Vec<Arc<Listing>> {
         let Some(documents) = self.documents.get(name) else { return Vec::new() };
         let is_kept =
             |taken_at: &Timestamp| documents.retired.iter().chain(&documents.newest).any(|snapshot| snapshot.accepted_at == *taken_at);
         self.retired.retain(|(remote, taken_at), _| remote != name || is_kept(taken_at));
+        let policy = Policy { stock: Stock::default(), ..policy.clone() };
         let mut listings = Vec::new();
         for snapshot in &documents.retired {
             let known = self.retired.entry((Arc::clone(name), snapshot.accepted_at));
-            listings.push(Arc::clone(known.or_insert_with(|| Arc::new(files_of(snapshot, held)))));
+            listings.push(Arc::clone(known.or_insert_with(|| Arc::new(listing_of(snapshot, &policy)))));
         }
         listings
     }
@@ -149,8 +247,11 @@ impl Shelf {
 
     /// How a remote is rendered; `None` if it cannot be told what is held of it.
     fn policy(&mut self, settings: &RemoteSettings) -> Option<Policy> {
-        let held = if settings.is_offline { Some(self.holdings(&settings.name)?) } else { None };
-        Some(Policy { selection: settings.selection.clone(), twins: settings.twins, wrong: self.wrong.clone(), held })
+        let held = if settings.mode == Mode::Offline { Some(self.holdings(&settings.name)?) } else { None };
+        let released = self.released.get(&settings.name).cloned().unwrap_or_default();
+        let stock = self.cache.books().read(|ledger| stock::stock(ledger, &settings.name));
+        let stock = Stock { released, ..stock };
+        Some(Policy { selection: settings.selection.clone(), twins: settings.twins, wrong: self.wrong.clone(), held, stock })
     }
 
     /// What is held; if the disk does not say, what was held when it last did. That it does not say is no reason to take
@@ -168,7 +269,7 @@ impl Shelf {
     /// Whether a remote is offline and has no documents.
     fn is_unfed(&self, name: &Arc<str>) -> bool {
         let has_none = self.documents.get(name).is_some_and(|documents| documents.newest.is_none());
-        has_none && self.settings.remotes.iter().any(|settings| settings.name == *name && settings.is_offline)
+        has_none && self.settings.remotes.iter().any(|settings| settings.name == *name && settings.mode == Mode::Offline)
     }
 
     /// Whether every remote has documents, or was asked for them in vain. Before that the root would give aliases to

@@ -1,11 +1,13 @@
 //! What people see of each remote.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use jiff::Timestamp;
 
-use crate::api::{LastRefresh, Missing, RefreshReport, RefreshResult, RemoteStatus};
+use crate::api::{HeldBack, LastRefresh, Missing, RefreshReport, RefreshResult, RemoteStatus};
+use crate::catalog::{self, Catalog};
+use crate::digest::Fingerprint;
 use crate::fetch::source::Source;
 use crate::simplestreams::snapshot::Snapshot;
 
@@ -18,6 +20,8 @@ pub struct StatusBoard(Mutex<BTreeMap<String, Shown>>);
 struct Shown {
     status: RemoteStatus,
     source: Arc<Source>,
+    /// Why images that are held back could not be had, lately.
+    problems: HashMap<Fingerprint, String>,
 }
 
 impl StatusBoard {
@@ -30,18 +34,33 @@ impl StatusBoard {
                     Some(known) => {
                         // How the last refresh ended says nothing of one that is not refreshed.
                         let last_refresh = known.status.last_refresh.filter(|_| fresh.mode != "offline");
-                        RemoteStatus { urls: fresh.urls, mode: fresh.mode, missing: None, last_refresh, ..known.status }
+                        RemoteStatus {
+                            urls: fresh.urls,
+                            mode: fresh.mode,
+                            missing: None,
+                            held_back: Vec::new(),
+                            last_refresh,
+                            ..known.status
+                        }
                     }
                     None => fresh,
                 };
-                board.insert(status.name.clone(), Shown { status, source });
+                board.insert(status.name.clone(), Shown { status, source, problems: HashMap::new() });
             }
         });
     }
 
-    /// All of them, by name.
-    pub fn all(&self) -> Vec<RemoteStatus> {
-        let now = |shown: &Shown| RemoteStatus { healthy: shown.source.is_healthy(), ..shown.status.clone() };
+    /// All of them, by name, with what is served of them.
+    pub fn all(&self, catalog: &Catalog) -> Vec<RemoteStatus> {
+        let now = |shown: &Shown| {
+            let served = catalog.remotes.get(&*shown.status.name);
+            RemoteStatus {
+                healthy: shown.source.is_healthy(),
+                images: served.map_or(0, |remote| remote.listing.images().len()),
+                held_back: served.map_or_else(Vec::new, |remote| remote.held_back.iter().map(|image| shown.held_back(image)).collect()),
+                ..shown.status.clone()
+            }
+        };
         self.with(|board| board.values().map(now).collect())
     }
 
@@ -53,6 +72,11 @@ impl StatusBoard {
     /// Notes what a remote in mirror mode does not hold yet.
     pub fn missing(&self, remote: &str, missing: Missing) {
         self.change(remote, |status| status.missing = Some(missing));
+    }
+
+    /// Notes why images that are held back cannot be had.
+    pub fn problems(&self, remote: &str, problems: HashMap<Fingerprint, String>) {
+        self.with(|board| board.get_mut(remote).map(|shown| shown.problems = problems));
     }
 
     /// Notes how a refresh ended.
@@ -73,6 +97,19 @@ impl StatusBoard {
 
     fn with<T>(&self, act: impl FnOnce(&mut BTreeMap<String, Shown>) -> T) -> T {
         act(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl Shown {
+    fn held_back(&self, held_back: &catalog::HeldBack) -> HeldBack {
+        let catalog::HeldBack { image, since, .. } = held_back;
+        HeldBack {
+            product: image.version.product.name.clone(),
+            version: image.version.serial.clone(),
+            image_type: image.image_type.to_string(),
+            since: since.to_string(),
+            problem: self.problems.get(&image.fingerprint).cloned(),
+        }
     }
 }
 

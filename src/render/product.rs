@@ -6,14 +6,17 @@ use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use crate::catalog::listing::{self, Image, midnight};
-use crate::catalog::version;
-use crate::digest::{Digest, Expected};
+use crate::catalog::listing::{self, Image};
+use crate::digest::Digest;
+use crate::http::path::StreamPath;
 use crate::image::architecture::Architecture;
+use crate::image::ftype::{Ftype, ImageType};
+use crate::image::version;
 use crate::ledger::holdings::Holdings;
-use crate::render::policy::Policy;
+use crate::render::hold_back;
+use crate::render::policy::{Policy, Retained, Stock};
 use crate::render::prune::{Rest, prune};
-use crate::render::{sound, twins};
+use crate::render::{retain, sound, twins};
 use crate::simplestreams::fault::Fault;
 use crate::simplestreams::file::ListedFile;
 use crate::simplestreams::images;
@@ -33,23 +36,61 @@ pub struct Edited<'a> {
     pub files: Vec<(ListedFile, Option<SystemTime>)>,
     /// Its images.
     pub images: Vec<Image>,
+    /// Its deltas, each with the root that it makes.
+    pub deltas: Vec<(ListedFile, ListedFile)>,
+    /// Images that are listed when they are held.
+    pub awaited: Vec<Awaited>,
+    /// The places of retained images that need a product of their own.
+    pub apart: Vec<usize>,
     /// What was left out of it, and what is invisible in it, and why.
     pub faults: Vec<Fault>,
 }
 
+/// The document that a product comes from.
+#[derive(Clone, Copy, Debug)]
+pub struct Whence<'d, 'a> {
+    /// Its path.
+    pub path: &'d StreamPath,
+    /// Its fields, which products inherit.
+    pub fields: &'d Object<'a>,
+}
+
+/// An image that is listed when it is held.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Awaited {
+    /// The image.
+    pub image: Image,
+    /// The deltas that are of use to hosts.
+    pub deltas: Vec<ListedFile>,
+    /// What lists it of its document: where that is, and the product with this one version, as JSON.
+    pub excerpt: Option<(StreamPath, String)>,
+}
+
 impl<'a> Edited<'a> {
-    /// Makes of a product of images what LXD and Incus get. `document` has the fields that it inherits.
-    pub fn of_images(product: Product<'a>, document: &Object<'a>, policy: &Policy) -> Self {
+    /// Makes of a product of images what LXD and Incus get. `retained` are images that may have to be put back.
+    pub fn of_images(product: Product<'a>, whence: &Whence<'_, 'a>, policy: &Policy, retained: &[(&'a Retained, Product<'a>)]) -> Self {
         let mut edited = Self::unchanged(product);
         edited.make_sound();
         edited.read_files();
         edited.drop_absent(policy.held.as_deref());
-        edited.edit(|product| policy.selection.select(product, document), |edited| edited.is_incomplete = true);
+        edited.edit(|product| policy.selection.select(product, whence.fields), |edited| edited.is_incomplete = true);
         edited.edit(|product| drop_wrong_images(product, &policy.wrong), |_| {});
-        edited.list(true);
+        edited.list_files();
+        let there = if retained.is_empty() { Vec::new() } else { types_there(edited.product.as_ref()) };
+        edited.hold_back(&policy.stock, whence.path);
+        edited.put_back(&there, retained);
+        edited.list_images();
         if policy.twins {
             edited.is_changed |= edited.product.as_mut().is_some_and(twins::add_twins);
         }
+        edited
+    }
+
+    /// Lists an image that was kept of other documents. Its files are not upstream's any more.
+    pub fn of_excerpt(product: Product<'a>) -> Self {
+        let mut edited = Self::unchanged(product);
+        edited.read_files();
+        edited.list_images();
         edited
     }
 
@@ -58,12 +99,22 @@ impl<'a> Edited<'a> {
         let mut edited = Self::unchanged(product);
         edited.read_files();
         edited.drop_absent(policy.held.as_deref());
-        edited.list(false);
+        edited.list_files();
         edited
     }
 
     fn unchanged(product: Product<'a>) -> Self {
-        Self { product: Some(product), is_changed: false, is_incomplete: false, files: Vec::new(), images: Vec::new(), faults: Vec::new() }
+        Self {
+            product: Some(product),
+            is_changed: false,
+            is_incomplete: false,
+            files: Vec::new(),
+            images: Vec::new(),
+            deltas: Vec::new(),
+            awaited: Vec::new(),
+            apart: Vec::new(),
+            faults: Vec::new(),
+        }
     }
 
     fn make_sound(&mut self) {
@@ -114,27 +165,110 @@ impl<'a> Edited<'a> {
         }
     }
 
-    /// Lists the files and images that are left.
-    fn list(&mut self, for_images: bool) {
-        let Some(product) = &mut self.product else { return };
-        let architecture = images::architecture(product);
-        let facts = architecture.as_ref().ok().filter(|_| for_images).map(|architecture| Arc::new(facts_of(product, *architecture)));
-        for version in &mut product.versions {
-            if for_images {
-                let (images, faults) = list_images(&product.name, version, facts.as_ref());
-                self.images.extend(images);
-                self.faults.extend(faults);
-            }
+    /// Lists the files that are left.
+    fn list_files(&mut self) {
+        let Some(product) = &self.product else { return };
+        for version in &product.versions {
             let modified = modified(version);
-            self.files.extend(version.items.iter_mut().filter_map(|item| Some((*item.file.take()?, modified))));
+            self.files.extend(version.items.iter().filter_map(|item| Some((ListedFile::clone(item.file.as_deref()?), modified))));
+            self.deltas.extend(deltas(product, version));
         }
-        self.faults.extend(architecture.err().filter(|_| for_images).map(|reason| Fault::new(&[&product.name], reason)));
     }
+
+    /// Lists the images that are left, and why others are invisible.
+    fn list_images(&mut self) {
+        let Some(product) = &self.product else { return };
+        let architecture = images::architecture(product);
+        let facts = architecture.as_ref().ok().map(|architecture| Arc::new(facts_of(product, *architecture)));
+        for version in &product.versions {
+            let (images, faults) = list_images(&product.name, version, facts.as_ref());
+            self.images.extend(images);
+            self.faults.extend(faults);
+        }
+        self.faults.extend(architecture.err().map(|reason| Fault::new(&[&product.name], reason)));
+    }
+
+    /// Hides new versions of what is held and kept up to date, until they are held too.
+    fn hold_back(&mut self, stock: &Stock, document: &StreamPath) {
+        let Some(product) = &mut self.product else { return };
+        let awaited = hold_back::awaited(product, stock);
+        let Some(facts) = images::architecture(product).ok().filter(|_| !awaited.is_empty()) else { return };
+        let facts = Arc::new(facts_of(product, facts));
+        for hold_back::Awaited { version, image } in &awaited {
+            let version = &product.versions[*version];
+            let listed = facts_of_version(version, &facts).and_then(|facts| listed(image, version, &Arc::new(facts)));
+            let deltas = deltas_of(product, version, image, stock);
+            let excerpt = retain::excerpt(product, &version.name, image.fingerprint).map(|text| (document.clone(), text));
+            self.awaited.extend(listed.map(|image| Awaited { image, deltas, excerpt }));
+        }
+        hold_back::hide(product, stock);
+        self.is_changed = true;
+        self.product.take_if(|product| product.versions.is_empty());
+    }
+
+    /// Puts back images that upstream lists no more; the places of those that need a product of their own.
+    fn put_back(&mut self, there: &[(ImageType, String)], retained: &[(&'a Retained, Product<'a>)]) {
+        let Some(product) = &mut self.product else { return };
+        let before = product.versions.len();
+        self.apart = retain::put_back(product, there, retained);
+        let fresh = product.versions.len() > before;
+        self.is_changed |= fresh;
+        product.versions[before..].iter_mut().flat_map(|version| &mut version.items).for_each(|item| drop(item.read_file()));
+    }
+}
+
+/// The types of images that a product has, each with the serials of its versions.
+fn types_there(product: Option<&Product<'_>>) -> Vec<(ImageType, String)> {
+    let mut there = Vec::new();
+    for version in product.iter().flat_map(|product| &product.versions).filter(|version| images::serial_date(&version.name).is_ok()) {
+        let (images, _) = images::of_version("", version);
+        there.extend(
+            ImageType::ALL
+                .into_iter()
+                .filter(|wanted| images.iter().any(|image| image.image_type == *wanted))
+                .map(|image_type| (image_type, version.name.to_string())),
+        );
+    }
+    there
+}
+
+/// Each delta of a version with the root that it makes.
+fn deltas(product: &Product<'_>, version: &Version<'_>) -> Vec<(ListedFile, ListedFile)> {
+    let ftypes: Vec<Ftype> = version.items.iter().map(|item| images::ftype(&item.fields)).collect();
+    let file = |wanted: Ftype| {
+        version.items.iter().zip(&ftypes).find(|(_, ftype)| **ftype == wanted).and_then(|(item, _)| item.file.as_deref().cloned())
+    };
+    let of_item = |(item, ftype): (&Item<'_>, &Ftype)| match ftype {
+        Ftype::Delta(root) => Some((item.file.as_deref()?.clone(), file(Ftype::Root(*root))?)),
+        _ => None,
+    };
+    if ftypes.iter().any(|ftype| matches!(ftype, Ftype::Delta(_))) && !product.versions.is_empty() {
+        version.items.iter().zip(&ftypes).filter_map(of_item).collect()
+    } else {
+        Vec::new()
+    }
+}
+
+/// The deltas that make an image out of one that is held: hosts that have that one ask for them.
+fn deltas_of(product: &Product<'_>, version: &Version<'_>, image: &images::Image, stock: &Stock) -> Vec<ListedFile> {
+    let Some((root, _)) = image.root else { return Vec::new() };
+    let is_base_held = |item: &Item<'_>| {
+        let base = item.fields.text_or_none("delta_base").unwrap_or_default();
+        let base = product.versions.iter().find(|version| version.name == base);
+        base.is_some_and(|base| {
+            images::of_version("", base)
+                .0
+                .iter()
+                .any(|base| base.root.is_some_and(|(kind, _)| kind == root) && stock.whole.contains(&base.fingerprint))
+        })
+    };
+    let deltas = version.items.iter().filter(|item| images::ftype(&item.fields) == Ftype::Delta(root) && is_base_held(item));
+    deltas.filter_map(|item| item.file.as_deref().cloned()).collect()
 }
 
 /// The time of a version's files: when the day of its serial began.
 pub fn modified(version: &Version<'_>) -> Option<SystemTime> {
-    images::serial_date(&version.name).ok().and_then(midnight)
+    images::serial_date(&version.name).ok().and_then(|date| version::midnight(date).try_into().ok())
 }
 
 /// Takes out of a version the items that are not there, and images of which one part is not: half an image is none.
@@ -163,8 +297,10 @@ fn drop_wrong_images(product: &mut Product<'_>, wrong: &HashSet<Digest>) -> bool
             return true;
         }
         let (images, _) = images::of_version(name, version);
-        let is_wrong =
-            |image: &images::Image| expected(image, version).is_some_and(|files| wrong.contains(&listing::key(image.fingerprint, &files)));
+        let is_wrong = |image: &images::Image| {
+            files_of(image, version)
+                .is_some_and(|files| wrong.contains(&listing::key(image.fingerprint, files.iter().map(|file| file.expected))))
+        };
         let good: Vec<images::Image> = images.iter().filter(|image| !is_wrong(image)).cloned().collect();
         let has_wrong = good.len() != images.len();
         if has_wrong {
@@ -179,15 +315,12 @@ fn drop_wrong_images(product: &mut Product<'_>, wrong: &HashSet<Digest>) -> bool
 /// The images of a version that clients see and that can be had, and why others are invisible.
 fn list_images(name: &str, version: &Version<'_>, product: Option<&Arc<version::Product>>) -> (Vec<Image>, Vec<Fault>) {
     let (images, mut faults) = images::of_version(name, version);
-    let date = images::serial_date(&version.name);
-    if let (Some(product), Ok(date)) = (product, &date) {
-        let label = version.fields.text_or_none("label").unwrap_or_default().into_owned();
-        let facts = version::Version { product: Arc::clone(product), serial: version.name.to_string(), date: *date, label };
+    if let Some(facts) = product.and_then(|product| facts_of_version(version, product)) {
         let facts = Arc::new(facts);
         return (images.iter().filter_map(|image| listed(image, version, &facts)).collect(), faults);
     }
     if !images.is_empty() {
-        faults.extend(date.err().map(|reason| Fault::new(&[name, &version.name], reason)));
+        faults.extend(images::serial_date(&version.name).err().map(|reason| Fault::new(&[name, &version.name], reason)));
     }
     (Vec::new(), faults)
 }
@@ -196,12 +329,19 @@ fn list_images(name: &str, version: &Version<'_>, product: Option<&Arc<version::
 fn listed(image: &images::Image, version: &Version<'_>, facts: &Arc<version::Version>) -> Option<Image> {
     let root = image.root.map(|(root, _)| root);
     let (fingerprint, image_type) = (image.fingerprint, image.image_type);
-    Some(Image { fingerprint, files: expected(image, version)?, image_type, root, version: Arc::clone(facts) })
+    Some(Image { fingerprint, files: files_of(image, version)?, image_type, root, version: Arc::clone(facts) })
 }
 
-fn expected(image: &images::Image, version: &Version<'_>) -> Option<Vec<Expected>> {
+fn files_of(image: &images::Image, version: &Version<'_>) -> Option<Vec<ListedFile>> {
     let needed = [Some(image.metadata), image.root.map(|(_, place)| place)];
-    needed.into_iter().flatten().map(|place| version.items.get(place)?.file.as_ref().map(|file| file.expected)).collect()
+    needed.into_iter().flatten().map(|place| version.items.get(place)?.file.as_deref().cloned()).collect()
+}
+
+/// What a document says of a version; `None` if clients skip it.
+fn facts_of_version(version: &Version<'_>, product: &Arc<version::Product>) -> Option<version::Version> {
+    let label = version.fields.text_or_none("label").unwrap_or_default().into_owned();
+    let date = images::serial_date(&version.name).ok()?;
+    Some(version::Version { product: Arc::clone(product), serial: version.name.to_string(), date, label })
 }
 
 /// What a document says of a product, under LXD's names.

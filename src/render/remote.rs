@@ -3,7 +3,7 @@
 //! A document goes out exactly as it came, unless the selection, twins, a wrong fingerprint or an item that clients
 //! cannot digest require another one.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::time::SystemTime;
 
 use bytes::Bytes;
@@ -11,15 +11,15 @@ use rayon::iter::{IntoParallelIterator as _, ParallelIterator as _};
 
 use crate::catalog::listing::Listing;
 use crate::http::path::StreamPath;
-use crate::ledger::holdings::Holdings;
 use crate::render::part::{Part, Ready, Sheet};
-use crate::render::policy::Policy;
-use crate::render::product::{Edited, modified};
-use crate::render::{sound, twins};
+use crate::render::policy::{Policy, Retained};
+use crate::render::product::{Awaited, Edited, Whence, modified};
+use crate::render::{retain, sound, twins};
 use crate::signature;
 use crate::simplestreams::fault::Fault;
 use crate::simplestreams::file::ListedFile;
 use crate::simplestreams::index::{Entry, Index};
+use crate::simplestreams::object::Object;
 use crate::simplestreams::products::{Product, Products};
 use crate::simplestreams::snapshot::{Role, Snapshot, Source};
 
@@ -32,6 +32,8 @@ pub struct Rendered {
     pub parts: Vec<Part>,
     /// Its files and images.
     pub listing: Listing,
+    /// Images that are listed when they are held.
+    pub awaited: Vec<Awaited>,
     /// What was left out of it, and why.
     pub faults: Vec<(StreamPath, Fault)>,
 }
@@ -39,16 +41,17 @@ pub struct Rendered {
 /// The files that one document names, each with the time of its version.
 type Files = Vec<(ListedFile, Option<SystemTime>)>;
 
-/// Everything that the documents of a snapshot name: what is still served of it when newer ones have taken its place. If
-/// nobody can be asked for more, that is what is `held`.
-pub fn files_of(snapshot: &Snapshot, held: Option<&Holdings>) -> Listing {
-    let mut listing = Listing::default();
-    for source in snapshot.documents.iter().filter(|source| source.role != Role::Index) {
+/// Everything that the documents of a snapshot name: what is still served of it when newer ones have taken its place, and
+/// what hosts may still take for the newest.
+pub fn listing_of(snapshot: &Snapshot, policy: &Policy) -> Listing {
+    let mut work = Work::new("", snapshot, policy);
+    snapshot.documents.iter().filter(|source| matches!(source.role, Role::Images | Role::Other)).for_each(|source| work.list_only(source));
+    for source in snapshot.documents.iter().filter(|source| source.role == Role::Signed) {
         let files = files_of_document(source);
-        let there = files.iter().filter(|(file, _)| held.is_none_or(|held| held.has(file.expected)));
-        there.for_each(|(file, modified)| listing.add_file(&file.path, file.expected, *modified));
+        let there = files.iter().filter(|(file, _)| policy.held.as_ref().is_none_or(|held| held.has(file.expected)));
+        there.for_each(|(file, modified)| work.outcome.listing.add_file(&file.path, file.expected, *modified));
     }
-    listing
+    work.outcome.listing
 }
 
 fn files_of_document(source: &Source) -> Files {
@@ -118,7 +121,10 @@ impl<'a> Work<'a> {
     }
 
     /// Makes of a document what hosts get, and lists what is in it; whether it was changed.
-    fn edit<'t>(&mut self, source: &Source, document: &mut Products<'t>, mut faults: Vec<Fault>) -> bool {
+    fn edit<'t>(&mut self, source: &Source, document: &mut Products<'t>, mut faults: Vec<Fault>) -> bool
+    where
+        'a: 't,
+    {
         let for_images = source.role == Role::Images;
         if for_images {
             faults.extend(sound::make_sound(&mut document.fields));
@@ -127,14 +133,22 @@ impl<'a> Work<'a> {
         }
         let mut is_changed = !faults.is_empty();
         self.note(source, faults);
-        let (products, fields, policy) = (std::mem::take(&mut document.products), &document.fields, self.policy);
-        let edit = |product| if for_images { Edited::of_images(product, fields, policy) } else { Edited::of_others(product, policy) };
+        let (products, fields, policy): (_, _, &'t Policy) = (std::mem::take(&mut document.products), &document.fields, self.policy);
+        let retained = if for_images { self.retained(source, fields) } else { Vec::new() };
+        let whence = Whence { path: &source.path, fields };
+        let edit =
+            |product| if for_images { Edited::of_images(product, &whence, policy, &retained) } else { Edited::of_others(product, policy) };
         let edited: Vec<Edited<'t>> = products.into_par_iter().map(edit).collect();
         self.outcome.listing.reserve(edited.iter().map(|product| product.files.len()).sum());
+        let known: HashSet<String> = edited.iter().filter_map(|edited| Some(edited.product.as_ref()?.name.to_string())).collect();
+        let mut apart: Vec<usize> = (0..retained.len()).filter(|place| !known.contains(&retained[*place].0.slot.product)).collect();
         for product in edited {
             is_changed |= product.is_changed;
+            apart.extend(&product.apart);
             document.products.extend(self.list(source, product));
         }
+        is_changed |= !apart.is_empty();
+        self.set_apart(source, document, apart.into_iter().map(|place| retained[place].1.clone()));
         if is_changed && for_images {
             document.products.iter_mut().for_each(twins::add_requirements);
         }
@@ -147,7 +161,39 @@ impl<'a> Work<'a> {
         self.note(source, edited.faults);
         edited.files.iter().for_each(|(file, modified)| self.list_file(file, *modified));
         edited.images.into_iter().for_each(|image| self.outcome.listing.add_image(image));
+        edited.deltas.into_iter().for_each(|(delta, root)| self.outcome.listing.add_delta(delta.expected, root));
+        self.outcome.awaited.extend(edited.awaited);
         edited.product
+    }
+
+    /// The images that this document listed and may have to list for longer than upstream does.
+    fn retained<'t>(&self, source: &Source, document: &Object<'t>) -> Vec<(&'t Retained, Product<'t>)>
+    where
+        'a: 't,
+    {
+        let first = self.newest.documents.iter().find(|other| other.role == Role::Images);
+        let is_first = first.is_some_and(|first| first.path == source.path);
+        let is_here =
+            |retained: &Retained| retained.document == source.path || (is_first && self.newest.document(&retained.document).is_none());
+        let excerpts = retain::excerpts(&self.policy.stock, &self.policy.selection, document);
+        excerpts.into_iter().filter(|(retained, _)| is_here(retained)).collect()
+    }
+
+    /// Lists images that need products of their own.
+    fn set_apart<'t>(&mut self, source: &Source, document: &mut Products<'t>, excerpts: impl Iterator<Item = Product<'t>>) {
+        let mut names: BTreeSet<String> = document.products.iter().map(|product| product.name.to_string()).collect();
+        let aliases: BTreeSet<String> = document.products.iter().flat_map(Product::aliases).collect();
+        for excerpt in excerpts {
+            let product = retain::set_apart(excerpt, &mut names, &aliases);
+            document.products.extend(self.list(source, Edited::of_excerpt(product)));
+        }
+    }
+
+    /// Lists a document that is not served any more.
+    fn list_only(&mut self, source: &Source) {
+        let Ok(text) = signature::text(&source.bytes) else { return };
+        let Ok((mut document, faults)) = Products::parse(&text) else { return };
+        self.edit(source, &mut document, faults);
     }
 
     fn list_file(&mut self, file: &ListedFile, modified: Option<SystemTime>) {

@@ -19,11 +19,10 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::api::{ErrorBody, RefreshRequest, RemoteStatus};
+use crate::api::{ErrorBody, RefreshRequest};
 use crate::cache::Cache;
-use crate::catalog::Catalog;
+use crate::cache::current::Current;
 use crate::disk::Disk;
-use crate::publish::Current;
 use crate::refresh::desk::{Desk, NoRefresh};
 use crate::refresh::status::StatusBoard;
 use crate::server::images::{self, Wish};
@@ -108,25 +107,18 @@ async fn answer(office: &Office, request: Request<Incoming>) -> Answer {
     let path = request.uri().path().to_owned();
     let segments: Vec<&str> = path.trim_matches('/').split('/').collect();
     match (request.method(), segments.as_slice()) {
-        (&Method::GET, ["1.0", "remotes"]) => json(StatusCode::OK, &remotes(office)),
+        (&Method::GET, ["1.0", "remotes"]) => json(StatusCode::OK, &office.status.all(&office.current.load())),
         (&Method::POST, ["1.0", "remotes", name, "refresh"]) => refresh(office, name, request).await,
         (&Method::GET, ["1.0", "images"]) => {
             let wish = Wish::read(request.uri().query());
-            of_images(images::list(office.current.load(), &office.cache, wish).await)
+            of_images(images::list(&office.cache, wish).await)
         }
         (&Method::GET, ["1.0", "images", name]) => {
             let (name, wish) = (percent_decode_str(name).decode_utf8_lossy().into_owned(), Wish::read(request.uri().query()));
-            of_images(images::find(office.current.load(), &office.cache, name, wish).await)
+            of_images(images::find(&office.cache, name, wish).await)
         }
         _ => error(StatusCode::NOT_FOUND, "this cistern has no such command; is the program of another version than the server?"),
     }
-}
-
-fn remotes(office: &Office) -> Vec<RemoteStatus> {
-    let catalog = office.current.load();
-    let mut remotes = office.status.all();
-    remotes.iter_mut().for_each(|remote| remote.images = count_images(&catalog, &remote.name));
-    remotes
 }
 
 fn of_images<T: Serialize>(answer: Result<T, images::Problem>) -> Answer {
@@ -135,10 +127,6 @@ fn of_images<T: Serialize>(answer: Result<T, images::Problem>) -> Answer {
         Err(reason @ images::Problem::NoImage(_)) => error(StatusCode::NOT_FOUND, &reason.to_string()),
         Err(reason @ images::Problem::Store(_)) => error(StatusCode::INTERNAL_SERVER_ERROR, &reason.to_string()),
     }
-}
-
-fn count_images(catalog: &Catalog, remote: &str) -> usize {
-    catalog.remotes.get(remote).map_or(0, |remote| remote.listing.images().len())
 }
 
 async fn refresh(office: &Office, name: &str, request: Request<Incoming>) -> Answer {

@@ -8,6 +8,7 @@ use hyper::http::response::Builder;
 use hyper::{HeaderMap, Response, StatusCode, Version};
 
 use crate::cache::error::FetchError;
+use crate::cache::lease::Lent;
 use crate::cache::reader::Reader;
 use crate::catalog::document::content_type;
 use crate::catalog::listing::File;
@@ -20,7 +21,6 @@ use crate::server::body::{self, Body};
 use crate::server::door::Door;
 use crate::server::problem::Problem;
 use crate::server::respond::{self, CACHE_STATUS, REPR_DIGEST};
-use crate::store::blob::Blob;
 
 /// A request for a file.
 #[derive(Debug)]
@@ -96,8 +96,12 @@ pub async fn answer(asked: Asked<'_>) -> Answer {
     }
     let start = asked.file.expected.size.map_or(Ok(0), |size| select(range, size).map(|range| range.start))?;
     let wanted = Wanted { remote: Arc::clone(asked.remote), path: asked.file.path.clone(), expected: asked.file.expected };
+    asked.note_delta().await;
     match asked.door.fetcher.find(&wanted, start).await? {
-        Found::Held(blob) => asked.held(blob, range),
+        Found::Held(blob) => {
+            asked.door.cache.used(blob.digest);
+            asked.held(blob, range)
+        }
         Found::Fetched(reader) => asked.fetched(reader, range, Via::Miss, digest).await,
         Found::Collapsed(reader) => match asked.fetched(reader, range, Via::Collapsed, digest).await {
             // That was said of another path or remote with the same bytes, perhaps; of this one it is known by now.
@@ -125,6 +129,21 @@ impl Asked<'_> {
         }
     }
 
+    /// A delta stands for the root that it makes: that is used too, and brought in if it is not held, because the next host
+    /// may not have what the delta is based on.
+    async fn note_delta(&self) {
+        let door = self.door;
+        let root = door.current.load().root_of(self.file.expected).map(|(remote, root)| (Arc::clone(remote), root.clone()));
+        let Some((remote, root)) = root else { return };
+        let wanted = Wanted { remote, path: root.path, expected: root.expected };
+        match door.fetcher.find(&wanted, 0).await {
+            Ok(Found::Held(root)) => door.cache.used(root.digest),
+            // The download goes on without this reader.
+            Ok(Found::Fetched(_) | Found::Collapsed(_)) => {}
+            Err(error) => tracing::debug!(path = %wanted.path, %error, "the root of a delta cannot be had"),
+        }
+    }
+
     /// A HEAD fetches nothing. Without a size by the document's word or the store's there is none.
     async fn head_only(&self, range: Option<ByteRange>, digest: Option<Digest>) -> Answer {
         let held = self.door.cache.find(self.file.expected).await.map_err(|error| Problem::Store(error.to_string()))?;
@@ -135,7 +154,7 @@ impl Asked<'_> {
         Ok((respond::without_body(self.sized(range, &part, size, via, digest)), via))
     }
 
-    fn held(&self, blob: Blob, range: Option<ByteRange>) -> Answer {
+    fn held(&self, blob: Lent, range: Option<ByteRange>) -> Answer {
         let part = select(range, blob.size)?;
         let head = self.sized(range, &part, blob.size, Via::Hit, Some(blob.digest));
         Ok((respond::finish(head, body::of_blob(blob, part)), Via::Hit))

@@ -12,8 +12,8 @@ use tokio::time::Instant;
 
 use crate::cache::chunk;
 use crate::cache::error::FetchError;
+use crate::cache::lease::Lent;
 use crate::cache::reader::Reader;
-use crate::store::blob::Blob;
 
 /// What is sent to a host. An error in it breaks the connection.
 pub type Body = UnsyncBoxBody<Bytes, FetchError>;
@@ -38,7 +38,7 @@ pub fn full(bytes: Bytes) -> Body {
 }
 
 /// A part of a blob.
-pub fn of_blob(blob: Blob, range: Range<u64>) -> Body {
+pub fn of_blob(blob: Lent, range: Range<u64>) -> Body {
     let end = range.end;
     let frames = stream::try_unfold((blob, range.start, Pace::up_to(LARGE_FRAME)), move |(blob, position, mut pace)| async move {
         if position >= end {

@@ -8,10 +8,10 @@ use arc_swap::ArcSwap;
 use hyper::HeaderMap;
 
 use crate::cache::Cache;
+use crate::cache::current::Current;
 use crate::clock::Clock;
 use crate::fetch::Fetcher;
 use crate::metrics::Metrics;
-use crate::publish::Current;
 use crate::server::access::{Form, Scribe};
 
 /// What may go over plain HTTP.

@@ -2,8 +2,7 @@
 
 use std::sync::Arc;
 
-use jiff::civil::Date;
-use jiff::tz::TimeZone;
+use jiff::Timestamp;
 use reqwest::Url;
 
 use crate::api;
@@ -11,6 +10,8 @@ use crate::cache::{Cache, blocking};
 use crate::catalog::Catalog;
 use crate::catalog::query::{self, Filter, Found, NoImage};
 use crate::image::architecture::Architecture;
+use crate::ledger::record::{Fate, Record};
+use crate::retention::is_cached;
 
 /// Why images cannot be shown.
 #[derive(Debug, thiserror::Error)]
@@ -51,42 +52,35 @@ impl Wish {
 }
 
 /// The images that are wished for. There may be very many, and regular expressions: nobody else's thread does that.
-pub async fn list(catalog: Arc<Catalog>, cache: &Arc<Cache>, wish: Wish) -> Result<Vec<api::Image>, Problem> {
+pub async fn list(cache: &Arc<Cache>, wish: Wish) -> Result<Vec<api::Image>, Problem> {
     let cache = Arc::clone(cache);
     let listed = blocking(move || {
-        let held = cache.holdings()?;
-        let is_whole = |found: &Found<'_>| found.image.files.iter().all(|file| held.has(*file));
+        let catalog = cache.current().load();
         Ok(query::images(&catalog, wish.remote.as_deref()).map(|images| {
             let wanted = images.into_iter().filter(|found| found.passes(&wish.filters));
-            wanted.map(|found| show(&found, is_whole(&found))).filter(|image| image.held || !wish.held).collect()
+            wanted.map(|found| show(&found, &catalog, &cache)).filter(|image| image.held || !wish.held).collect()
         }))
     });
     Ok(listed.await??)
 }
 
 /// The image that a name means.
-pub async fn find(catalog: Arc<Catalog>, cache: &Arc<Cache>, name: String, wish: Wish) -> Result<api::Image, Problem> {
+pub async fn find(cache: &Arc<Cache>, name: String, wish: Wish) -> Result<api::Image, Problem> {
     let cache = Arc::clone(cache);
-    let found = blocking(move || match query::find(&catalog, &name, wish.virtual_machine, Architecture::parse(std::env::consts::ARCH)) {
-        Ok(found) => Ok(Ok(show(&found, is_whole(&found, &cache)?))),
-        Err(no_image) => Ok(Err(no_image)),
+    let found = blocking(move || {
+        let catalog = cache.current().load();
+        let found = query::find(&catalog, &name, wish.virtual_machine, Architecture::parse(std::env::consts::ARCH));
+        Ok(found.map(|found| show(&found, &catalog, &cache)))
     });
     Ok(found.await??)
 }
 
-/// Whether every file of one image is held: for one, the whole store need not be looked through.
-fn is_whole(found: &Found<'_>, cache: &Cache) -> std::io::Result<bool> {
-    for file in &found.image.files {
-        if cache.find_on_disk(*file)?.is_none() {
-            return Ok(false);
-        }
-    }
-    Ok(true)
-}
-
-fn show(found: &Found<'_>, held: bool) -> api::Image {
+fn show(found: &Found<'_>, catalog: &Catalog, cache: &Cache) -> api::Image {
     let Found { remote, image, aliases } = found;
     let (version, product) = (&image.version, &image.version.product);
+    let record = cache.books().image(image.fingerprint);
+    let of_record = |of: fn(&Record) -> Timestamp| record.as_ref().map(|record| of(record).to_string());
+    let expires_at = record.as_ref().and_then(|record| record.expires_at).or_else(|| product.expires_at());
     api::Image {
         fingerprint: image.fingerprint.to_string(),
         remote: remote.to_string(),
@@ -96,14 +90,19 @@ fn show(found: &Found<'_>, held: bool) -> api::Image {
         architecture: product.architecture.to_string(),
         aliases: aliases.to_vec(),
         size: image.size(),
-        held,
+        held: record.is_some(),
+        cached: record.as_ref().is_some_and(|record| is_cached(record, catalog)),
+        auto_update: record.as_ref().is_some_and(|record| record.auto_update),
         public: true,
-        created_at: midnight(version.date),
-        expires_at: product.expires.map(midnight),
+        created_at: version.created_at().to_string(),
+        expires_at: expires_at.map(|at| at.to_string()),
+        cached_at: of_record(|record| record.cached_at),
+        last_used_at: of_record(|record| record.last_used_at),
+        use_count: record.as_ref().map_or(0, |record| record.use_count),
+        leaving: record.as_ref().and_then(|record| match record.fate {
+            Fate::Stays => None,
+            Fate::Leaves(_, reason) => Some(reason.label().to_owned()),
+        }),
         properties: image.properties(),
     }
-}
-
-fn midnight(date: Date) -> String {
-    date.to_zoned_datetime(TimeZone::UTC).map_or_else(|_| date.to_string(), |midnight| midnight.timestamp().to_string())
 }

@@ -3,7 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::digest::{Claim, Digest, Expected};
+use crate::digest::{Claim, Digest, Expected, Fingerprint};
 use crate::disk::Disk;
 
 /// The paths of a store.
@@ -74,6 +74,21 @@ impl Layout {
         self.root.join("images")
     }
 
+    /// What is known of a held image.
+    pub fn record(&self, fingerprint: Fingerprint) -> PathBuf {
+        self.records().join(fingerprint.to_string())
+    }
+
+    /// The folder of held images.
+    pub fn records(&self) -> PathBuf {
+        self.root.join("records")
+    }
+
+    /// The database.
+    pub fn database(&self) -> PathBuf {
+        self.root.join("ledger.sqlite")
+    }
+
     /// Where things wait for removal.
     pub fn trash(&self) -> PathBuf {
         self.root.join("trash")
@@ -91,7 +106,8 @@ impl Layout {
             (0..=u8::MAX).try_for_each(|first| disk.create_directory(&blobs.join(format!("{first:02x}"))))?;
             disk.sync_directory(&blobs)?;
         }
-        let folders = [self.partials(), self.root.join("documents"), self.learnt_folder(), self.images(), self.trash(), self.tls()];
+        let folders =
+            [self.partials(), self.root.join("documents"), self.learnt_folder(), self.images(), self.records(), self.trash(), self.tls()];
         folders.iter().try_for_each(|folder| disk.create_directory(folder))?;
         disk.sync_directory(&self.root)
     }

@@ -41,7 +41,7 @@ fn a_wrong_configuration_is_named_by_file_line_key_and_reason() {
         ("[limits]\nfetches = 0", 2, "limits.fetches: zero would let nothing through"),
         ("[limits]\nheader_timeout = \"0s\"", 2, "limits.header_timeout: zero"),
         ("[images]\ngrace = \"soon\"", 2, "images.grace: 'soon' is no time"),
-        ("[images]\nremote_cache_expiry = 10", 2, "images.remote_cache_expiry: not built yet"),
+        ("[images]\nremote_cache_expiry = \"never\"", 2, "images.remote_cache_expiry: 'never' is no time"),
         ("[server]\nroot = [\"nobody\"]", 2, "server.root: there is no remote 'nobody'"),
         ("[server]\nplain_http = \"maybe\"", 2, "server.plain_http"),
         ("[remotes.lab]\nurl = []", 2, "remotes.lab.url: there must be at least one URL"),

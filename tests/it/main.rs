@@ -1,9 +1,11 @@
 //! Tests from outside: of the sources, of the server, of the commands.
 
 mod commands;
+mod database;
 mod fetching;
 mod holding;
 mod images;
+mod keeping;
 mod querying;
 mod refreshing;
 mod running;

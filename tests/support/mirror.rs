@@ -145,6 +145,15 @@ impl Mirror {
         Self::start(text, folder, disk).await
     }
 
+    /// Stops it, does something to its store, and starts it again.
+    pub async fn restart_after(self, between: impl FnOnce()) -> Self {
+        let Self { text, folder, disk, stop, task, .. } = self;
+        stop.cancel();
+        task.await.unwrap().unwrap();
+        between();
+        Self::start(text, folder, disk).await
+    }
+
     /// Stops it.
     pub async fn stop(self) {
         self.stop.cancel();

@@ -12,10 +12,7 @@ use crate::digest::Expected;
 use crate::fetch::NotFound;
 use crate::fetch::download::Wanted;
 
-/// How long to wait before what could not be had is tried again. For a file that upstream does not have, or has wrong, it
-/// doubles each time.
-pub const RETRY: Duration = Duration::from_mins(5);
-/// The longest such wait.
+/// The longest wait before a file is asked for again that upstream does not have.
 const LONGEST_RETRY: Duration = Duration::from_hours(24);
 /// After so many failures in a row a round is given up: the image server is down, and the rest would fail too.
 const FAILURES: usize = 8;
@@ -35,6 +32,11 @@ pub enum Problem {
 }
 
 impl Problem {
+    /// Whether upstream sent wrong bytes.
+    fn is_wrong(&self) -> bool {
+        matches!(self, Self::Fetch(FetchError::Wrong(_)) | Self::NotFound(NotFound::Refused(FetchError::Wrong(_))))
+    }
+
     /// Whether upstream answered, and has not what its documents say: that is about this file and no other.
     fn is_about_the_file(&self) -> bool {
         matches!(self, Self::Fetch(error) | Self::NotFound(NotFound::Refused(error)) if matches!(error, FetchError::Gone | FetchError::Wrong(_)))
@@ -43,21 +45,53 @@ impl Problem {
 
 /// Files that upstream did not have, or had wrong, and when they are worth asking for again.
 #[derive(Debug, Default)]
-pub struct Hopeless(HashMap<Expected, (Instant, Duration)>);
+pub struct Hopeless(HashMap<Expected, Vain>);
+
+#[derive(Debug)]
+struct Vain {
+    until: Instant,
+    wait: Duration,
+    problem: String,
+    is_wrong: bool,
+}
+
+/// A file that upstream did not have, or had wrong.
+#[derive(Debug)]
+pub struct NotThere {
+    file: Expected,
+    problem: String,
+    is_wrong: bool,
+}
 
 impl Hopeless {
     /// Whether a file is worth asking for now.
     pub fn is_worth_asking(&self, file: Expected, now: Instant) -> bool {
-        self.0.get(&file).is_none_or(|(until, _)| *until <= now)
+        self.0.get(&file).is_none_or(|vain| vain.until <= now)
     }
 
-    /// Notes files that were asked for in vain.
-    pub fn note(&mut self, files: &[Expected], now: Instant) {
+    /// Gives every file another chance: upstream may have it by now.
+    pub fn forgive(&mut self, now: Instant) {
+        self.0.values_mut().for_each(|vain| vain.until = now);
+    }
+
+    /// Whether upstream sent wrong bytes in the place of a file.
+    pub fn was_wrong(&self, file: Expected) -> bool {
+        self.0.get(&file).is_some_and(|vain| vain.is_wrong)
+    }
+
+    /// What was wrong with a file.
+    pub fn problem(&self, file: Expected) -> Option<String> {
+        self.0.get(&file).map(|vain| vain.problem.clone())
+    }
+
+    /// Notes files that were asked for in vain. They are worth asking for again after `retry`, and each time after twice as
+    /// long.
+    pub fn note(&mut self, files: &[NotThere], now: Instant, retry: Duration) {
         // What is not listed any more is forgotten after a while.
-        self.0.retain(|_, (until, _)| *until + LONGEST_RETRY > now);
-        for file in files {
-            let wait = self.0.get(file).map_or(RETRY, |(_, wait)| (*wait * 2).min(LONGEST_RETRY));
-            self.0.insert(*file, (now + wait, wait));
+        self.0.retain(|_, vain| vain.until + LONGEST_RETRY > now);
+        for NotThere { file, problem, is_wrong } in files {
+            let wait = self.0.get(file).map_or(retry, |vain| (vain.wait * 2).min(LONGEST_RETRY));
+            self.0.insert(*file, Vain { until: now + wait, wait, problem: problem.clone(), is_wrong: *is_wrong });
         }
     }
 }
@@ -68,16 +102,17 @@ pub struct Progress {
     /// What is missing still.
     pub missing: Missing,
     /// What upstream did not have, or had wrong.
-    pub not_there: Vec<Expected>,
+    pub not_there: Vec<NotThere>,
     failures_in_a_row: usize,
     is_full: bool,
 }
 
 impl Progress {
     /// The beginning of a round.
-    pub fn of(missing: &[File]) -> Self {
+    pub fn of(missing: &[File], hopeless: &Hopeless) -> Self {
         let bytes = missing.iter().map(size).fold(0, u64::saturating_add);
-        let missing = Missing { files: missing.len(), bytes, problem: None };
+        let problem = missing.iter().find_map(|file| Some(format!("{}: {}", file.path, hopeless.problem(file.expected)?)));
+        let missing = Missing { files: missing.len(), bytes, problem };
         Self { missing, not_there: Vec::new(), failures_in_a_row: 0, is_full: false }
     }
 
@@ -97,7 +132,8 @@ impl Progress {
     pub fn failed(&mut self, wanted: &Wanted, problem: &Problem) {
         self.missing.problem = Some(format!("{}: {problem}", wanted.path));
         if problem.is_about_the_file() {
-            self.not_there.push(wanted.expected);
+            let is_wrong = problem.is_wrong();
+            self.not_there.push(NotThere { file: wanted.expected, problem: problem.to_string(), is_wrong });
         } else {
             self.failures_in_a_row += 1;
         }
@@ -117,7 +153,9 @@ mod tests {
     use tokio::time::Instant;
 
     use crate::digest::{Claim, Digest, Expected};
-    use crate::mirror::progress::{Hopeless, LONGEST_RETRY, RETRY};
+    use crate::prefetch::progress::{Hopeless, LONGEST_RETRY, NotThere};
+
+    const RETRY: Duration = Duration::from_mins(5);
 
     #[test]
     fn what_upstream_does_not_have_is_asked_for_ever_more_rarely() {
@@ -126,7 +164,7 @@ mod tests {
         assert!(hopeless.is_worth_asking(file, now));
         let mut waits = Vec::new();
         for _ in 0..12 {
-            hopeless.note(&[file], now);
+            hopeless.note(&[NotThere { file, problem: String::new(), is_wrong: false }], now, RETRY);
             let wait = (0..=24 * 60).map(Duration::from_mins).find(|wait| hopeless.is_worth_asking(file, now + *wait)).unwrap();
             waits.push(wait);
             now += wait;

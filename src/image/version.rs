@@ -3,12 +3,14 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use jiff::Timestamp;
 use jiff::civil::Date;
+use jiff::tz::TimeZone;
 
 use crate::image::architecture::Architecture;
 
 /// One build of a product.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Version {
     /// Of what.
     pub product: Arc<Product>,
@@ -21,7 +23,7 @@ pub struct Version {
 }
 
 /// What is built again and again under one name.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Product {
     /// Its name.
     pub name: String,
@@ -38,6 +40,11 @@ pub struct Product {
 }
 
 impl Version {
+    /// When it was made: the beginning of the day that its serial names.
+    pub fn created_at(&self) -> Timestamp {
+        midnight(self.date)
+    }
+
     /// The properties that LXD gives an image of this version; `kind` is the `ftype` of its root.
     pub fn properties(&self, kind: &str) -> BTreeMap<String, String> {
         let mut properties = self.product.properties.clone();
@@ -53,4 +60,16 @@ impl Version {
         let words = [property("os"), &self.product.title, property("architecture"), &label, &serial];
         words.into_iter().filter(|word| !word.is_empty()).collect::<Vec<_>>().join(" ")
     }
+}
+
+impl Product {
+    /// When its support ends.
+    pub fn expires_at(&self) -> Option<Timestamp> {
+        self.expires.map(midnight)
+    }
+}
+
+/// When a day began.
+pub fn midnight(date: Date) -> Timestamp {
+    date.to_zoned_datetime(TimeZone::UTC).map_or(Timestamp::UNIX_EPOCH, |midnight| midnight.timestamp())
 }

@@ -1,0 +1,113 @@
+//! The ledger, shared by everybody: what is held, and room that is promised before it is used.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use jiff::Timestamp;
+
+use crate::digest::{Digest, Fingerprint};
+use crate::ledger::account::{Limits, NoRoom};
+use crate::ledger::record::Record;
+use crate::ledger::{Ledger, Unit};
+use crate::metrics::Metrics;
+use crate::retention::Need;
+
+/// Room is made in steps of this share of the capacity, so that not every fetch has to make some.
+const STEP_PERCENT: u64 = 5;
+
+/// The ledger of a store, shared by all.
+#[derive(Debug)]
+pub struct Books {
+    limits: Limits,
+    ledger: Mutex<Ledger>,
+    metrics: Arc<Metrics>,
+}
+
+/// Room that a fetch may use. Dropped, it is given back whole.
+#[derive(Debug)]
+pub struct Promise {
+    books: Arc<Books>,
+    bytes: u64,
+    unreserved: u64,
+}
+
+impl Books {
+    /// The books of a store that holds this.
+    pub fn new(limits: Limits, ledger: Ledger, metrics: Arc<Metrics>) -> Self {
+        let books = Self { limits, ledger: Mutex::new(ledger), metrics };
+        books.change(|_| ());
+        books
+    }
+
+    /// What the store may hold.
+    pub fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    /// Looks at the ledger.
+    pub fn read<T>(&self, look: impl FnOnce(&Ledger) -> T) -> T {
+        look(&self.ledger.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Changes the ledger.
+    pub fn change<T>(&self, change: impl FnOnce(&mut Ledger) -> T) -> T {
+        let mut ledger = self.ledger.lock().unwrap_or_else(PoisonError::into_inner);
+        let outcome = change(&mut ledger);
+        self.metrics.cache_size.set(i64::try_from(ledger.account.held()).unwrap_or(i64::MAX));
+        self.metrics.cache_blobs.set(i64::try_from(ledger.blobs().len()).unwrap_or(i64::MAX));
+        outcome
+    }
+
+    /// Notes that a host asked for a blob.
+    pub fn touch(&self, digest: Digest, now: Timestamp) {
+        self.change(|ledger| ledger.touch(digest, now));
+    }
+
+    /// An image that is held.
+    pub fn image(&self, fingerprint: Fingerprint) -> Option<Record> {
+        self.read(|ledger| ledger.image(fingerprint).cloned())
+    }
+
+    /// Whether a unit is held and was not used since.
+    pub fn is_unused_since(&self, unit: Unit, last_used_at: Timestamp) -> bool {
+        self.read(|ledger| match unit {
+            Unit::Blob(digest) => ledger.blob(digest).is_some_and(|held| held.images.is_empty() && held.last_used_at == last_used_at),
+            Unit::Image(fingerprint) => ledger.image(fingerprint).is_some_and(|record| record.last_used_at == last_used_at),
+        })
+    }
+
+    /// Notes bytes that turned out to be in the store.
+    pub fn found(&self, bytes: u64) {
+        self.change(|ledger| ledger.account.settle(0, 0, bytes));
+    }
+
+    /// Notes bytes that left the store.
+    pub fn lost(&self, bytes: u64) {
+        self.change(|ledger| ledger.account.release(bytes));
+    }
+
+    /// Promises `bytes`, if they fit; `free` is what the file system has left.
+    pub fn promise(self: &Arc<Self>, bytes: u64, free: u64) -> Result<Promise, NoRoom> {
+        self.change(|ledger| ledger.account.promise(bytes, free, &self.limits))?;
+        Ok(Promise { books: Arc::clone(self), bytes, unreserved: bytes })
+    }
+
+    /// What is to be freed so that `wanted` bytes fit.
+    pub fn need(&self, wanted: u64, free: u64) -> Need {
+        let least = self.read(|ledger| ledger.account.shortage(wanted, free, &self.limits));
+        Need { least, enough: least.saturating_add(self.limits.capacity_bytes / 100 * STEP_PERCENT) }
+    }
+}
+
+impl Promise {
+    /// Notes that the file system has set the room aside.
+    pub fn reserved(&mut self) {
+        let bytes = std::mem::take(&mut self.unreserved);
+        self.books.change(|ledger| ledger.account.reserve(bytes));
+    }
+}
+
+impl Drop for Promise {
+    fn drop(&mut self) {
+        self.books.change(|ledger| ledger.account.settle(self.bytes, self.unreserved, 0));
+    }
+}

@@ -1,0 +1,161 @@
+//! Carries out what retention says: units leave the store under the lock that fetches begin under, and their bytes are
+//! removed outside of it.
+
+use std::collections::BTreeSet;
+use std::io;
+use std::sync::Arc;
+
+use foldhash::HashSet;
+use jiff::Timestamp;
+
+use crate::cache::{Cache, Event, lock};
+use crate::catalog::listing::Listing;
+use crate::digest::{Digest, Fingerprint};
+use crate::ledger::Unit;
+use crate::ledger::record::{Fate, Reason, Record};
+use crate::retention::{self, Deed, Need, Rules, Scene, Sentence};
+use crate::store::records;
+
+impl Cache {
+    /// What is due by its time.
+    pub fn due(&self, rules: Rules, now: Timestamp) -> Vec<Sentence> {
+        self.decide(rules, now, retention::due)
+    }
+
+    /// Lets go of what is due by its time; what went.
+    pub fn prune(&self, rules: Rules, now: Timestamp) -> Vec<Sentence> {
+        let due = self.due(rules, now);
+        self.carry_out(due, now)
+    }
+
+    /// Lets go of an image that a person wants gone; whether nobody reads it.
+    pub fn delete(&self, record: &Record, now: Timestamp) -> bool {
+        let sentence = self.decide(self.rules(), now, |scene| retention::deletion(scene, record));
+        sentence.is_some_and(|sentence| !self.carry_out(vec![sentence], now).is_empty())
+    }
+
+    /// Lets images of a remote leave that stay on nobody's account: neither upstream nor we list them any more. One that
+    /// upstream lists again stays.
+    pub fn settle_withdrawn(&self, remote: &str, listing: &Listing) {
+        let now = self.now();
+        let listed: HashSet<Fingerprint> = listing.images().iter().map(|image| image.fingerprint).collect();
+        self.books.change(|ledger| {
+            let fates: Vec<(Fingerprint, Fate)> = ledger
+                .images()
+                .filter(|record| *record.remote == *remote && record.public)
+                .filter_map(|record| match (record.fate, listed.contains(&record.fingerprint)) {
+                    (Fate::Stays, false) => Some((record.fingerprint, Fate::Leaves(now, Reason::Withdrawn))),
+                    (Fate::Leaves(_, Reason::Withdrawn), true) => Some((record.fingerprint, Fate::Stays)),
+                    _ => None,
+                })
+                .collect();
+            fates.into_iter().for_each(|(fingerprint, fate)| ledger.set_fate(fingerprint, fate));
+        });
+    }
+
+    /// Makes room for `wanted` bytes more, if that is to be had. Waits for the disk.
+    pub fn make_room(&self, wanted: u64) -> io::Result<()> {
+        let need = self.books.need(wanted, self.space()?.free);
+        if need.least > 0 {
+            let now = self.now();
+            let victims = self.victims(need, now).unwrap_or_default();
+            self.carry_out(victims, now);
+        }
+        Ok(())
+    }
+
+    fn victims(&self, need: Need, now: Timestamp) -> Option<Vec<Sentence>> {
+        self.decide(self.rules(), now, |scene| retention::victims(scene, need))
+    }
+
+    fn decide<T>(&self, rules: Rules, now: Timestamp, decide: impl FnOnce(&Scene<'_>) -> T) -> T {
+        let catalog = self.current.load();
+        let is_leased = |digest| self.leases.has(digest);
+        self.books.read(|ledger| decide(&Scene { ledger, catalog: &catalog, is_leased: &is_leased, rules, now }))
+    }
+
+    /// Carries out sentences one by one; those that could be.
+    fn carry_out(&self, sentences: Vec<Sentence>, now: Timestamp) -> Vec<Sentence> {
+        let remotes: BTreeSet<Arc<str>> = sentences.iter().filter_map(|sentence| self.remote_of(sentence.unit)).collect();
+        let mut done = sentences;
+        done.retain(|sentence| match sentence.deed {
+            Deed::Remove => self.remove(sentence),
+            Deed::Unlist => {
+                let Unit::Image(fingerprint) = sentence.unit else { return false };
+                self.books.change(|ledger| ledger.set_fate(fingerprint, Fate::Leaves(now, sentence.reason)));
+                true
+            }
+        });
+        done.iter().for_each(log);
+        if !done.is_empty() {
+            remotes.into_iter().for_each(|remote| self.tell(Event::Left(remote)));
+        }
+        done
+    }
+
+    fn remote_of(&self, unit: Unit) -> Option<Arc<str>> {
+        let Unit::Image(fingerprint) = unit else { return None };
+        self.books.image(fingerprint).map(|record| record.remote)
+    }
+
+    /// Removes a unit, unless it was used since it was sentenced; whether it did.
+    fn remove(&self, sentence: &Sentence) -> bool {
+        let blobs = {
+            let _flights = lock(&self.flights);
+            let blobs = self.books.read(|ledger| ledger.blobs_of(sentence.unit));
+            let is_void = !self.books.is_unused_since(sentence.unit, sentence.last_used_at)
+                || blobs.iter().any(|(digest, _)| self.leases.has(*digest));
+            if is_void || !self.take_away(&blobs) {
+                return false;
+            }
+            self.books.change(|ledger| ledger.strike(sentence.unit))
+        };
+        if let Unit::Image(fingerprint) = sentence.unit {
+            self.forget_record(fingerprint);
+        }
+        self.empty(&blobs);
+        self.metrics.cache_evicted(sentence.reason.label(), blobs.iter().map(|(_, size)| size).sum());
+        true
+    }
+
+    /// Takes blobs out of the store. If the disk fails in the middle, what is gone already is gone.
+    fn take_away(&self, blobs: &[(Digest, u64)]) -> bool {
+        for (digest, _) in blobs {
+            self.open.invalidate(digest);
+            if let Err(error) = self.store.discard_blob(*digest) {
+                tracing::error!(%digest, %error, "a blob could not be removed");
+                return false;
+            }
+        }
+        true
+    }
+
+    /// Removes the bytes of blobs that were taken away; only then is there room.
+    fn empty(&self, blobs: &[(Digest, u64)]) {
+        for (digest, size) in blobs {
+            match self.store.remove_discarded(*digest) {
+                Ok(()) => self.books.lost(*size),
+                Err(error) => tracing::error!(%digest, %error, "what was taken out of the store could not be removed"),
+            }
+        }
+    }
+
+    /// Removes what is written of an image.
+    pub fn forget_record(&self, fingerprint: Fingerprint) {
+        if let Err(error) = records::remove(&**self.store.disk(), self.store.layout(), fingerprint) {
+            tracing::warn!(%fingerprint, %error, "what was noted of an image could not be removed");
+        }
+    }
+}
+
+fn log(sentence: &Sentence) {
+    let Sentence { reason, bytes, deed, .. } = sentence;
+    let reason = reason.label();
+    match (sentence.unit, deed) {
+        (Unit::Image(fingerprint), Deed::Remove) => tracing::info!(%fingerprint, reason, bytes, "an image went"),
+        (Unit::Image(fingerprint), Deed::Unlist) => {
+            tracing::info!(%fingerprint, reason, bytes, "an image that only we have is listed no more; it goes after images.grace");
+        }
+        (Unit::Blob(digest), _) => tracing::info!(%digest, reason, bytes, "a file went"),
+    }
+}

@@ -1,0 +1,154 @@
+//! One image that is held: what is known of it, and by which rules it stays.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+
+use crate::digest::{Digest, Expected, Fingerprint};
+use crate::http::path::StreamPath;
+use crate::image::ftype::{ImageType, Root};
+use crate::image::version::Version;
+
+/// An image that is held whole and has the fingerprint that its document says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Record {
+    /// What LXD calls it.
+    pub fingerprint: Fingerprint,
+    /// The remote that it came from.
+    pub remote: Arc<str>,
+    /// What it runs as.
+    pub image_type: ImageType,
+    /// What its root is, if it is split.
+    pub root: Option<Root>,
+    /// What it is a build of.
+    pub version: Arc<Version>,
+    /// Its one file, or metadata and then root.
+    pub pieces: Vec<Piece>,
+    /// Who wants it held.
+    pub owner: Owner,
+    /// Whether a newer version takes its place when there is one.
+    pub auto_update: bool,
+    /// Whether hosts see it.
+    pub public: bool,
+    /// When its last file arrived.
+    pub cached_at: Timestamp,
+    /// When a host last asked for its root.
+    pub last_used_at: Timestamp,
+    /// How often hosts did.
+    pub use_count: u64,
+    /// When it ends, by its operator's word or its document's.
+    pub expires_at: Option<Timestamp>,
+    /// Whether it is on its way out.
+    pub fate: Fate,
+}
+
+/// One file of an image.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Piece {
+    /// Where hosts ask for it, below its remote's name.
+    pub path: StreamPath,
+    /// What its document claims of it.
+    pub expected: Expected,
+    /// What it is.
+    pub digest: Digest,
+    /// How many bytes it has.
+    pub size: u64,
+}
+
+/// Who wants an image held, and so who may let it go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Owner {
+    /// A host's request brought it in: LXD's `cached`. It goes by idle time and size.
+    Hosts,
+    /// A remote in mirror mode lists it. It goes when it is listed no more.
+    Selection,
+    /// A bundle or a person brought it in. It goes when a person says so.
+    Operator,
+}
+
+/// Whether an image is on its way out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fate {
+    /// It stays.
+    Stays,
+    /// Since then it is not listed on our account, and when grace is over it goes.
+    Leaves(Timestamp, Reason),
+}
+
+/// Why an image or a blob goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Reason {
+    /// Nobody used it for `images.remote_cache_expiry`.
+    Idle,
+    /// Its time was over, and nobody used it for `images.grace`.
+    Expired,
+    /// A newer version took its place.
+    Superseded,
+    /// Upstream lists it no more, or its selection does not.
+    Withdrawn,
+    /// There had to be room for something else.
+    Size,
+    /// A person said so.
+    Deleted,
+}
+
+impl Owner {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Hosts, Self::Selection, Self::Operator];
+
+    /// What it is called where it is written down.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Hosts => "hosts",
+            Self::Selection => "selection",
+            Self::Operator => "operator",
+        }
+    }
+}
+
+impl Reason {
+    /// All of them.
+    pub const ALL: [Self; 6] = [Self::Idle, Self::Expired, Self::Superseded, Self::Withdrawn, Self::Size, Self::Deleted];
+
+    /// What logs and metrics call it.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Idle => "idle",
+            Self::Expired => "expired",
+            Self::Superseded => "superseded",
+            Self::Withdrawn => "withdrawn",
+            Self::Size => "size",
+            Self::Deleted => "deleted",
+        }
+    }
+}
+
+impl Record {
+    /// How many bytes it has.
+    pub fn size(&self) -> u64 {
+        self.pieces.iter().map(|piece| piece.size).sum()
+    }
+
+    /// The file whose GET is a use of it: the root, or the only one. Metadata may belong to several images.
+    pub fn root(&self) -> Option<&Piece> {
+        self.pieces.last()
+    }
+
+    /// Whether it is there to stay.
+    pub fn stays(&self) -> bool {
+        self.fate == Fate::Stays
+    }
+
+    /// Whether a newer version is to take its place.
+    pub fn is_tracked(&self) -> bool {
+        self.auto_update && self.stays()
+    }
+
+    /// Takes over from an image that this one takes the place of. What `owner` wanted, it goes on wanting.
+    pub fn inherit(&mut self, older: &Self) {
+        self.owner = older.owner;
+        self.auto_update = older.auto_update;
+        self.public = older.public;
+        self.last_used_at = older.last_used_at;
+    }
+}

@@ -1,0 +1,79 @@
+//! What is to be held of a remote.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use foldhash::HashSet;
+use jiff::Timestamp;
+
+use crate::catalog::listing::{File, Listing};
+use crate::catalog::mode::Mode;
+use crate::catalog::{HeldBack, Remote};
+use crate::digest::{Expected, Fingerprint};
+use crate::ledger::holdings::Holdings;
+use crate::render::policy::Slot;
+
+/// What is to be held.
+#[derive(Clone, Debug)]
+pub struct Goal {
+    /// In mirror mode, everything that is listed.
+    listing: Option<Arc<Listing>>,
+    /// What hosts do not see before it is held.
+    held_back: Vec<HeldBack>,
+}
+
+impl PartialEq for Goal {
+    fn eq(&self, other: &Self) -> bool {
+        let is_same_listing = match (&self.listing, &other.listing) {
+            (Some(one), Some(other)) => Arc::ptr_eq(one, other),
+            (None, None) => true,
+            _ => false,
+        };
+        is_same_listing && self.held_back == other.held_back
+    }
+}
+
+impl Goal {
+    /// What is to be held of a remote.
+    pub fn of(remote: &Remote, mode: Mode) -> Self {
+        Self { listing: (mode == Mode::Mirror).then(|| Arc::clone(&remote.listing)), held_back: remote.held_back.clone() }
+    }
+
+    /// What is not held: first what hosts wait for, then the newest.
+    pub fn missing(&self, held: &Holdings) -> Vec<File> {
+        let mut listed: Vec<File> =
+            self.listing.iter().flat_map(|listing| listing.files()).filter(|file| !held.has(file.expected)).collect();
+        listed.sort_by(|one, other| (other.modified, &one.path).cmp(&(one.modified, &other.path)));
+        let awaited = self.held_back.iter().flat_map(|held_back| held_back.files.iter().cloned()).filter(|file| !held.has(file.expected));
+        let mut missing: Vec<File> = awaited.chain(listed).collect();
+        // Several paths may have the same bytes.
+        let mut seen = HashSet::default();
+        missing.retain(|file| seen.insert(file.expected));
+        missing
+    }
+
+    /// What has waited for `longest`, unless `was_wrong` says that its bytes are; and how long until the next one has.
+    pub fn by_patience(&self, now: Timestamp, longest: Duration, was_wrong: impl Fn(Expected) -> bool) -> (Vec<Slot>, Option<Duration>) {
+        let (mut over, mut waiting) = (Vec::new(), None);
+        for held_back in self.held_back.iter().filter(|held_back| !held_back.image.expected().any(&was_wrong)) {
+            let waited = Duration::try_from(now.duration_since(held_back.since)).unwrap_or_default();
+            match longest.checked_sub(waited).filter(|left| !left.is_zero()) {
+                Some(left) => waiting = Some(waiting.map_or(left, |least: Duration| least.min(left))),
+                None => over.push(slot(held_back)),
+            }
+        }
+        (over, waiting)
+    }
+
+    /// Why images that are held back cannot be had.
+    pub fn problems(&self, problem: impl Fn(Expected) -> Option<String>) -> HashMap<Fingerprint, String> {
+        let of_image = |held_back: &HeldBack| Some((held_back.image.fingerprint, held_back.image.expected().find_map(&problem)?));
+        self.held_back.iter().filter_map(of_image).collect()
+    }
+}
+
+fn slot(held_back: &HeldBack) -> Slot {
+    let version = &held_back.image.version;
+    Slot { product: version.product.name.clone(), image_type: held_back.image.image_type, serial: version.serial.clone() }
+}

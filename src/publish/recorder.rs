@@ -1,0 +1,196 @@
+//! Records images once all their files are here.
+//!
+//! Each file was verified by itself when it came; only together do they have a fingerprint, which clients check after a
+//! download. An image that has another one is hidden, since no client would take it. One that is right is recorded: from
+//! then on it stays or goes as one, and its newer versions are kept up to date.
+
+use std::collections::{BTreeSet, HashMap};
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+
+use crate::cache::lease::Lent;
+use crate::cache::{Cache, Event, blocking};
+use crate::catalog::Catalog;
+use crate::catalog::listing::Image;
+use crate::digest::{Digest, Expected, FingerprintHasher};
+use crate::metrics::Metrics;
+use crate::publish::Publisher;
+use crate::publish::admission::{self, Admitted};
+use crate::store::blob::Blob;
+use crate::store::facts::{self, Checked};
+use crate::store::records;
+
+const READ_BYTES: usize = 256 * 1024;
+/// A remote is rendered anew at most so that for each second of rendering there are so many without.
+const REST: u32 = 5;
+
+/// Checks and records images as their files arrive.
+#[derive(Debug)]
+pub struct Recorder {
+    cache: Arc<Cache>,
+    publisher: Publisher,
+    metrics: Arc<Metrics>,
+    checked: HashMap<Digest, Checked>,
+    /// Remotes of which something is held that was not when they were last rendered, or the other way round.
+    changed: BTreeSet<Arc<str>>,
+}
+
+impl Recorder {
+    /// A recorder that knows already of `checked` images.
+    pub fn new(cache: Arc<Cache>, publisher: Publisher, metrics: Arc<Metrics>, checked: Vec<(Digest, Checked)>) -> Self {
+        Self { cache, publisher, metrics, checked: checked.into_iter().collect(), changed: BTreeSet::new() }
+    }
+
+    /// Goes on until nobody sends events any more. Images that were whole already when the program began are looked at
+    /// first: the one before may have been killed in between.
+    pub async fn run(mut self, mut events: mpsc::Receiver<Event>) {
+        self.look_at_all().await;
+        let mut next = Instant::now();
+        loop {
+            tokio::select! {
+                event = events.recv() => match event {
+                    Some(Event::Committed(remote, file)) => self.look_at(&remote, file).await,
+                    Some(Event::Found) => self.look_at_all().await,
+                    Some(Event::Left(remote)) => drop(self.changed.insert(remote)),
+                    None => return,
+                },
+                () = tokio::time::sleep_until(next), if !self.changed.is_empty() => {
+                    next = Instant::now() + self.have_reviewed().await * REST;
+                }
+            }
+        }
+    }
+
+    /// Has one remote rendered whose images are others now; how long that took.
+    async fn have_reviewed(&mut self) -> Duration {
+        let started = Instant::now();
+        if let Some(remote) = self.changed.pop_first()
+            && let Err(error) = self.publisher.review(Arc::clone(&remote)).await
+        {
+            tracing::debug!(%remote, %error, "what is held could not be looked at");
+        }
+        started.elapsed()
+    }
+
+    /// Looks at the images that need a file of a remote, and if that has none of them, at those of others.
+    async fn look_at(&mut self, remote: &Arc<str>, file: Expected) {
+        let catalog = self.cache.current().load();
+        let mut images: Vec<(Arc<str>, Image)> = catalog.images_with(file).map(|(name, image)| (Arc::clone(name), image.clone())).collect();
+        images.sort_by_key(|(name, _)| name != remote);
+        for (remote, image) in images {
+            self.look_at_one(&catalog, remote, image).await;
+        }
+    }
+
+    /// Looks at every listed image that is not recorded.
+    async fn look_at_all(&mut self) {
+        let catalog = self.cache.current().load();
+        for remote in &catalog.order {
+            let Some(listed) = catalog.remotes.get(remote) else { continue };
+            let held_back = listed.held_back.iter().map(|held_back| &held_back.image);
+            for image in listed.listing.images().iter().chain(held_back) {
+                if self.seems_whole(image) {
+                    self.look_at_one(&catalog, Arc::clone(remote), image.clone()).await;
+                }
+            }
+        }
+    }
+
+    /// Whether every file of an image that has a digest is held; the others are looked for later.
+    fn seems_whole(&self, image: &Image) -> bool {
+        self.cache.books().read(|ledger| {
+            let is_held =
+                |file: Expected| file.digest().is_none_or(|digest| ledger.blob(digest).is_some_and(|held| held.is_as_expected(file)));
+            image.expected().all(is_held)
+        })
+    }
+
+    async fn look_at_one(&mut self, catalog: &Arc<Catalog>, remote: Arc<str>, image: Image) {
+        let fingerprint = image.fingerprint;
+        if self.cache.books().read(|ledger| ledger.image(fingerprint).is_some()) || self.checked.get(&image.key()) == Some(&Checked::Wrong)
+        {
+            return;
+        }
+        let (cache, is_checked) = (Arc::clone(&self.cache), self.checked.contains_key(&image.key()));
+        let (wanted, key) = (image.clone(), image.key());
+        match blocking(move || check(&cache, &wanted, is_checked)).await {
+            Ok(None) => {}
+            Ok(Some((Checked::Right, blobs))) => {
+                self.checked.insert(key, Checked::Right);
+                self.record(catalog, remote, image, blobs).await;
+            }
+            Ok(Some((Checked::Wrong, _))) => {
+                self.checked.insert(key, Checked::Wrong);
+                self.metrics.digest_mismatched("fingerprint");
+                tracing::error!(%fingerprint, "an image's files do not have its fingerprint; it is listed no more");
+                if let Err(error) = self.publisher.hide(key).await {
+                    tracing::debug!(%fingerprint, %error, "it could not be hidden");
+                }
+            }
+            Err(error) => tracing::warn!(%fingerprint, %error, "an image could not be checked"),
+        }
+    }
+
+    /// Writes an image down, and then lets it count.
+    async fn record(&mut self, catalog: &Arc<Catalog>, remote: Arc<str>, image: Image, blobs: Vec<Lent>) {
+        let fingerprint = image.fingerprint;
+        let (cache, catalog) = (Arc::clone(&self.cache), Arc::clone(catalog));
+        let of = Arc::clone(&remote);
+        let recorded = blocking(move || {
+            let now = cache.now();
+            let admitted =
+                cache.books().read(|ledger| admission::admit(ledger, &catalog, cache.rules(), &of, &image, &digests(&blobs), now));
+            let excerpt = admission::excerpt(&catalog, &of, &image);
+            records::save(&**cache.store().disk(), cache.store().layout(), &admitted.record, excerpt)?;
+            Ok(cache.books().change(|ledger| admitted.clone().enter(ledger, now)).then_some(admitted))
+        });
+        match recorded.await {
+            Ok(Some(Admitted { record, superseded })) => {
+                let is_update = !superseded.is_empty();
+                tracing::info!(%fingerprint, %remote, product = record.version.product.name, version = record.version.serial, is_update, "an image is held");
+                if is_update {
+                    self.metrics.image_updated(&remote);
+                }
+                self.changed.insert(remote);
+            }
+            Ok(None) => self.cache.forget_record(fingerprint),
+            Err(error) => tracing::warn!(%fingerprint, %error, "an image could not be recorded"),
+        }
+    }
+}
+
+fn digests(blobs: &[Lent]) -> Vec<(Digest, u64)> {
+    blobs.iter().map(|blob| (blob.digest, blob.size)).collect()
+}
+
+/// Reads all files of an image, if all of them are held, and notes what came of it. One that `is_checked` is right.
+fn check(cache: &Cache, image: &Image, is_checked: bool) -> io::Result<Option<(Checked, Vec<Lent>)>> {
+    let blobs: Option<Vec<Lent>> = image.expected().map(|file| cache.find_on_disk(file)).collect::<io::Result<_>>()?;
+    let Some(blobs) = blobs else { return Ok(None) };
+    if is_checked {
+        return Ok(Some((Checked::Right, blobs)));
+    }
+    let mut hasher = FingerprintHasher::default();
+    blobs.iter().try_for_each(|blob| hash(blob, &mut hasher))?;
+    let checked = if hasher.finish() == image.fingerprint { Checked::Right } else { Checked::Wrong };
+    facts::note_image(&**cache.store().disk(), cache.store().layout(), image.key(), checked)?;
+    Ok(Some((checked, blobs)))
+}
+
+fn hash(blob: &Blob, hasher: &mut FingerprintHasher) -> io::Result<()> {
+    let mut buffer = vec![0; READ_BYTES];
+    let mut position = 0;
+    while position < blob.size {
+        let read = blob.file().read_at(&mut buffer, position)?;
+        if read == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        hasher.update(&buffer[..read]);
+        position += read as u64;
+    }
+    Ok(())
+}

@@ -1,0 +1,100 @@
+//! What of a remote is held, as far as its documents depend on it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use foldhash::HashSet;
+
+use crate::cache::Cache;
+use crate::catalog::listing::{Image, Listing};
+use crate::digest::Fingerprint;
+use crate::http::path::StreamPath;
+use crate::image::ftype::ImageType;
+use crate::ledger::Ledger;
+use crate::ledger::record::Record;
+use crate::render::policy::{Retained, Slot, Stock};
+use crate::store::records;
+
+/// What would be rendered otherwise if it were otherwise.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Relevant {
+    /// Of what is kept up to date, that which has newer versions than are held.
+    behind: BTreeSet<(String, ImageType, String)>,
+    /// What is waited for and held by now.
+    arrived: BTreeSet<Fingerprint>,
+    /// What is held and not listed by upstream.
+    unlisted: BTreeSet<Fingerprint>,
+    /// How much is held at all, where only that is listed.
+    count: usize,
+}
+
+/// What is held, without anything that upstream lists no more.
+pub fn stock(ledger: &Ledger, remote: &str) -> Stock {
+    let mut newest: BTreeMap<(&str, ImageType), &str> = BTreeMap::new();
+    for record in of_remote(ledger, remote).filter(|record| record.is_tracked()) {
+        let serial = newest.entry((&record.version.product.name, record.image_type)).or_default();
+        *serial = record.version.serial.as_str().max(*serial);
+    }
+    let mut stock = Stock { whole: ledger.images().map(|record| record.fingerprint).collect(), ..Stock::default() };
+    for ((product, image_type), serial) in newest {
+        stock.tracked.entry(product.to_owned()).or_default().push((image_type, serial.to_owned()));
+    }
+    stock
+}
+
+/// What of that matters to documents that list this and wait for that.
+pub fn relevant(ledger: &Ledger, remote: &str, listing: &Listing, awaited: &[Image], is_offline: bool) -> Relevant {
+    let mut newest: foldhash::HashMap<(&str, ImageType), &str> = foldhash::HashMap::default();
+    for image in listing.images().iter().chain(awaited) {
+        let serial = newest.entry((&image.version.product.name, image.image_type)).or_default();
+        *serial = image.version.serial.as_str().max(*serial);
+    }
+    let stock = stock(ledger, remote);
+    let tracked =
+        stock.tracked.into_iter().flat_map(|(product, types)| types.into_iter().map(move |(of, serial)| (product.clone(), of, serial)));
+    let is_behind = |(product, of, serial): &(String, ImageType, String)| {
+        newest.get(&(product.as_str(), *of)).is_some_and(|newest| *newest > serial.as_str())
+    };
+    Relevant {
+        behind: tracked.filter(is_behind).collect(),
+        arrived: awaited.iter().map(|image| image.fingerprint).filter(|fingerprint| stock.whole.contains(fingerprint)).collect(),
+        unlisted: unlisted(ledger, remote, listing).map(|record| record.fingerprint).collect(),
+        count: if is_offline { ledger.blobs().len() } else { 0 },
+    }
+}
+
+/// The images that are there to stay and that a listing does not have.
+pub fn unlisted<'a>(ledger: &'a Ledger, remote: &'a str, listing: &'a Listing) -> impl Iterator<Item = &'a Record> {
+    let listed: HashSet<Fingerprint> = listing.images().iter().map(|image| image.fingerprint).collect();
+    of_remote(ledger, remote).filter(move |record| record.stays() && record.public && !listed.contains(&record.fingerprint))
+}
+
+/// What was kept of the documents that listed these images. Waits for the disk.
+pub fn retained(cache: &Cache, records: Vec<Record>) -> Vec<Retained> {
+    let of_record = |record: Record| {
+        let excerpt = records::excerpt(&**cache.store().disk(), cache.store().layout(), record.fingerprint)?;
+        let Record { fingerprint, image_type, auto_update, version, .. } = record;
+        let slot = Slot { product: version.product.name.clone(), image_type, serial: version.serial.clone() };
+        let document = StreamPath::from_document(&excerpt.document).ok()?;
+        Some(Retained { fingerprint, slot, is_tracked: auto_update, document, product: excerpt.product.into() })
+    };
+    let mut retained: Vec<Retained> = records.into_iter().filter_map(of_record).collect();
+    // Equal inputs give equal bytes: the order of a hash map must not matter.
+    retained.sort_by(|one, other| {
+        (&one.slot.product, &one.slot.serial, one.fingerprint).cmp(&(&other.slot.product, &other.slot.serial, other.fingerprint))
+    });
+    retained
+}
+
+/// The files of all images that are held of a remote: hosts that know of them may ask for as long as they are.
+pub fn files(ledger: &Ledger, remote: &str) -> Listing {
+    let mut listing = Listing::default();
+    for record in of_remote(ledger, remote).filter(|record| record.public) {
+        let modified = record.version.created_at().try_into().ok();
+        record.pieces.iter().for_each(|piece| listing.add_file(&piece.path, piece.expected, modified));
+    }
+    listing
+}
+
+fn of_remote<'a>(ledger: &'a Ledger, remote: &'a str) -> impl Iterator<Item = &'a Record> {
+    ledger.images().filter(move |record| *record.remote == *remote)
+}

@@ -1,0 +1,224 @@
+//! What goes, when, and why (design.md §3).
+//!
+//! Images go whole, the least recently used first; loose blobs by the same rules. What upstream still lists may go at
+//! once, since its path pulls through again. What only we hold is taken off the list first and goes when grace is over.
+//! What is being read stays, and so does everything that an offline remote or a selection lists. Nothing is done here:
+//! the answer is a list of sentences, for the cache to carry out.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use crate::catalog::mode::Mode;
+use crate::catalog::{Catalog, Standing};
+use crate::digest::Digest;
+use crate::ledger::record::{Fate, Owner, Reason, Record};
+use crate::ledger::{Ledger, Unit};
+
+/// The operator's settings, under LXD's names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rules {
+    /// `images.auto_update_cached`
+    pub auto_update_cached: bool,
+    /// `images.hold_back_max`
+    pub hold_back_max: Duration,
+    /// `images.remote_cache_expiry`; `None` means never.
+    pub idle: Option<Duration>,
+    /// `images.grace`
+    pub grace: Duration,
+}
+
+/// What a decision looks at.
+#[derive(Clone, Copy)]
+pub struct Scene<'a> {
+    /// What is held.
+    pub ledger: &'a Ledger,
+    /// What is listed.
+    pub catalog: &'a Catalog,
+    /// Whether somebody reads a blob.
+    pub is_leased: &'a dyn Fn(Digest) -> bool,
+    /// The operator's settings.
+    pub rules: Rules,
+    /// The time.
+    pub now: Timestamp,
+}
+
+/// What is to be done with a unit, and why.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sentence {
+    /// What.
+    pub unit: Unit,
+    /// Why.
+    pub reason: Reason,
+    /// What is done.
+    pub deed: Deed,
+    /// How many bytes that frees, now or after grace.
+    pub bytes: u64,
+    /// When it was last used; if it was used since, the sentence is void.
+    pub last_used_at: Timestamp,
+}
+
+/// What can be done with a unit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Deed {
+    /// Remove it.
+    Remove,
+    /// List it no more, and remove it after grace.
+    Unlist,
+}
+
+/// Room that is to be made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Need {
+    /// With less than this nothing is won, and nothing is to go.
+    pub least: u64,
+    /// With this there is room for the next ones too.
+    pub enough: u64,
+}
+
+/// All that is due by its time.
+pub fn due(scene: &Scene<'_>) -> Vec<Sentence> {
+    let images = scene.ledger.images().filter_map(|record| scene.sentence_of(record));
+    let sentences: Vec<Sentence> = images.collect();
+    sentences.into_iter().chain(scene.idle_blobs()).collect()
+}
+
+/// What goes so that there is room: the least recently used first. `None` if that is not enough, and then nothing goes.
+pub fn victims(scene: &Scene<'_>, need: Need) -> Option<Vec<Sentence>> {
+    let (mut sentences, mut freed) = (Vec::new(), 0_u64);
+    for (last_used_at, unit) in scene.ledger.by_last_use() {
+        if freed >= need.enough {
+            break;
+        }
+        let Some((deed, bytes)) = scene.victim(unit) else { continue };
+        freed += if deed == Deed::Remove { bytes } else { 0 };
+        sentences.push(Sentence { unit, reason: Reason::Size, deed, bytes, last_used_at });
+    }
+    (freed >= need.least).then_some(sentences)
+}
+
+/// How an image would go that a person wants gone; `None` while somebody reads it.
+pub fn deletion(scene: &Scene<'_>, record: &Record) -> Option<Sentence> {
+    let deed = match scene.standing(record) {
+        Standing::Upstream => Deed::Remove,
+        Standing::Protected | Standing::Retired | Standing::Unlisted => Deed::Unlist,
+    };
+    scene.sentence(record, Reason::Deleted, deed)
+}
+
+impl Scene<'_> {
+    fn sentence_of(&self, record: &Record) -> Option<Sentence> {
+        match record.fate {
+            Fate::Leaves(at, reason) if self.is_over(at, self.rules.grace) && self.may_go(record, reason) => {
+                self.sentence(record, reason, Deed::Remove)
+            }
+            Fate::Leaves(..) => None,
+            Fate::Stays => {
+                let reason = self.reason(record)?;
+                let deed = if self.standing(record) == Standing::Upstream { Deed::Remove } else { Deed::Unlist };
+                self.sentence(record, reason, deed)
+            }
+        }
+    }
+
+    /// Why an image that stays is to go now.
+    fn reason(&self, record: &Record) -> Option<Reason> {
+        let (mode, standing) = (self.catalog.mode(&record.remote), self.standing(record));
+        let is_unused = |time| self.is_over(record.last_used_at, time);
+        if mode == Some(Mode::Offline) || standing == Standing::Protected {
+            None
+        } else if record.owner == Owner::Selection && mode == Some(Mode::Mirror) {
+            // Its selection lists it no more, or the remote would protect it.
+            Some(Reason::Withdrawn)
+        } else if record.expires_at.is_some_and(|end| end < self.now) && is_unused(self.rules.grace) {
+            Some(Reason::Expired)
+        } else if record.owner != Owner::Operator && self.rules.idle.is_some_and(is_unused) {
+            Some(Reason::Idle)
+        } else {
+            None
+        }
+    }
+
+    /// An offline remote loses nothing but what a person takes away.
+    fn may_go(&self, record: &Record, reason: Reason) -> bool {
+        reason == Reason::Deleted
+            || (self.catalog.mode(&record.remote) != Some(Mode::Offline) && self.standing(record) != Standing::Protected)
+    }
+
+    fn sentence(&self, record: &Record, reason: Reason, deed: Deed) -> Option<Sentence> {
+        let unit = Unit::Image(record.fingerprint);
+        let is_read = deed == Deed::Remove && record.pieces.iter().any(|piece| (self.is_leased)(piece.digest));
+        (!is_read).then(|| Sentence { unit, reason, deed, bytes: self.bytes(unit), last_used_at: record.last_used_at })
+    }
+
+    fn idle_blobs(&self) -> Vec<Sentence> {
+        let Some(idle) = self.rules.idle else { return Vec::new() };
+        let old = self.ledger.by_last_use().take_while(|(last_used_at, _)| self.is_over(*last_used_at, idle));
+        old.filter_map(|(last_used_at, unit)| {
+            let Unit::Blob(digest) = unit else { return None };
+            let bytes = self.loose_victim(digest)?;
+            Some(Sentence { unit, reason: Reason::Idle, deed: Deed::Remove, bytes, last_used_at })
+        })
+        .collect()
+    }
+
+    /// What becomes of a unit when there has to be room, and how many bytes it has; `None` if it stays.
+    fn victim(&self, unit: Unit) -> Option<(Deed, u64)> {
+        match unit {
+            Unit::Blob(digest) => self.loose_victim(digest).map(|bytes| (Deed::Remove, bytes)),
+            Unit::Image(fingerprint) => {
+                let record = self.ledger.image(fingerprint).filter(|record| record.stays() && self.is_cached(record))?;
+                let deed = match self.standing(record) {
+                    Standing::Protected => return None,
+                    Standing::Upstream => Deed::Remove,
+                    Standing::Retired | Standing::Unlisted => Deed::Unlist,
+                };
+                self.sentence(record, Reason::Size, deed).map(|sentence| (deed, sentence.bytes))
+            }
+        }
+    }
+
+    /// LXD's `cached`: whether an image is here only because hosts asked for it.
+    fn is_cached(&self, record: &Record) -> bool {
+        is_cached(record, self.catalog)
+    }
+
+    /// The size of a loose blob that may go at once.
+    fn loose_victim(&self, digest: Digest) -> Option<u64> {
+        let held = self.ledger.blob(digest).filter(|_| !(self.is_leased)(digest))?;
+        let standing = self.ledger.claims(digest).map(|claim| self.catalog.standing(claim)).min()?;
+        matches!(standing, Standing::Upstream | Standing::Unlisted).then_some(held.size)
+    }
+
+    /// Of all files of an image the one that is the hardest to have again counts.
+    fn standing(&self, record: &Record) -> Standing {
+        let standing = |digest| self.ledger.claims(digest).map(|claim| self.catalog.standing(claim)).min().unwrap_or(Standing::Unlisted);
+        let standings: Vec<Standing> = record.pieces.iter().map(|piece| standing(piece.digest)).collect();
+        // Metadata may be shared with an image that is protected; the root says whether this one is.
+        if standings.last() == Some(&Standing::Protected) {
+            return Standing::Protected;
+        }
+        if standings.iter().all(|standing| matches!(standing, Standing::Upstream | Standing::Protected)) {
+            Standing::Upstream
+        } else {
+            Standing::Unlisted
+        }
+    }
+
+    fn bytes(&self, unit: Unit) -> u64 {
+        self.ledger.blobs_of(unit).iter().map(|(_, size)| size).sum()
+    }
+
+    fn is_over(&self, since: Timestamp, time: Duration) -> bool {
+        since.checked_add(time).is_ok_and(|end| end <= self.now)
+    }
+}
+
+/// LXD's `cached`: whether an image is here only because hosts asked for it. What a selection brought in counts as such
+/// once its remote is not mirrored any more.
+pub fn is_cached(record: &Record, catalog: &Catalog) -> bool {
+    match (record.owner, catalog.mode(&record.remote)) {
+        (_, Some(Mode::Offline)) | (Owner::Operator, _) | (Owner::Selection, Some(Mode::Mirror)) => false,
+        (Owner::Hosts | Owner::Selection, _) => true,
+    }
+}

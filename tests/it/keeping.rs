@@ -1,0 +1,359 @@
+//! What is held, for how long, and what takes its place: LXD's rules for images, kept for all hosts (design.md §3).
+
+use std::time::Duration;
+
+use cistern::api;
+
+use crate::support::mirror::{Builder, Mirror, wait_for};
+use crate::support::origin::{Act, Origin};
+use crate::support::stream::{Stream, Version, fingerprint, noise};
+
+const IMAGES: &str = "lab/streams/v1/images.json";
+const PRODUCT: &str = "busy:1:amd64";
+const METADATA: &[u8] = b"metadata";
+
+/// A version with one container.
+fn container(folder: &str) -> Version {
+    Version::new(folder).file("squashfs", &root(folder)).metadata("lxd.tar.xz", METADATA)
+}
+
+/// A version with every kind of root.
+fn full(folder: &str) -> Version {
+    let version = Version::new(folder).file("squashfs", &root(folder)).file("root.tar.xz", &[&root(folder)[..], b"x"].concat());
+    version.file("disk-kvm.img", &[&root(folder)[..], b"vm"].concat()).metadata("lxd.tar.xz", METADATA)
+}
+
+fn root(folder: &str) -> Vec<u8> {
+    noise(4096, folder.bytes().map(u64::from).sum())
+}
+
+fn print(folder: &str) -> String {
+    fingerprint(METADATA, &root(folder))
+}
+
+fn stream(versions: &[(&str, Version)]) -> Stream {
+    versions.iter().fold(Stream::default(), |stream, (serial, version)| stream.add(PRODUCT, "busy", serial, version.clone()))
+}
+
+async fn origin(versions: &[(&str, Version)]) -> Origin {
+    let origin = Origin::start().await;
+    origin.put(stream(versions).tree());
+    origin
+}
+
+fn lab(origin: &Origin, images: &str) -> Builder {
+    Builder::default().section(&format!("[images]\n{images}\n[limits]\nretry_wrong = \"100ms\"\nretry_gone = \"100ms\"")).remote(
+        "lab",
+        &[origin.url()],
+        "",
+    )
+}
+
+/// Downloads an image as a host does.
+async fn pull(mirror: &Mirror, folder: &str) {
+    for file in ["metadata.tar.xz", "squashfs"] {
+        mirror.body(&format!("lab/{folder}/{file}")).await;
+    }
+}
+
+async fn images(mirror: &Mirror, held: bool) -> Vec<api::Image> {
+    let path = if held { "/1.0/images?held" } else { "/1.0/images" };
+    cistern::cli::admin::ask(&mirror.socket(), hyper::Method::GET, path, Vec::new()).await.unwrap()
+}
+
+/// The image with this fingerprint, if it is listed.
+async fn image(mirror: &Mirror, print: &str) -> Option<api::Image> {
+    images(mirror, false).await.into_iter().find(|image| image.fingerprint == print)
+}
+
+async fn is_held(mirror: &Mirror, print: &str) -> bool {
+    image(mirror, print).await.is_some_and(|image| image.held)
+}
+
+/// The versions of the product that hosts see, each with the kinds of its roots.
+async fn seen(mirror: &Mirror) -> Vec<String> {
+    let document = mirror.json(IMAGES).await;
+    let mut seen = Vec::new();
+    for (_, product) in document["products"].as_object().unwrap() {
+        for (serial, version) in product["versions"].as_object().unwrap() {
+            let items = version["items"].as_object().unwrap().values();
+            let mut ftypes: Vec<&str> = items
+                .filter_map(|item| item["ftype"].as_str())
+                .filter(|ftype| !ftype.contains("tar.xz") || *ftype == "root.tar.xz")
+                .collect();
+            ftypes.sort_unstable();
+            seen.push(format!("{serial} {}", ftypes.join(" ")));
+        }
+    }
+    seen.sort();
+    seen
+}
+
+#[tokio::test]
+async fn a_hosts_first_download_is_recorded_and_flagged_as_cached() {
+    let origin = origin(&[("20260101", container("a"))]).await;
+    let mirror = lab(&origin, "").start().await;
+    assert!(images(&mirror, true).await.is_empty());
+    mirror.body("lab/a/metadata.tar.xz").await;
+    assert!(!is_held(&mirror, &print("a")).await, "half an image is none");
+    mirror.body("lab/a/squashfs").await;
+    wait_for(async || is_held(&mirror, &print("a")).await).await;
+    let api::Image { cached, auto_update, public, remote, product, version, use_count, .. } = image(&mirror, &print("a")).await.unwrap();
+    assert_eq!((cached, auto_update, public, use_count), (true, true, true, 1));
+    assert_eq!((&*remote, &*product, &*version), ("lab", PRODUCT, "20260101"));
+}
+
+#[tokio::test]
+async fn a_use_by_any_host_counts_and_what_is_no_use_does_not() {
+    let origin = origin(&[("20260101", container("a"))]).await;
+    let mirror = lab(&origin, "").start().await;
+    pull(&mirror, "a").await;
+    wait_for(async || is_held(&mirror, &print("a")).await).await;
+    let uses = async || image(&mirror, &print("a")).await.unwrap().use_count;
+    let before = uses().await;
+    mirror.body("lab/a/metadata.tar.xz").await;
+    let url = format!("{}/lab/a/squashfs", mirror.url());
+    assert_eq!(mirror.client().head(&url).send().await.unwrap().status(), 200);
+    assert_eq!(mirror.client().get(&url).header("range", "bytes=99999-").send().await.unwrap().status(), 416);
+    let etag = mirror.client().head(&url).send().await.unwrap().headers()["etag"].clone();
+    assert_eq!(mirror.client().get(&url).header("if-none-match", etag).send().await.unwrap().status(), 304);
+    assert_eq!(uses().await, before, "metadata, HEAD, 304 and 416 are no use");
+    mirror.body("lab/a/squashfs").await;
+    assert_eq!(uses().await, before + 1);
+    assert_eq!(mirror.client().get(&url).header("range", "bytes=5-9").send().await.unwrap().status(), 206);
+    assert_eq!(uses().await, before + 2);
+}
+
+#[tokio::test]
+async fn an_unused_image_goes_whole_and_a_use_postpones_that() {
+    let origin = origin(&[("20260101", container("a")), ("20260102", container("b"))]).await;
+    let mirror = lab(&origin, "remote_cache_expiry = \"1s\"\ngrace = \"200ms\"").start().await;
+    pull(&mirror, "a").await;
+    pull(&mirror, "b").await;
+    wait_for(async || is_held(&mirror, &print("a")).await && is_held(&mirror, &print("b")).await).await;
+    for _ in 0..8 {
+        tokio::time::sleep(Duration::from_millis(250)).await;
+        mirror.body("lab/b/squashfs").await;
+    }
+    assert!(!is_held(&mirror, &print("a")).await, "it was not used for a second");
+    assert!(is_held(&mirror, &print("b")).await);
+    assert_eq!(mirror.files("blobs").len(), 2, "the metadata is shared and stays with the other one");
+    assert_eq!(origin.requests("b/squashfs").len(), 1, "what is in use is not fetched again");
+    wait_for(async || mirror.files("blobs").is_empty() && mirror.files("records").is_empty()).await;
+    pull(&mirror, "a").await;
+    assert_eq!(origin.requests("a/squashfs").len(), 2, "upstream lists it, and so its path pulls through again");
+}
+
+#[tokio::test]
+async fn files_that_belong_to_no_image_go_by_the_same_rule() {
+    let version = container("a").file("manifest", b"packages");
+    let origin = origin(&[("20260101", version)]).await;
+    let mirror = lab(&origin, "remote_cache_expiry = \"700ms\"").start().await;
+    mirror.body("lab/a/manifest").await;
+    mirror.body("lab/a/metadata.tar.xz").await;
+    assert_eq!(mirror.files("blobs").len(), 2);
+    wait_for(async || mirror.files("blobs").is_empty()).await;
+}
+
+#[tokio::test]
+async fn of_three_images_in_room_for_two_the_least_recently_used_goes_whole() {
+    let large = |folder: &str, seed| Version::new(folder).file("squashfs", &noise(100_000, seed)).metadata("lxd.tar.xz", folder.as_bytes());
+    let origin = Origin::start().await;
+    let stream = ["a", "b", "c"].iter().zip(1..).fold(Stream::default(), |stream, (folder, seed)| {
+        stream.add(&format!("os:{folder}:amd64"), folder, "20260101", large(folder, seed))
+    });
+    origin.put(stream.tree());
+    let mirror = lab(&origin, "").storage("capacity = \"250KiB\"\nmin_free = \"0%\"").start().await;
+    let prints = ["a", "b", "c"].map(|folder| fingerprint(folder.as_bytes(), &noise(100_000, u64::from(folder.as_bytes()[0] - b'a') + 1)));
+    pull(&mirror, "a").await;
+    pull(&mirror, "b").await;
+    wait_for(async || images(&mirror, true).await.len() == 2).await;
+    mirror.body("lab/a/squashfs").await;
+    pull(&mirror, "c").await;
+    wait_for(async || is_held(&mirror, &prints[2]).await).await;
+    assert!(is_held(&mirror, &prints[0]).await);
+    assert!(!is_held(&mirror, &prints[1]).await, "it was used the longest ago");
+    assert_eq!(mirror.files("blobs").len(), 4, "its metadata went with it");
+}
+
+#[tokio::test]
+async fn a_new_version_is_listed_when_it_is_held_and_until_then_hosts_get_the_old_one() {
+    let origin = origin(&[("20260101", full("a"))]).await;
+    let mirror = lab(&origin, "grace = \"2s\"").start().await;
+    pull(&mirror, "a").await;
+    wait_for(async || is_held(&mirror, &print("a")).await).await;
+    origin.act("b/squashfs", [Act::StallAt(100, Duration::from_millis(1500))]);
+    origin.put(stream(&[("20260102", full("b"))]).tree());
+    assert_eq!(mirror.refresh("lab", true).await.result.label(), "changed");
+    assert_eq!(
+        seen(&mirror).await,
+        ["20260101 squashfs", "20260102 disk-kvm.img"],
+        "no root of a container is there of the new version; the old one is, though upstream lists it no more; virtual machines are not held back"
+    );
+    let held_back = mirror.remotes().await[0].held_back.clone();
+    assert_eq!(
+        held_back.iter().map(|held_back| (&*held_back.product, &*held_back.version, &*held_back.image_type)).collect::<Vec<_>>(),
+        [(PRODUCT, "20260102", "container")]
+    );
+    mirror.body("lab/a/squashfs").await;
+    wait_for(async || seen(&mirror).await == ["20260102 disk-kvm.img root.tar.xz squashfs"]).await;
+    assert_eq!(origin.requests("b/squashfs").len(), 1, "it was fetched ahead of requests");
+    let new = image(&mirror, &print("b")).await.unwrap();
+    assert!(new.held && new.cached && new.auto_update, "it inherits the flags: {new:?}");
+    let (old, before) = (mirror.body("lab/a/squashfs").await, origin.total());
+    assert_eq!(old, root("a"), "in grace, hosts with documents of before can have the old one");
+    mirror.body("lab/b/squashfs").await;
+    assert_eq!(origin.total(), before);
+    wait_for(async || mirror.files("blobs").len() == 2 && mirror.files("records").len() == 1).await;
+    assert!(mirror.remotes().await[0].held_back.is_empty());
+}
+
+#[tokio::test]
+async fn while_the_new_version_cannot_be_had_the_old_one_stays_and_the_next_refresh_tries_again() {
+    let origin = origin(&[("20260101", container("a"))]).await;
+    let mirror = lab(&origin, "grace = \"1s\"\nhold_back_max = \"1500ms\"").start().await;
+    pull(&mirror, "a").await;
+    wait_for(async || is_held(&mirror, &print("a")).await).await;
+    origin.act("b/squashfs", vec![Act::WrongBytes; 50]);
+    origin.put(stream(&[("20260101", container("a")), ("20260102", container("b"))]).tree());
+    mirror.refresh("lab", false).await;
+    wait_for(async || mirror.remotes().await[0].held_back.first().is_some_and(|held_back| held_back.problem.is_some())).await;
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    assert_eq!(seen(&mirror).await, ["20260101 squashfs"], "wrong bytes are not listed, however long it takes");
+    assert!(is_held(&mirror, &print("a")).await);
+    origin.act("b/squashfs", []);
+    mirror.refresh("lab", false).await;
+    wait_for(async || is_held(&mirror, &print("b")).await).await;
+}
+
+#[tokio::test]
+async fn a_version_that_cannot_be_had_is_listed_when_it_has_waited_long_enough() {
+    let origin = origin(&[("20260101", container("a"))]).await;
+    let mirror = lab(&origin, "hold_back_max = \"1s\"").start().await;
+    pull(&mirror, "a").await;
+    wait_for(async || is_held(&mirror, &print("a")).await).await;
+    origin.act("b/squashfs", vec![Act::Status(500, ""); 50]);
+    origin.put(stream(&[("20260101", container("a")), ("20260102", container("b"))]).tree());
+    mirror.refresh("lab", false).await;
+    assert_eq!(seen(&mirror).await, ["20260101 squashfs"]);
+    wait_for(async || seen(&mirror).await.len() == 2).await;
+    origin.act("b/squashfs", []);
+    wait_for(async || mirror.get("lab/b/squashfs").await.status() == 200).await;
+}
+
+#[tokio::test]
+async fn a_request_for_an_older_version_pins_it_and_it_stays_listed() {
+    let origin = origin(&[("20260101", container("a")), ("20260102", container("b"))]).await;
+    let mirror = lab(&origin, "grace = \"300ms\"").start().await;
+    pull(&mirror, "a").await;
+    wait_for(async || is_held(&mirror, &print("a")).await).await;
+    let pinned = image(&mirror, &print("a")).await.unwrap();
+    assert!(pinned.cached && !pinned.auto_update);
+    origin.put(stream(&[("20260102", container("b")), ("20260103", container("c"))]).tree());
+    mirror.refresh("lab", true).await;
+    wait_for(async || seen(&mirror).await == ["20260101 squashfs", "20260102 squashfs", "20260103 squashfs"]).await;
+    tokio::time::sleep(Duration::from_millis(800)).await;
+    assert_eq!(mirror.body("lab/a/squashfs").await, root("a"));
+    let root = mirror.json("streams/v1/lab.images.json").await;
+    assert_eq!(root["products"].as_object().unwrap().len(), 1, "it is a version of its product at the root, too");
+    let mirror = mirror.restart().await;
+    assert_eq!(seen(&mirror).await.len(), 3);
+}
+
+#[tokio::test]
+async fn an_image_whose_product_is_gone_stays_listed_without_the_aliases_that_others_have_now() {
+    let origin = Origin::start().await;
+    origin.put(Stream::default().add("busy:1:amd64", "busy,lts", "20260101", container("a")).tree());
+    let mirror = lab(&origin, "").start().await;
+    pull(&mirror, "a").await;
+    wait_for(async || is_held(&mirror, &print("a")).await).await;
+    origin.put(Stream::default().add("busy:2:amd64", "busy2,lts", "20260201", container("b")).tree());
+    mirror.refresh("lab", true).await;
+    let document = mirror.json(IMAGES).await;
+    assert_eq!(document["products"]["busy:1:amd64"]["aliases"], "busy");
+    assert_eq!(document["products"]["busy:2:amd64"]["aliases"], "busy2,lts");
+    assert_eq!(mirror.body("lab/a/squashfs").await, root("a"));
+}
+
+#[tokio::test]
+async fn a_version_that_upstream_took_back_keeps_no_alias() {
+    let origin = origin(&[("20260101", container("a")), ("20260102", container("b"))]).await;
+    let mirror = lab(&origin, "").start().await;
+    pull(&mirror, "b").await;
+    wait_for(async || is_held(&mirror, &print("b")).await).await;
+    origin.put(stream(&[("20260101", container("a"))]).tree());
+    mirror.refresh("lab", true).await;
+    let document = mirror.json(IMAGES).await;
+    let products = document["products"].as_object().unwrap();
+    let with_alias: Vec<&String> = products.iter().filter(|(_, product)| product["aliases"] == "busy").map(|(name, _)| name).collect();
+    assert_eq!(with_alias, [PRODUCT], "{document}");
+    assert_eq!(products[PRODUCT]["versions"].as_object().unwrap().keys().collect::<Vec<_>>(), ["20260101"]);
+    assert_eq!(products.len(), 2, "nothing newer takes its place, and so it stays, apart");
+}
+
+#[tokio::test]
+async fn without_its_database_only_times_of_use_are_lost() {
+    let origin = origin(&[("20260101", container("a")), ("20260102", container("b"))]).await;
+    let mirror = lab(&origin, "").start().await;
+    pull(&mirror, "a").await;
+    pull(&mirror, "b").await;
+    wait_for(async || images(&mirror, true).await.len() == 2).await;
+    let flags = async |mirror: &Mirror| -> Vec<(String, bool, bool)> {
+        images(mirror, true).await.into_iter().map(|image| (image.fingerprint, image.cached, image.auto_update)).collect()
+    };
+    let before = flags(&mirror).await;
+    let path = mirror.store().join("ledger.sqlite");
+    let mirror = mirror.restart_after(|| std::fs::remove_file(&path).unwrap()).await;
+    assert_eq!(flags(&mirror).await, before);
+    let mirror = mirror.restart_after(|| std::fs::write(&path, b"nonsense".repeat(1000)).unwrap()).await;
+    assert_eq!(flags(&mirror).await, before);
+    assert!(mirror.store().join("ledger.sqlite.damaged").exists());
+}
+
+#[tokio::test]
+async fn times_of_use_survive_a_restart_and_lost_files_are_noticed() {
+    let origin = origin(&[("20260101", container("a")), ("20260102", container("b"))]).await;
+    let mirror = lab(&origin, "").start().await;
+    pull(&mirror, "a").await;
+    pull(&mirror, "b").await;
+    wait_for(async || images(&mirror, true).await.len() == 2).await;
+    mirror.body("lab/b/squashfs").await;
+    let before = image(&mirror, &print("b")).await.unwrap();
+    let mirror = mirror.restart().await;
+    assert_eq!(image(&mirror, &print("b")).await.unwrap(), before);
+    let blob = mirror.store().join("blobs/sha256");
+    let digest = cistern::digest::Digest::of(&root("a")).to_string();
+    let mirror = mirror.restart_after(|| std::fs::remove_file(blob.join(&digest[..2]).join(&digest)).unwrap()).await;
+    wait_for(async || !is_held(&mirror, &print("a")).await).await;
+    assert!(is_held(&mirror, &print("b")).await);
+    pull(&mirror, "a").await;
+    wait_for(async || is_held(&mirror, &print("a")).await).await;
+}
+
+#[tokio::test]
+async fn asking_for_a_delta_is_a_use_of_its_image_and_completes_its_root() {
+    let origin = Origin::start().await;
+    let with_delta = container("b").delta("squashfs.vcdiff", "20260101", b"delta");
+    origin.put(stream(&[("20260101", container("a")), ("20260102", with_delta)]).tree());
+    let mirror = lab(&origin, "").start().await;
+    mirror.body("lab/b/metadata.tar.xz").await;
+    mirror.body("lab/b/squashfs.vcdiff").await;
+    wait_for(async || is_held(&mirror, &print("b")).await).await;
+    let before = image(&mirror, &print("b")).await.unwrap().use_count;
+    mirror.body("lab/b/squashfs.vcdiff").await;
+    assert_eq!(image(&mirror, &print("b")).await.unwrap().use_count, before + 1);
+}
+
+#[tokio::test]
+async fn the_delta_is_there_when_its_base_is_held() {
+    let origin = origin(&[("20260101", container("a"))]).await;
+    let mirror = lab(&origin, "").start().await;
+    pull(&mirror, "a").await;
+    wait_for(async || is_held(&mirror, &print("a")).await).await;
+    let with_delta = container("b").delta("squashfs.vcdiff", "20260101", b"delta");
+    origin.put(stream(&[("20260101", container("a")), ("20260102", with_delta)]).tree());
+    mirror.refresh("lab", false).await;
+    assert_eq!(seen(&mirror).await, ["20260101 squashfs"], "deltas are hidden with what they make");
+    wait_for(async || origin.requests("b/squashfs.vcdiff").len() == 1 && seen(&mirror).await.len() == 2).await;
+    assert_eq!(seen(&mirror).await, ["20260101 squashfs", "20260102 squashfs squashfs.vcdiff"]);
+}
