@@ -138,14 +138,98 @@ async fn what_is_held_launches_while_upstream_is_down_and_a_new_version_comes_wi
     let fresh = version("images/second", &next).delta("squashfs.vcdiff", "20260101", &next.delta_from(&build));
     origin.put(busy(&[("20260101", version("images/first", &build)), ("20260201", fresh)]).tree());
     assert_eq!(mirror.refresh("lab", false).await.result.label(), "changed");
+    let second = Some(fingerprint(&next.metadata, &next.squashfs));
+    wait_for(async || host.fingerprint("m:busy", false) == second).await;
     host.forget_documents();
-    assert_eq!(host.fingerprint("m:busy", false), Some(fingerprint(&next.metadata, &next.squashfs)));
+    let tap = Tap::start(mirror.address()).await;
+    host.add_remote("tapped", &tap.url());
     // A launch by alias would take the image that the host has cached; a copy does not.
-    host.lxc(&["image", "copy", "m:busy", "local:", "--alias", "second"]);
+    host.lxc(&["image", "copy", "tapped:busy", "local:", "--alias", "second"]);
+    let asked = tap.take().into_iter().filter_map(|opening| if let Opening::Plain(line) = opening { Some(line) } else { None });
+    let asked: Vec<String> = asked.collect();
+    assert!(asked.iter().any(|line| line.contains("/squashfs.vcdiff")), "the host has the older root, so it asks for the delta: {asked:?}");
+    assert!(!asked.iter().any(|line| line.contains("/squashfs ")), "{asked:?}");
     host.launch("second", "c3");
     assert_eq!(host.lxc(&["exec", "c3", "--", "/bin/busybox", "cat", "/etc/build"]), "second");
-    assert_eq!(origin.requests("images/second/squashfs.vcdiff").len(), 1, "the host has the older root, so it asks for the delta");
-    assert_eq!(origin.requests("images/second/squashfs").len(), 0);
+    for file in ["squashfs", "squashfs.vcdiff", "metadata.tar.xz"] {
+        assert_eq!(origin.requests(&format!("images/second/{file}")).len(), 1, "{file} was fetched ahead of requests, and once");
+    }
+}
+
+/// A mirror that keeps its image of `busy` up to date, every second; the host has documents of before and not the image.
+async fn kept_up_to_date() -> (Setting, Host) {
+    let origin = Origin::start().await;
+    let build = Build::make("first");
+    let other =
+        Version::new("images/other").file("squashfs", &build.squashfs).metadata("lxd.tar.xz", &[&build.metadata[..], b"x"].concat());
+    let stream = busy(&[("20260101", version("images/first", &build))]).add(&format!("other:1:{}", arch()), "other", "20260101", other);
+    origin.put(stream.tree());
+    let images = "[images]\nauto_update_interval = \"1s\"\ngrace = \"10s\"\n[limits]\nretry_wrong = \"1s\"";
+    let mirror = Builder::default().section(images).remote("lab", &[origin.url()], "").start().await;
+    let host = Host::start(&mirror.ca());
+    host.add_remote("m", &mirror.url());
+    // Its daemon reads the documents, and finds no such image.
+    assert!(!host.run(&["launch", "m:nothing", "c0"]).status.success());
+    let first = host.scratch().join("first");
+    host.lxc(&["image", "export", "m:busy", first.to_str().unwrap()]);
+    wait_for(async || !mirror.files("records").is_empty()).await;
+    (Setting { origin, mirror, build }, host)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_version_reaches_hosts_when_it_is_held_and_the_old_one_goes_after_grace() {
+    let Some(_turn) = turn().await else { return };
+    let (Setting { origin, mirror, build }, host) = kept_up_to_date().await;
+    let next = Build::make("second");
+    origin.put(busy(&[("20260201", version("images/second", &next))]).tree());
+    ["squashfs", "metadata.tar.xz", "root.tar.xz", "disk-kvm.img"].iter().for_each(|file| origin.remove(&format!("images/first/{file}")));
+    let second = Some(fingerprint(&next.metadata, &next.squashfs));
+    wait_for(async || host.fingerprint("m:busy", false) == second).await;
+    let files = ["squashfs", "metadata.tar.xz"].map(|file| format!("images/second/{file}"));
+    let requests = || files.iter().map(|file| origin.requests(file).len()).collect::<Vec<_>>();
+    assert_eq!(requests(), [1, 1]);
+    let other_host = Host::without_daemon(&mirror.ca());
+    other_host.add_remote("m", &mirror.url());
+    let target = other_host.scratch();
+    other_host.lxc(&["image", "export", "m:busy", target.to_str().unwrap()]);
+    assert!(std::fs::read(target.join("squashfs")).unwrap() == next.squashfs);
+    assert_eq!(requests(), [1, 1], "no host's request goes upstream");
+
+    host.launch("m:busy", "c1");
+    assert_eq!(
+        host.lxc(&["exec", "c1", "--", "/bin/busybox", "cat", "/etc/build"]),
+        "first",
+        "its documents are of before, and what they name is there"
+    );
+    let blob = mirror.store().join("blobs/sha256").join(digest_path(&build.squashfs));
+    assert!(blob.exists());
+    let gone = std::time::Instant::now();
+    while blob.exists() {
+        assert!(gone.elapsed().as_secs() < 20, "a use in grace pins nothing");
+        tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+    }
+    assert_eq!(host.fingerprint("m:busy", false), second);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_version_that_is_corrupt_reaches_nobody() {
+    let Some(_turn) = turn().await else { return };
+    let (Setting { origin, mirror, build }, host) = kept_up_to_date().await;
+    let next = Build::make("second");
+    origin.put(busy(&[("20260201", version("images/second", &next))]).tree());
+    origin.act("images/second/squashfs", vec![support::origin::Act::WrongBytes; 1000]);
+    wait_for(async || mirror.remotes().await[0].held_back.first().is_some_and(|held_back| held_back.problem.is_some())).await;
+    let first = Some(fingerprint(&build.metadata, &build.squashfs));
+    assert_eq!(host.fingerprint("m:busy", false), first);
+    assert_eq!(host.fingerprint("m:busy", true), Some(fingerprint(&next.metadata, &noise(5000, 7))), "virtual machines are not held back");
+    host.forget_documents();
+    host.launch("m:busy", "c1");
+    assert_eq!(host.lxc(&["exec", "c1", "--", "/bin/busybox", "cat", "/etc/build"]), "first");
+}
+
+fn digest_path(bytes: &[u8]) -> String {
+    let digest = cistern::digest::Digest::of(bytes).to_string();
+    format!("{}/{digest}", &digest[..2])
 }
 
 #[tokio::test(flavor = "multi_thread")]
