@@ -125,7 +125,9 @@ impl Scene<'_> {
     fn reason(&self, record: &Record) -> Option<Reason> {
         let (mode, standing) = (self.catalog.mode(&record.remote), self.standing(record));
         let is_unused = |time| self.is_over(record.last_used_at, time);
-        if mode == Some(Mode::Offline) || standing == Standing::Protected {
+        // Of a remote without documents nobody knows what it lists.
+        let is_known = mode.is_none() || self.catalog.remotes.contains_key(&record.remote);
+        if !is_known || mode == Some(Mode::Offline) || standing == Standing::Protected {
             None
         } else if record.owner == Owner::Selection && mode == Some(Mode::Mirror) {
             // Its selection lists it no more, or the remote would protect it.

@@ -8,6 +8,7 @@ mod images;
 mod keeping;
 mod querying;
 mod refreshing;
+mod retaining;
 mod running;
 mod serving;
 #[path = "../support/main.rs"]
