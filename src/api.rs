@@ -106,6 +106,136 @@ pub struct RefreshRequest {
     pub accept: bool,
 }
 
+/// How an image is to be held from now on; what is not there stays as it is.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ImageChange {
+    /// Whether a newer version takes its place.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub auto_update: Option<bool>,
+    /// When it ends: a day, a time, or `never`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub expires_at: Option<String>,
+    /// Whether hosts see it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub public: Option<bool>,
+    /// Its properties; `null` removes one.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub properties: BTreeMap<String, Option<String>>,
+}
+
+/// An image that is to be brought in.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CopyRequest {
+    /// `[REMOTE:]ALIAS`, or a fingerprint.
+    pub image: String,
+    /// Whether a newer version takes its place when there is one.
+    #[serde(default)]
+    pub auto_update: bool,
+    /// For which machines, if not for those like the server.
+    #[serde(default)]
+    pub architecture: Option<String>,
+    /// Whether a virtual machine is meant.
+    #[serde(default)]
+    pub virtual_machine: bool,
+}
+
+/// One line about work that takes long.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase", tag = "event")]
+pub enum Step {
+    /// How far it is.
+    Progress {
+        /// So many bytes are done.
+        done: u64,
+        /// Of so many.
+        total: u64,
+    },
+    /// Something came up.
+    Note {
+        /// What.
+        text: String,
+    },
+    /// It is done.
+    Done {
+        /// What came of it, in a word or two.
+        text: String,
+    },
+    /// It could not be done.
+    Failed {
+        /// One line that says what and why.
+        error: String,
+    },
+}
+
+/// What the store holds, and what it may hold.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CacheStatus {
+    /// Bytes that are held.
+    pub size: u64,
+    /// Bytes that may be.
+    pub capacity: u64,
+    /// Bytes that the file system has left.
+    pub free: u64,
+    /// Bytes that it keeps for others.
+    pub min_free: u64,
+    /// Files that are held.
+    pub blobs: usize,
+    /// Files that belong to no image.
+    pub loose_blobs: usize,
+    /// Images that are held whole.
+    pub images: usize,
+    /// Of these, the ones that are held only because hosts asked for them.
+    pub cached_images: usize,
+    /// Of these, the ones that are on their way out.
+    pub leaving_images: usize,
+    /// When that was last used which was not used for the longest.
+    pub oldest_use_at: Option<String>,
+}
+
+/// A wish to let go of what is due.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct PruneRequest {
+    /// Say what would go, and let nothing go.
+    pub dry_run: bool,
+}
+
+/// A wish to read every file.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct VerifyRequest {
+    /// Take out what is broken.
+    pub repair: bool,
+}
+
+/// One file of an image.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ImageFile {
+    /// As upstream names it.
+    pub name: String,
+    /// In bytes, if its document says so.
+    pub size: Option<u64>,
+}
+
+/// Something that went, or would go.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pruned {
+    /// `image` or `file`.
+    pub kind: String,
+    /// Its fingerprint, or its digest.
+    pub name: String,
+    /// Why: `idle`, `expired`, `superseded`, `withdrawn`, `size`.
+    pub reason: String,
+    /// In bytes.
+    pub size: u64,
+    /// Whether it is gone, or listed no more and goes after `images.grace`.
+    pub at_once: bool,
+    /// When it was last used.
+    pub last_used_at: String,
+}
+
 /// What a refresh came to.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RefreshReport {

@@ -29,6 +29,7 @@ use crate::database::rows::Rows;
 use crate::database::{Database, DatabaseError, Found};
 use crate::disk::Disk;
 use crate::fetch::{Fetcher, sink};
+use crate::library::Library;
 use crate::metrics::Metrics;
 use crate::publish::Publisher;
 use crate::publish::recorder::Recorder;
@@ -95,6 +96,8 @@ pub struct App {
     essential: JoinSet<&'static str>,
     /// Tasks that end when they are told to, or when they are done.
     tasks: Vec<JoinHandle<()>>,
+    /// What people do with images.
+    library: Arc<Library>,
     /// Cancelled when nothing changes any more.
     closed: CancellationToken,
     /// Writes the ledger down, and ends after everything else.
@@ -164,11 +167,12 @@ impl App {
             outside: outside.clone(),
             metrics: Arc::clone(&metrics),
         };
+        let library = Arc::new(Library::new(Arc::clone(&cache), Arc::clone(&fetcher), Arc::clone(&means.desk), publisher.clone()));
         let office = Office {
             status: Arc::clone(&means.status),
             desk: Arc::clone(&means.desk),
-            current: publisher.current().clone(),
             cache: Arc::clone(&cache),
+            library: Arc::clone(&library),
         };
         let team = Team::assemble(&config, means).await?;
         essential.spawn(recorder.run(told).map(|()| "recorder"));
@@ -205,6 +209,7 @@ impl App {
             tasks,
             closed,
             scribe,
+            library,
         };
         app.listen(sockets, office);
         Ok(app)
@@ -299,6 +304,7 @@ impl App {
         if tokio::time::timeout(patience, self.connections.wait()).await.is_err() {
             tracing::warn!(connections = self.connections.len(), "stopping in the middle of answers; server.drain is over");
         }
+        self.library.end().await;
         self.door.fetcher.end().await;
         self.team.dismiss().await;
         self.essential.shutdown().await;

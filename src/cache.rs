@@ -10,6 +10,7 @@ pub mod current;
 pub mod error;
 pub mod eviction;
 pub mod flight;
+pub mod integrity;
 pub mod lease;
 pub mod reader;
 pub mod restore;

@@ -15,7 +15,7 @@ use jiff::Timestamp;
 use crate::catalog::document::Document;
 use crate::catalog::listing::{File, Image, Listing};
 use crate::catalog::mode::Mode;
-use crate::digest::{Claim, Expected};
+use crate::digest::{Claim, Expected, Fingerprint};
 use crate::http::path::StreamPath;
 use crate::simplestreams::file::ListedFile;
 
@@ -80,6 +80,12 @@ pub enum Standing {
 }
 
 impl Remote {
+    /// Whether an image is listed, or waits for being held.
+    pub fn has(&self, fingerprint: Fingerprint) -> bool {
+        let held_back = self.held_back.iter().map(|held_back| &held_back.image);
+        self.listing.images().iter().chain(held_back).any(|image| image.fingerprint == fingerprint)
+    }
+
     /// What newer documents list goes before what older ones did.
     fn listings(&self) -> impl Iterator<Item = &Arc<Listing>> {
         std::iter::once(&self.listing).chain(&self.retired).chain([&self.held])

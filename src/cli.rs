@@ -1,6 +1,7 @@
 //! What is typed: arguments in, exit code out.
 
 pub mod admin;
+pub mod cache;
 pub mod certificate;
 pub mod configuration;
 pub mod exit;
@@ -64,12 +65,19 @@ enum Command {
         #[command(subcommand)]
         command: remote::Command,
     },
-    /// List or show images of the running server
+    /// List, show, bring in and let go images of the running server
     Image {
         #[command(flatten)]
         server: ServerArguments,
         #[command(subcommand)]
         command: image::Command,
+    },
+    /// Show, prune or verify what the running server holds
+    Cache {
+        #[command(flatten)]
+        server: ServerArguments,
+        #[command(subcommand)]
+        command: cache::Command,
     },
     /// Print completions for a shell
     Completions {
@@ -124,6 +132,10 @@ fn execute(command: Command) -> Result<(), Failure> {
         Command::Image { server, command } => {
             let socket = admin::socket(server.socket, server.config.as_deref())?;
             image::run(&socket, server.format, &command)
+        }
+        Command::Cache { server, command } => {
+            let socket = admin::socket(server.socket, server.config.as_deref())?;
+            cache::run(&socket, server.format, &command)
         }
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Arguments::command(), "cistern", &mut std::io::stdout());

@@ -8,6 +8,7 @@
 
 pub mod account;
 pub mod change;
+pub mod decision;
 pub mod holdings;
 pub mod record;
 pub mod written;
@@ -127,6 +128,14 @@ impl Ledger {
         self.by_last_use.remove(&(before, unit));
         self.by_last_use.insert((now, unit));
         self.unwritten.insert(unit);
+    }
+
+    /// Changes how an image is held, without touching its files or when it was used.
+    pub fn amend(&mut self, fingerprint: Fingerprint, change: impl FnOnce(&mut Record)) {
+        if let Some(record) = self.images.get_mut(&fingerprint) {
+            change(record);
+            self.unwritten.insert(Unit::Image(fingerprint));
+        }
     }
 
     /// Sets what becomes of an image.

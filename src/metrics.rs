@@ -22,7 +22,7 @@ const KINDS: [&str; 2] = ["document", "blob"];
 const EVICTIONS: [&str; 6] = ["idle", "expired", "superseded", "withdrawn", "size", "deleted"];
 /// What images that are held are there for.
 pub const IMAGE_STATES: [&str; 3] = ["cached", "kept", "leaving"];
-const MISMATCHES: [&str; 2] = ["fetch", "fingerprint"];
+const MISMATCHES: [&str; 3] = ["fetch", "fingerprint", "scrub"];
 const FIRST_BYTE_BUCKETS: [f64; 10] = [0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1.0, 5.0, 20.0];
 
 /// All metrics of a process.

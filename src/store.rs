@@ -10,6 +10,7 @@
 //!   learnt/<hash>                     the digest of a file whose document gives another hash, and the other way round
 //!   records/<fingerprint>             what is known of each held image
 //!   ledger.sqlite                     the same, and when blobs were last used, in one place
+//!   state/images/<fingerprint>        what people decided about an image
 //!   images/<hex>                      whether an image's bytes have its fingerprint
 //!   trash/                            on its way out
 //!   tls/                              the CA and the certificate that we made
@@ -18,6 +19,7 @@
 //! Everything here blocks and decides nothing.
 
 pub mod blob;
+pub mod decisions;
 pub mod facts;
 pub mod layout;
 pub mod partial;

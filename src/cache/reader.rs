@@ -73,6 +73,11 @@ impl Reader {
         }
     }
 
+    /// How many bytes are here.
+    pub fn received(&self) -> u64 {
+        self.progress.borrow().received
+    }
+
     /// Whether the bytes go to the disk, as far as is known yet.
     pub fn is_stored(&self) -> bool {
         self.progress.borrow().in_file == u64::MAX

@@ -9,7 +9,7 @@ use crate::database::rows::Rows;
 use crate::digest::Digest;
 use crate::ledger::Ledger;
 use crate::ledger::record::Record;
-use crate::store::{Store, facts, records};
+use crate::store::{Store, decisions, facts, records};
 
 /// What a look through the store changed in the ledger.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -39,7 +39,9 @@ pub fn restore(store: &Store, rows: Rows, now: Timestamp) -> io::Result<Ledger> 
         if ledger.image(fingerprint).is_none()
             && let Some(record) = records::load(&**store.disk(), store.layout(), fingerprint)
         {
-            adopt(&mut ledger, store, Record { last_used_at: now, ..record }, now)?;
+            let mut record = Record { last_used_at: now, ..record };
+            decisions::load(&**store.disk(), store.layout(), fingerprint)?.apply(&mut record);
+            adopt(&mut ledger, store, record, now)?;
         }
     }
     Ok(ledger)

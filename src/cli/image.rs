@@ -1,19 +1,19 @@
 //! `cistern image`
 
-use std::path::Path;
+pub mod edit;
+pub mod export;
+pub mod listing;
 
-use clap::Subcommand;
+use std::path::{Path, PathBuf};
+
+use clap::{Args, Subcommand};
 use hyper::Method;
-use reqwest::Url;
 
-use crate::api::Image;
-use crate::cli::admin::ask;
+use crate::api::{CopyRequest, Image};
+use crate::cli::admin::{Target, ask, body, follow, request};
 use crate::cli::exit::{FAILED, Failure};
 use crate::cli::serve::runtime;
-use crate::cli::table::{Format, print, size};
-
-/// So many digits of a fingerprint tell images apart for people.
-const SHOWN_DIGITS: usize = 12;
+use crate::cli::table::Format;
 
 /// What to do with images.
 #[derive(Debug, Subcommand)]
@@ -24,145 +24,169 @@ pub enum Command {
         /// A remote, as NAME:, and filters: KEY=VALUE, or a part of an alias or fingerprint
         #[arg(value_name = "[REMOTE:][FILTER]")]
         filters: Vec<String>,
-        /// Only those of which every file is held
+        /// Only those that are held whole
         #[arg(long)]
         held: bool,
     },
     /// Show what is known of an image
     #[command(visible_alias = "show")]
     Info {
-        /// An alias, or 12 or more digits of a fingerprint
-        #[arg(value_name = "[REMOTE:]IMAGE")]
-        image: String,
-        /// A virtual machine, where there is a container of that name too
+        /// Which
+        #[command(flatten)]
+        image: Named,
+    },
+    /// Bring images in now, to stay until they are deleted
+    #[command(visible_alias = "cp")]
+    Copy {
+        /// Aliases, or 12 or more digits of fingerprints
+        #[arg(required = true, value_name = "[REMOTE:]IMAGE")]
+        images: Vec<String>,
+        /// Bring newer versions in when there are any, in the place of these
         #[arg(long)]
-        vm: bool,
+        auto_update: bool,
+        /// For which machines
+        #[command(flatten)]
+        machine: Machine,
+    },
+    /// Set how an image is held: `auto_update`, `expires_at`, `public`, or a property
+    Set {
+        /// Which
+        #[command(flatten)]
+        image: Named,
+        /// What to set; an empty value removes a property
+        #[arg(required = true, value_name = "KEY=VALUE")]
+        settings: Vec<String>,
+    },
+    /// Edit how an image is held, in $EDITOR or from standard input
+    Edit {
+        /// Which
+        #[command(flatten)]
+        image: Named,
+    },
+    /// Look for newer versions of images now, and bring them in
+    Refresh {
+        /// Aliases, or 12 or more digits of fingerprints
+        #[arg(required = true, value_name = "[REMOTE:]IMAGE")]
+        images: Vec<String>,
+        /// For which machines
+        #[command(flatten)]
+        machine: Machine,
+    },
+    /// Let images go
+    #[command(visible_alias = "rm")]
+    Delete {
+        /// Aliases, or 12 or more digits of fingerprints
+        #[arg(required = true, value_name = "[REMOTE:]IMAGE")]
+        images: Vec<String>,
+        /// For which machines
+        #[command(flatten)]
+        machine: Machine,
+    },
+    /// Write the files of an image to a folder, named as upstream names them
+    Export {
+        /// Which
+        #[command(flatten)]
+        image: Named,
+        /// The folder [default: the current one]
+        folder: Option<PathBuf>,
     },
 }
 
-/// Lists or shows images.
+/// One image.
+#[derive(Debug, Args)]
+pub struct Named {
+    /// An alias, or 12 or more digits of a fingerprint
+    #[arg(value_name = "[REMOTE:]IMAGE")]
+    image: String,
+    #[command(flatten)]
+    machine: Machine,
+}
+
+/// For which machines an alias is meant.
+#[derive(Clone, Debug, Args)]
+pub struct Machine {
+    /// For this architecture [default: the server's]
+    #[arg(long)]
+    arch: Option<String>,
+    /// A virtual machine, where there is a container of that name too
+    #[arg(long)]
+    vm: bool,
+}
+
+/// Does it.
 pub fn run(socket: &Path, format: Format, command: &Command) -> Result<(), Failure> {
-    let runtime = runtime(0)?;
+    runtime(0)?.block_on(execute(socket, format, command))
+}
+
+async fn execute(socket: &Path, format: Format, command: &Command) -> Result<(), Failure> {
     match command {
         Command::List { filters, held } => {
-            let path = list_path(filters, *held)?;
-            list(&runtime.block_on(ask::<Vec<Image>>(socket, Method::GET, &path, Vec::new()))?, format)
+            let target = listing::target(filters, *held)?;
+            listing::list(&ask::<Vec<Image>>(socket, Method::GET, &target, Vec::new()).await?, format)
         }
-        Command::Info { image, vm } => {
-            let path = info_path(image, *vm)?;
-            info(&runtime.block_on(ask::<Image>(socket, Method::GET, &path, Vec::new()))?, format)
+        Command::Info { image } => listing::info(&info(socket, image).await?, format),
+        Command::Copy { images, auto_update, machine } => copy(socket, images, *auto_update, machine).await,
+        Command::Set { image, settings } => {
+            let change = edit::of_settings(settings)?;
+            ask::<()>(socket, Method::PATCH, &target(&image.image, &image.machine, &[])?, body(&change)?).await
         }
-    }
-}
-
-/// `lxc` takes a remote before the first filter, and so do we.
-fn list_path(filters: &[String], held: bool) -> Result<String, Failure> {
-    let mut url = base("/1.0/images")?;
-    let mut filters = filters.iter().map(String::as_str);
-    let mut query = url.query_pairs_mut();
-    if let Some(first) = filters.next() {
-        match first.split_once(':').filter(|(remote, _)| !remote.contains('=')) {
-            Some((remote, rest)) => {
-                query.append_pair("remote", remote);
-                query.extend_pairs(Some(rest).filter(|rest| !rest.is_empty()).map(|rest| ("filter", rest)));
+        Command::Edit { image } => {
+            let change = edit::edited(&info(socket, image).await?)?;
+            match change {
+                Some(change) => ask::<()>(socket, Method::PATCH, &target(&image.image, &image.machine, &[])?, body(&change)?).await,
+                None => Ok(()),
             }
-            None => drop(query.append_pair("filter", first)),
         }
+        Command::Refresh { images, machine } => {
+            for image in images {
+                let reply = request(socket, Method::POST, &target(image, machine, &["refresh"])?, Vec::new()).await?;
+                println!("{image}: {}", follow(reply, image).await?);
+            }
+            Ok(())
+        }
+        Command::Delete { images, machine } => {
+            for image in images {
+                ask::<()>(socket, Method::DELETE, &target(image, machine, &[])?, Vec::new()).await?;
+            }
+            Ok(())
+        }
+        Command::Export { image, folder } => export::run(socket, image, folder.as_deref().unwrap_or(Path::new("."))).await,
     }
-    query.extend_pairs(filters.map(|filter| ("filter", filter)));
-    query.extend_pairs(held.then_some(("held", "true")));
-    drop(query);
-    Ok(target(&url))
 }
 
-fn info_path(image: &str, vm: bool) -> Result<String, Failure> {
-    let mut url = base("/1.0/images/")?;
-    if ["", ".", ".."].contains(&image) {
-        return Err(Failure::new(FAILED, format!("no image is called '{image}'; cistern image list shows what there is")));
+async fn info(socket: &Path, Named { image, machine }: &Named) -> Result<Image, Failure> {
+    ask(socket, Method::GET, &target(image, machine, &[])?, Vec::new()).await
+}
+
+async fn copy(socket: &Path, images: &[String], auto_update: bool, Machine { arch, vm }: &Machine) -> Result<(), Failure> {
+    for image in images {
+        let wish = CopyRequest { image: image.clone(), auto_update, architecture: arch.clone(), virtual_machine: *vm };
+        let reply = request(socket, Method::POST, "/1.0/images", body(&wish)?).await?;
+        println!("{image}: {}", follow(reply, image).await?);
     }
-    if let Ok(mut segments) = url.path_segments_mut() {
-        segments.pop_if_empty().push(image);
-    }
-    url.query_pairs_mut().extend_pairs(vm.then_some(("vm", "true")));
-    Ok(target(&url))
-}
-
-fn base(path: &str) -> Result<Url, Failure> {
-    Url::parse(&format!("http://admin{path}")).map_err(|error| Failure::new(FAILED, error))
-}
-
-fn target(url: &Url) -> String {
-    let query = url.query().filter(|query| !query.is_empty()).map(|query| format!("?{query}")).unwrap_or_default();
-    format!("{}{query}", url.path())
-}
-
-fn list(images: &[Image], format: Format) -> Result<(), Failure> {
-    let headers = ["REMOTE", "ALIAS", "FINGERPRINT", "HELD", "DESCRIPTION", "ARCHITECTURE", "TYPE", "SIZE", "UPLOAD DATE"];
-    let rows: Vec<Vec<String>> = images.iter().map(row).collect();
-    print(format, &headers, &rows, &images)
-}
-
-fn row(image: &Image) -> Vec<String> {
-    let alias = match image.aliases.as_slice() {
-        [] => String::new(),
-        [one] => one.clone(),
-        [first, more @ ..] => format!("{first} ({} more)", more.len()),
-    };
-    vec![
-        image.remote.clone(),
-        alias,
-        image.fingerprint.chars().take(SHOWN_DIGITS).collect(),
-        yes_or_no(image.held).to_owned(),
-        image.properties.get("description").cloned().unwrap_or_default(),
-        image.architecture.clone(),
-        image.image_type.to_uppercase(),
-        size(image.size),
-        day(&image.created_at).to_owned(),
-    ]
-}
-
-fn info(image: &Image, format: Format) -> Result<(), Failure> {
-    if format != Format::Table {
-        return print(format, &[], &[], image);
-    }
-    let Image { fingerprint, remote, product, version, architecture, image_type, held, public, cached, auto_update, .. } = image;
-    println!("Fingerprint: {fingerprint}\nRemote: {remote}\nProduct: {product}\nVersion: {version}");
-    println!("Size: {}\nArchitecture: {architecture}\nType: {image_type}", size(image.size));
-    println!("Public: {}\nHeld: {}", yes_or_no(*public), yes_or_no(*held));
-    println!("Cached: {}\nAuto update: {}", yes_or_no(*cached), if *auto_update { "enabled" } else { "disabled" });
-    image.leaving.iter().for_each(|reason| println!("Leaving: {reason}"));
-    println!("Timestamps:\n    Created: {}\n    Expires: {}", day(&image.created_at), image.expires_at.as_deref().map_or("never", day));
-    println!("    Cached: {}", image.cached_at.as_deref().unwrap_or("never"));
-    println!("    Last used: {}", image.last_used_at.as_deref().unwrap_or("never"));
-    println!("Properties:");
-    image.properties.iter().for_each(|(name, value)| println!("    {name}: {value}"));
-    println!("Aliases:");
-    image.aliases.iter().for_each(|alias| println!("    - {alias}"));
     Ok(())
 }
 
-fn yes_or_no(is_so: bool) -> &'static str {
-    if is_so { "yes" } else { "no" }
-}
-
-fn day(time: &str) -> &str {
-    time.split('T').next().unwrap_or(time)
+/// Where the server has an image, or something of it.
+fn target(image: &str, Machine { arch, vm }: &Machine, rest: &[&str]) -> Result<String, Failure> {
+    if ["", ".", ".."].contains(&image) {
+        return Err(Failure::new(FAILED, format!("no image is called '{image}'; cistern image list shows what there is")));
+    }
+    let target = Target::new(&[&["1.0", "images", image], rest].concat())?;
+    Ok(target.with("vm", vm.then_some("true")).with("arch", arch.as_deref()).to_string())
 }
 
 #[cfg(test)]
 mod tests {
-    use crate::cli::image::{info_path, list_path};
-
-    fn list(filters: &[&str], held: bool) -> String {
-        list_path(&filters.iter().map(ToString::to_string).collect::<Vec<_>>(), held).unwrap()
-    }
+    use crate::cli::image::{Machine, target};
 
     #[test]
-    fn a_remote_may_stand_before_the_first_filter() {
-        assert_eq!(list(&[], false), "/1.0/images");
-        assert_eq!(list(&["ubuntu:"], true), "/1.0/images?remote=ubuntu&held=true");
-        assert_eq!(list(&["ubuntu:24.04", "type=container"], false), "/1.0/images?remote=ubuntu&filter=24.04&filter=type%3Dcontainer");
-        assert_eq!(list(&["description=a:b&c"], false), "/1.0/images?filter=description%3Da%3Ab%26c");
-        assert_eq!(info_path("ubuntu:noble/amd64", true).unwrap(), "/1.0/images/ubuntu:noble%2Famd64?vm=true");
+    fn a_name_is_one_segment_whatever_it_has() {
+        let machine = Machine { arch: Some("arm64".to_owned()), vm: true };
+        assert_eq!(
+            target("ubuntu:noble/amd64", &machine, &["refresh"]).unwrap(),
+            "/1.0/images/ubuntu:noble%2Famd64/refresh?vm=true&arch=arm64"
+        );
+        assert!(target("..", &machine, &[]).is_err());
     }
 }

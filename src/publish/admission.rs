@@ -20,7 +20,7 @@ use crate::store::records::Excerpt;
 pub struct Admitted {
     /// The record.
     pub record: Record,
-    /// The images that are superseded by it.
+    /// The images that are superseded by it, the newest first.
     pub superseded: Vec<Fingerprint>,
 }
 
@@ -80,7 +80,9 @@ pub fn admit(
     };
     // What a selection lists goes when it is listed no more, and not when there is something newer.
     let older: Vec<&Record> = if is_current && owner != Owner::Selection { predecessors(ledger, &record) } else { Vec::new() };
-    if let Some(newest) = older.iter().max_by_key(|older| &older.version.serial) {
+    let mut older = older;
+    older.sort_by(|one, other| other.version.serial.cmp(&one.version.serial));
+    if let Some(newest) = older.first() {
         record.inherit(newest);
         record.use_count = 0;
     }

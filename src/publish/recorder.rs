@@ -17,12 +17,13 @@ use crate::cache::{Cache, Event, blocking};
 use crate::catalog::Catalog;
 use crate::catalog::listing::Image;
 use crate::digest::{Digest, Expected, FingerprintHasher};
+use crate::ledger::decision::Decision;
 use crate::metrics::Metrics;
 use crate::publish::Publisher;
 use crate::publish::admission::{self, Admitted};
 use crate::store::blob::Blob;
 use crate::store::facts::{self, Checked};
-use crate::store::records;
+use crate::store::{decisions, records};
 
 const READ_BYTES: usize = 256 * 1024;
 /// A remote is rendered anew at most so that for each second of rendering there are so many without.
@@ -142,8 +143,10 @@ impl Recorder {
         let of = Arc::clone(&remote);
         let recorded = blocking(move || {
             let now = cache.now();
-            let admitted =
+            let mut admitted =
                 cache.books().read(|ledger| admission::admit(ledger, &catalog, cache.rules(), &of, &image, &digests(&blobs), now));
+            let decision = inherited_decision(&cache, &admitted)?;
+            decision.apply(&mut admitted.record);
             let excerpt = admission::excerpt(&catalog, &of, &image);
             records::save(&**cache.store().disk(), cache.store().layout(), &admitted.record, excerpt)?;
             Ok(cache.books().change(|ledger| admitted.clone().enter(ledger, now)).then_some(admitted))
@@ -161,6 +164,16 @@ impl Recorder {
             Err(error) => tracing::warn!(%fingerprint, %error, "an image could not be recorded"),
         }
     }
+}
+
+/// What people decided about an image, or about the one whose place it takes: then that is written down for this one.
+fn inherited_decision(cache: &Cache, admitted: &Admitted) -> io::Result<Decision> {
+    let (disk, layout) = (&**cache.store().disk(), cache.store().layout());
+    let own = decisions::load(disk, layout, admitted.record.fingerprint)?;
+    let Some(predecessor) = admitted.superseded.first().filter(|_| own.is_empty()) else { return Ok(own) };
+    let inherited = Decision { expires_at: None, ..decisions::load(disk, layout, *predecessor)? };
+    decisions::save(disk, layout, admitted.record.fingerprint, &inherited)?;
+    Ok(inherited)
 }
 
 fn digests(blobs: &[Lent]) -> Vec<(Digest, u64)> {

@@ -6,31 +6,38 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
-use http_body_util::{BodyExt as _, Full, Limited};
+use http_body_util::{BodyExt as _, Limited};
 use hyper::body::Incoming;
-use hyper::header::CONTENT_TYPE;
 use hyper::service::service_fn;
-use hyper::{Method, Request, Response, StatusCode};
+use hyper::{Request, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use percent_encoding::percent_decode_str;
 use serde::Serialize;
+use serde::de::DeserializeOwned;
 use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::api::{ErrorBody, RefreshRequest};
+use crate::api::{CopyRequest, ImageChange, ImageFile, PruneRequest, RefreshRequest, Step, VerifyRequest};
 use crate::cache::Cache;
-use crate::cache::current::Current;
 use crate::disk::Disk;
+use crate::fetch::Found;
+use crate::library::error::LibraryError;
+use crate::library::{Library, copy};
 use crate::refresh::desk::{Desk, NoRefresh};
 use crate::refresh::status::StatusBoard;
 use crate::server::images::{self, Wish};
+use crate::server::reply::{self, Reply, error, json, steps};
+use crate::server::{body, stock};
+use crate::simplestreams::file::ListedFile;
 
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 /// As with LXD's socket: who may open it may do everything.
 const SOCKET_MODE: u32 = 0o660;
 const MAX_REQUEST_BYTES: usize = 64 * 1024;
+/// How many lines about work under way may wait for a command to read them.
+const QUEUED_STEPS: usize = 64;
 
 /// What people's commands reach.
 #[derive(Debug)]
@@ -39,13 +46,11 @@ pub struct Office {
     pub status: Arc<StatusBoard>,
     /// Who refreshes them.
     pub desk: Arc<Desk>,
-    /// What is served.
-    pub current: Current,
-    /// What is held of it.
+    /// What is held, and what is served.
     pub cache: Arc<Cache>,
+    /// Who does what people want done with images.
+    pub library: Arc<Library>,
 }
-
-type Answer = (StatusCode, Vec<u8>);
 
 /// Binds the socket, in the place of one that a killed process left. Its owner and group may open it.
 pub async fn bind(disk: &dyn Disk, path: &Path) -> io::Result<UnixListener> {
@@ -88,13 +93,7 @@ pub async fn run(socket: UnixListener, office: Arc<Office>, stop: CancellationTo
 async fn serve(stream: UnixStream, office: Arc<Office>) {
     let service = service_fn(|request| {
         let office = Arc::clone(&office);
-        async move {
-            let (status, json) = answer(&office, request).await;
-            let mut response = Response::new(Full::new(Bytes::from(json)));
-            *response.status_mut() = status;
-            response.headers_mut().insert(CONTENT_TYPE, "application/json".parse().expect("a media type is a header value"));
-            Ok::<_, Infallible>(response)
-        }
+        async move { Ok::<_, Infallible>(answer(&office, request).await) }
     });
     let mut builder = hyper::server::conn::http1::Builder::new();
     builder.timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT);
@@ -103,56 +102,162 @@ async fn serve(stream: UnixStream, office: Arc<Office>) {
     }
 }
 
-async fn answer(office: &Office, request: Request<Incoming>) -> Answer {
+async fn answer(office: &Office, request: Request<Incoming>) -> Reply {
     let path = request.uri().path().to_owned();
     let segments: Vec<&str> = path.trim_matches('/').split('/').collect();
-    match (request.method(), segments.as_slice()) {
-        (&Method::GET, ["1.0", "remotes"]) => json(StatusCode::OK, &office.status.all(&office.current.load())),
-        (&Method::POST, ["1.0", "remotes", name, "refresh"]) => refresh(office, name, request).await,
-        (&Method::GET, ["1.0", "images"]) => {
-            let wish = Wish::read(request.uri().query());
-            of_images(images::list(&office.cache, wish).await)
-        }
-        (&Method::GET, ["1.0", "images", name]) => {
-            let (name, wish) = (percent_decode_str(name).decode_utf8_lossy().into_owned(), Wish::read(request.uri().query()));
-            of_images(images::find(&office.cache, name, wish).await)
-        }
+    let wish = Wish::read(request.uri().query());
+    let cache = &office.cache;
+    match (request.method().as_str(), segments.as_slice()) {
+        ("GET", ["1.0", "remotes"]) => json(StatusCode::OK, &office.status.all(&cache.current().load())),
+        ("POST", ["1.0", "remotes", name, "refresh"]) => refresh(office, name, request).await,
+        ("GET", ["1.0", "images"]) => of_images(images::list(cache, wish).await),
+        ("POST", ["1.0", "images"]) => copy(office, request).await,
+        ("GET", ["1.0", "images", name]) => of_images(images::info(cache, decoded(name), wish).await),
+        ("PATCH", ["1.0", "images", name]) => change(office, decoded(name), wish, request).await,
+        ("DELETE", ["1.0", "images", name]) => of_images(delete(office, decoded(name), wish).await),
+        ("POST", ["1.0", "images", name, "refresh"]) => refresh_image(office, decoded(name), wish).await,
+        ("GET", ["1.0", "images", name, "files"]) => of_images(files(office, decoded(name), wish).await),
+        ("GET", ["1.0", "images", name, "files", number]) => file(office, decoded(name), wish, number).await,
+        ("GET", ["1.0", "cache"]) => stock::info(cache).await,
+        ("POST", ["1.0", "cache", "prune"]) => match read::<PruneRequest>(request).await {
+            Ok(wish) => stock::prune(cache, wish.dry_run).await,
+            Err(reply) => reply,
+        },
+        ("POST", ["1.0", "cache", "verify"]) => match read::<VerifyRequest>(request).await {
+            Ok(wish) => stock::verify(cache, wish.repair),
+            Err(reply) => reply,
+        },
         _ => error(StatusCode::NOT_FOUND, "this cistern has no such command; is the program of another version than the server?"),
     }
 }
 
-fn of_images<T: Serialize>(answer: Result<T, images::Problem>) -> Answer {
+fn decoded(name: &str) -> String {
+    percent_decode_str(name).decode_utf8_lossy().into_owned()
+}
+
+/// Reads what a command wants.
+async fn read<T: DeserializeOwned>(request: Request<Incoming>) -> Result<T, Reply> {
+    let body = Limited::new(request.into_body(), MAX_REQUEST_BYTES).collect().await;
+    let body = body.map_err(|reason| error(StatusCode::BAD_REQUEST, reason))?.to_bytes();
+    serde_json::from_slice(&body).map_err(|reason| error(StatusCode::BAD_REQUEST, reason))
+}
+
+fn of_images<T: Serialize>(answer: Result<T, LibraryError>) -> Reply {
     match answer {
         Ok(answer) => json(StatusCode::OK, &answer),
-        Err(reason @ images::Problem::NoImage(_)) => error(StatusCode::NOT_FOUND, &reason.to_string()),
-        Err(reason @ images::Problem::Store(_)) => error(StatusCode::INTERNAL_SERVER_ERROR, &reason.to_string()),
+        Err(reason) => error(status(&reason), reason),
     }
 }
 
-async fn refresh(office: &Office, name: &str, request: Request<Incoming>) -> Answer {
-    let body = match Limited::new(request.into_body(), MAX_REQUEST_BYTES).collect().await {
-        Ok(body) => body.to_bytes(),
-        Err(reason) => return error(StatusCode::BAD_REQUEST, &reason.to_string()),
-    };
-    let wish: RefreshRequest = match serde_json::from_slice(&body) {
+fn status(reason: &LibraryError) -> StatusCode {
+    match reason {
+        LibraryError::NoImage(_) | LibraryError::Refresh(NoRefresh::NoRemote) => StatusCode::NOT_FOUND,
+        LibraryError::Time(_) | LibraryError::Architecture(_) => StatusCode::BAD_REQUEST,
+        LibraryError::NotHeld(_)
+        | LibraryError::Mirrored(_)
+        | LibraryError::NotEditable { .. }
+        | LibraryError::Wrong
+        | LibraryError::Refresh(NoRefresh::Offline) => StatusCode::CONFLICT,
+        LibraryError::InUse(_) | LibraryError::Ending(_) | LibraryError::Refresh(NoRefresh::Stopped) => StatusCode::SERVICE_UNAVAILABLE,
+        LibraryError::Fetch { .. } => StatusCode::BAD_GATEWAY,
+        LibraryError::NotRecorded | LibraryError::Store(_) => StatusCode::INTERNAL_SERVER_ERROR,
+    }
+}
+
+async fn copy(office: &Office, request: Request<Incoming>) -> Reply {
+    let CopyRequest { image, auto_update, architecture, virtual_machine } = match read(request).await {
         Ok(wish) => wish,
-        Err(reason) => return error(StatusCode::BAD_REQUEST, &reason.to_string()),
+        Err(reply) => return reply,
+    };
+    match images::find(&office.cache, image, Wish::for_machine(virtual_machine, architecture)).await {
+        Ok(named) => steps(told(office.library.copy(named, auto_update))),
+        Err(reason) => error(status(&reason), reason),
+    }
+}
+
+async fn change(office: &Office, name: String, wish: Wish, request: Request<Incoming>) -> Reply {
+    let change: ImageChange = match read(request).await {
+        Ok(change) => change,
+        Err(reply) => return reply,
+    };
+    let changed = async {
+        let named = images::find(&office.cache, name, wish).await?;
+        office.library.change(&named, change).await
+    };
+    of_images(changed.await)
+}
+
+async fn delete(office: &Office, name: String, wish: Wish) -> Result<(), LibraryError> {
+    let named = images::find(&office.cache, name, wish).await?;
+    office.library.delete(&named).await
+}
+
+async fn refresh_image(office: &Office, name: String, wish: Wish) -> Reply {
+    let refreshed = async {
+        let named = images::find(&office.cache, name, wish).await?;
+        office.library.refresh(named).await
+    };
+    match refreshed.await {
+        Ok((_, Some(under_way))) => steps(told(under_way)),
+        Ok((report, None)) => {
+            let reason = report.reason.map(|reason| format!(": {reason}")).unwrap_or_default();
+            json(StatusCode::OK, &Step::Done { text: format!("{} is {}{reason}", report.remote, report.result.label()) })
+        }
+        Err(reason) => error(status(&reason), reason),
+    }
+}
+
+async fn files(office: &Office, name: String, wish: Wish) -> Result<Vec<ImageFile>, LibraryError> {
+    let named = images::find(&office.cache, name, wish).await?;
+    let file = |file: &ListedFile| ImageFile { name: file.path.basename().to_owned(), size: file.expected.size };
+    Ok(named.image.files.iter().map(file).collect())
+}
+
+async fn file(office: &Office, name: String, wish: Wish, number: &str) -> Reply {
+    let named = match images::find(&office.cache, name, wish).await {
+        Ok(named) => named,
+        Err(reason) => return error(status(&reason), reason),
+    };
+    let Some(file) = number.parse().ok().and_then(|number: usize| named.image.files.get(number)) else {
+        return error(StatusCode::NOT_FOUND, "the image has no such file");
+    };
+    match office.library.open(&named, file).await {
+        Ok(Found::Held(blob)) => {
+            let whole = 0..blob.size;
+            reply::bytes(body::of_blob(blob, whole))
+        }
+        Ok(Found::Fetched(reader) | Found::Collapsed(reader)) => reply::bytes(body::of_reader(reader)),
+        Err(reason) => error(status(&reason), reason),
+    }
+}
+
+/// What a copy says, as it travels.
+fn told(mut under_way: mpsc::Receiver<copy::Step>) -> mpsc::Receiver<Step> {
+    let (sender, told) = mpsc::channel(QUEUED_STEPS);
+    tokio::spawn(async move {
+        while let Some(step) = under_way.recv().await {
+            let step = match step {
+                copy::Step::Progress(done, total) => Step::Progress { done, total },
+                copy::Step::Done(fingerprint) => Step::Done { text: fingerprint.to_string() },
+                copy::Step::Failed(reason) => Step::Failed { error: reason.to_string() },
+            };
+            if sender.send(step).await.is_err() {
+                return;
+            }
+        }
+    });
+    told
+}
+
+async fn refresh(office: &Office, name: &str, request: Request<Incoming>) -> Reply {
+    let wish: RefreshRequest = match read(request).await {
+        Ok(wish) => wish,
+        Err(reply) => return reply,
     };
     match office.desk.refresh(name, wish.accept).await {
         Ok(report) => json(StatusCode::OK, &report),
-        Err(NoRefresh::NoRemote) => error(StatusCode::NOT_FOUND, &format!("there is no remote '{name}'; cistern remote list shows them")),
-        Err(reason @ NoRefresh::Offline) => error(StatusCode::CONFLICT, &format!("remote '{name}' cannot be refreshed: {reason}")),
-        Err(reason @ NoRefresh::Stopped) => error(StatusCode::SERVICE_UNAVAILABLE, &reason.to_string()),
+        Err(NoRefresh::NoRemote) => error(StatusCode::NOT_FOUND, format!("there is no remote '{name}'; cistern remote list shows them")),
+        Err(reason @ NoRefresh::Offline) => error(StatusCode::CONFLICT, format!("remote '{name}' cannot be refreshed: {reason}")),
+        Err(reason @ NoRefresh::Stopped) => error(StatusCode::SERVICE_UNAVAILABLE, reason),
     }
-}
-
-fn json<T: Serialize>(status: StatusCode, value: &T) -> Answer {
-    match serde_json::to_vec(value) {
-        Ok(json) => (status, json),
-        Err(reason) => (StatusCode::INTERNAL_SERVER_ERROR, reason.to_string().into_bytes()),
-    }
-}
-
-fn error(status: StatusCode, text: &str) -> Answer {
-    json(status, &ErrorBody { error: text.to_owned() })
 }

@@ -9,20 +9,10 @@ use crate::api;
 use crate::cache::{Cache, blocking};
 use crate::catalog::Catalog;
 use crate::catalog::query::{self, Filter, Found, NoImage};
-use crate::image::architecture::Architecture;
 use crate::ledger::record::{Fate, Record};
+use crate::library::error::LibraryError;
+use crate::library::names::{self, Named};
 use crate::retention::is_cached;
-
-/// Why images cannot be shown.
-#[derive(Debug, thiserror::Error)]
-pub enum Problem {
-    /// There is no such image.
-    #[error(transparent)]
-    NoImage(#[from] NoImage),
-    /// The store cannot be looked at.
-    #[error("the store cannot be looked at: {0}")]
-    Store(#[from] std::io::Error),
-}
 
 /// Which images are to be listed.
 #[derive(Debug, Default)]
@@ -31,9 +21,15 @@ pub struct Wish {
     filters: Vec<Filter>,
     held: bool,
     virtual_machine: bool,
+    architecture: Option<String>,
 }
 
 impl Wish {
+    /// An image for these machines.
+    pub fn for_machine(virtual_machine: bool, architecture: Option<String>) -> Self {
+        Self { virtual_machine, architecture, ..Self::default() }
+    }
+
     /// Reads a query: `remote`, `filter` any number of times, `held`, `vm`.
     pub fn read(query: Option<&str>) -> Self {
         let mut wish = Self::default();
@@ -44,6 +40,7 @@ impl Wish {
                 "filter" => wish.filters.push(Filter::from(&*value)),
                 "held" => wish.held = true,
                 "vm" => wish.virtual_machine = true,
+                "arch" => wish.architecture = Some(value.into_owned()),
                 _ => {}
             }
         }
@@ -52,7 +49,7 @@ impl Wish {
 }
 
 /// The images that are wished for. There may be very many, and regular expressions: nobody else's thread does that.
-pub async fn list(cache: &Arc<Cache>, wish: Wish) -> Result<Vec<api::Image>, Problem> {
+pub async fn list(cache: &Arc<Cache>, wish: Wish) -> Result<Vec<api::Image>, LibraryError> {
     let cache = Arc::clone(cache);
     let listed = blocking(move || {
         let catalog = cache.current().load();
@@ -64,15 +61,26 @@ pub async fn list(cache: &Arc<Cache>, wish: Wish) -> Result<Vec<api::Image>, Pro
     Ok(listed.await??)
 }
 
-/// The image that a name means.
-pub async fn find(cache: &Arc<Cache>, name: String, wish: Wish) -> Result<api::Image, Problem> {
-    let cache = Arc::clone(cache);
+/// The image that a name means, as people see it.
+pub async fn info(cache: &Arc<Cache>, name: String, wish: Wish) -> Result<api::Image, LibraryError> {
+    let (cache, wanted) = (Arc::clone(cache), name.clone());
     let found = blocking(move || {
         let catalog = cache.current().load();
-        let found = query::find(&catalog, &name, wish.virtual_machine, Architecture::parse(std::env::consts::ARCH));
-        Ok(found.map(|found| show(&found, &catalog, &cache)))
+        let found = names::find(&catalog, &name, wish.virtual_machine, wish.architecture.as_deref());
+        Ok(found.map(|named| {
+            let all = query::images(&catalog, Some(&named.remote)).unwrap_or_default();
+            let same = all.iter().find(|found| found.image.fingerprint == named.image.fingerprint);
+            same.map(|found| show(found, &catalog, &cache))
+        }))
     });
-    Ok(found.await??)
+    found.await??.ok_or_else(|| NoImage::Name(wanted).into())
+}
+
+/// The image that a name means.
+pub async fn find(cache: &Arc<Cache>, name: String, wish: Wish) -> Result<Named, LibraryError> {
+    let cache = Arc::clone(cache);
+    let found = blocking(move || Ok(names::find(&cache.current().load(), &name, wish.virtual_machine, wish.architecture.as_deref())));
+    found.await?
 }
 
 fn show(found: &Found<'_>, catalog: &Catalog, cache: &Cache) -> api::Image {

@@ -84,6 +84,16 @@ impl Layout {
         self.root.join("records")
     }
 
+    /// What people decided about an image.
+    pub fn decision(&self, fingerprint: Fingerprint) -> PathBuf {
+        self.decisions().join(fingerprint.to_string())
+    }
+
+    /// The folder of what people decided about images.
+    pub fn decisions(&self) -> PathBuf {
+        self.root.join("state").join("images")
+    }
+
     /// The database.
     pub fn database(&self) -> PathBuf {
         self.root.join("ledger.sqlite")
@@ -106,9 +116,18 @@ impl Layout {
             (0..=u8::MAX).try_for_each(|first| disk.create_directory(&blobs.join(format!("{first:02x}"))))?;
             disk.sync_directory(&blobs)?;
         }
-        let folders =
-            [self.partials(), self.root.join("documents"), self.learnt_folder(), self.images(), self.records(), self.trash(), self.tls()];
+        let folders = [
+            self.partials(),
+            self.root.join("documents"),
+            self.learnt_folder(),
+            self.images(),
+            self.records(),
+            self.decisions(),
+            self.trash(),
+            self.tls(),
+        ];
         folders.iter().try_for_each(|folder| disk.create_directory(folder))?;
+        disk.sync_directory(&self.root.join("state"))?;
         disk.sync_directory(&self.root)
     }
 }

@@ -6,6 +6,7 @@ mod fetching;
 mod holding;
 mod images;
 mod keeping;
+mod managing;
 mod querying;
 mod refreshing;
 mod retaining;

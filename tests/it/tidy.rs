@@ -18,6 +18,7 @@ const ROWS: &[&[&str]] = &[
     &["app"],
     &["config"],
     &["server"],
+    &["library"],
     &["prefetch"],
     &["refresh"],
     &["publish"],

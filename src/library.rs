@@ -1,0 +1,150 @@
+//! What people do with images: bring them in, change how they are held, let them go.
+//!
+//! What a person decides is written down before it counts ([`crate::store::decisions`]). Long work is a task of its own and
+//! goes on when the command that began it leaves.
+
+pub mod copy;
+pub mod error;
+pub mod names;
+
+use std::sync::Arc;
+
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::api::{ImageChange, RefreshReport};
+use crate::cache::{Cache, blocking};
+use crate::catalog::mode::Mode;
+use crate::fetch::download::Wanted;
+use crate::fetch::{Fetcher, Found};
+use crate::ledger::decision::Decision;
+use crate::ledger::record::Record;
+use crate::library::copy::{Copy, Step};
+use crate::library::error::LibraryError;
+use crate::library::names::Named;
+use crate::publish::Publisher;
+use crate::refresh::desk::Desk;
+use crate::simplestreams::file::ListedFile;
+use crate::store::decisions;
+
+/// How many steps of long work may wait for a command to read them; more are not told.
+const QUEUED_STEPS: usize = 64;
+
+/// The images, as people handle them.
+#[derive(Debug)]
+pub struct Library {
+    /// What is held, and what is listed.
+    pub cache: Arc<Cache>,
+    /// Who brings files in.
+    pub fetcher: Arc<Fetcher>,
+    /// Who asks upstream for documents.
+    pub desk: Arc<Desk>,
+    /// Who serves what changed.
+    pub publisher: Publisher,
+    tasks: TaskTracker,
+    stop: CancellationToken,
+}
+
+impl Library {
+    /// A library in which nothing is under way.
+    pub fn new(cache: Arc<Cache>, fetcher: Arc<Fetcher>, desk: Arc<Desk>, publisher: Publisher) -> Self {
+        Self { cache, fetcher, desk, publisher, tasks: TaskTracker::new(), stop: CancellationToken::new() }
+    }
+
+    /// Brings an image in, to stay until a person says otherwise.
+    pub fn copy(&self, named: Named, auto_update: bool) -> mpsc::Receiver<Step> {
+        let copy = Copy {
+            cache: Arc::clone(&self.cache),
+            fetcher: Arc::clone(&self.fetcher),
+            publisher: self.publisher.clone(),
+            decision: Some(Decision { kept: true, auto_update: Some(auto_update), expires_at: None }),
+        };
+        self.begin(copy, named)
+    }
+
+    /// Asks upstream for newer versions of an image, and brings in what is held back.
+    pub async fn refresh(&self, named: Named) -> Result<(RefreshReport, Option<mpsc::Receiver<Step>>), LibraryError> {
+        let report = self.desk.refresh(&named.remote, false).await?;
+        let Some(newer) = names::held_back(&self.cache.current().load(), &named) else { return Ok((report, None)) };
+        let copy =
+            Copy { cache: Arc::clone(&self.cache), fetcher: Arc::clone(&self.fetcher), publisher: self.publisher.clone(), decision: None };
+        Ok((report, Some(self.begin(copy, newer))))
+    }
+
+    /// Opens a file of an image, held or not.
+    pub async fn open(&self, named: &Named, file: &ListedFile) -> Result<Found, LibraryError> {
+        let wanted = Wanted { remote: Arc::clone(&named.remote), path: file.path.clone(), expected: file.expected };
+        let found = self.fetcher.find(&wanted, 0).await;
+        found.map_err(|reason| LibraryError::Fetch { path: file.path.to_string(), reason: reason.to_string() })
+    }
+
+    fn begin(&self, copy: Copy, named: Named) -> mpsc::Receiver<Step> {
+        let (steps, told) = mpsc::channel(QUEUED_STEPS);
+        let stop = self.stop.clone();
+        self.tasks.spawn(async move { stop.run_until_cancelled(copy.run(named, steps)).await });
+        told
+    }
+
+    /// Changes how an image is held. It is as it was if anything of that cannot be done.
+    pub async fn change(&self, named: &Named, change: ImageChange) -> Result<(), LibraryError> {
+        let record = self.held(named)?;
+        if let Some(key) = change.properties.keys().next() {
+            return Err(LibraryError::NotEditable { key: key.clone(), remote: record.remote.to_string() });
+        }
+        if change.public.is_some_and(|public| public != record.public) {
+            return Err(LibraryError::NotEditable { key: "public".to_owned(), remote: record.remote.to_string() });
+        }
+        let expires_at = change.expires_at.map(|at| names::end(&at)).transpose()?;
+        self.decide(record, move |decision| {
+            decision.auto_update = change.auto_update.or(decision.auto_update);
+            decision.expires_at = expires_at.map(|at| at.map(jiff::Timestamp::as_millisecond)).or(decision.expires_at);
+        })
+        .await
+    }
+
+    /// Lets an image go. What upstream lists goes at once; what only we hold is listed no more and goes after grace.
+    pub async fn delete(&self, named: &Named) -> Result<(), LibraryError> {
+        let record = self.held(named)?;
+        if self.cache.current().load().mode(&record.remote) == Some(Mode::Mirror) {
+            return Err(LibraryError::Mirrored(record.remote.to_string()));
+        }
+        let cache = Arc::clone(&self.cache);
+        let fingerprint = record.fingerprint;
+        let went = blocking(move || {
+            let went = cache.delete(&record, cache.now());
+            if went {
+                decisions::remove(&**cache.store().disk(), cache.store().layout(), record.fingerprint)?;
+            }
+            Ok(went)
+        });
+        if went.await? { Ok(()) } else { Err(LibraryError::InUse(fingerprint)) }
+    }
+
+    /// Writes a decision down, and lets it count.
+    async fn decide(&self, record: Record, change: impl FnOnce(&mut Decision) + Send + 'static) -> Result<(), LibraryError> {
+        let (cache, remote) = (Arc::clone(&self.cache), Arc::clone(&record.remote));
+        blocking(move || {
+            let (disk, layout) = (&**cache.store().disk(), cache.store().layout());
+            let mut decision = decisions::load(disk, layout, record.fingerprint)?;
+            change(&mut decision);
+            decisions::save(disk, layout, record.fingerprint, &decision)?;
+            cache.books().change(|ledger| ledger.amend(record.fingerprint, |record| decision.apply(record)));
+            Ok(())
+        })
+        .await?;
+        self.publisher.review(remote).await?;
+        Ok(())
+    }
+
+    fn held(&self, named: &Named) -> Result<Record, LibraryError> {
+        self.cache.books().image(named.image.fingerprint).ok_or_else(|| LibraryError::NotHeld(named.name.clone()))
+    }
+
+    /// Ends what is under way; what came of it stays in partial files.
+    pub async fn end(&self) {
+        self.stop.cancel();
+        self.tasks.close();
+        self.tasks.wait().await;
+    }
+}

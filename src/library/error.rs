@@ -1,0 +1,64 @@
+//! Why something that a person wants with images cannot be done.
+
+use std::io;
+
+use crate::catalog::query::NoImage;
+use crate::digest::Fingerprint;
+use crate::publish::Gone;
+use crate::refresh::desk::NoRefresh;
+
+/// Why it cannot be done.
+#[derive(Debug, thiserror::Error)]
+pub enum LibraryError {
+    /// There is no such image.
+    #[error(transparent)]
+    NoImage(#[from] NoImage),
+    /// It is listed, and not held.
+    #[error("'{0}' is not held; cistern image copy brings it in")]
+    NotHeld(String),
+    /// Somebody reads it.
+    #[error("{0} is being downloaded by a host; try again when that is done")]
+    InUse(Fingerprint),
+    /// Its remote would fetch it again.
+    #[error("remote '{0}' is mirrored, and holds all that its selection names; change remotes.{0}.select or versions")]
+    Mirrored(String),
+    /// It is not ours to change.
+    #[error(
+        "{key} cannot be changed: it comes from the documents of remote '{remote}'; only images of 'local' have properties of their own"
+    )]
+    NotEditable {
+        /// What.
+        key: String,
+        /// Whose it is.
+        remote: String,
+    },
+    /// A time that is none.
+    #[error("'{0}' is no time; write 2027-01-31, 2027-01-31T12:00:00Z, or never")]
+    Time(String),
+    /// An architecture that is none.
+    #[error("'{0}' is no architecture that LXD or Incus knows")]
+    Architecture(String),
+    /// Upstream cannot be asked.
+    #[error("it cannot be refreshed: {0}")]
+    Refresh(#[from] NoRefresh),
+    /// A file cannot be had.
+    #[error("{path}: {reason}")]
+    Fetch {
+        /// Which.
+        path: String,
+        /// Why.
+        reason: String,
+    },
+    /// Its bytes are not what its document says.
+    #[error("its files do not have its fingerprint; it is listed no more")]
+    Wrong,
+    /// The store has no room, or the program ends.
+    #[error("it is here and could not be recorded; the log says why")]
+    NotRecorded,
+    /// The store cannot be used.
+    #[error("the store cannot be used: {0}")]
+    Store(#[from] io::Error),
+    /// The program ends.
+    #[error(transparent)]
+    Ending(#[from] Gone),
+}

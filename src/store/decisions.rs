@@ -1,0 +1,34 @@
+//! What people decided about images: one file for each, written as carefully as a document.
+
+use std::io;
+
+use crate::digest::Fingerprint;
+use crate::disk::{self, Disk};
+use crate::ledger::decision::Decision;
+use crate::store::layout::Layout;
+
+const MAX_DECISION_BYTES: u64 = 64 << 10;
+
+/// Writes a decision down; one that decides nothing is removed.
+pub fn save(disk: &dyn Disk, layout: &Layout, fingerprint: Fingerprint, decision: &Decision) -> io::Result<()> {
+    if decision.is_empty() {
+        return remove(disk, layout, fingerprint);
+    }
+    disk::replace(disk, &layout.decision(fingerprint), &serde_json::to_vec_pretty(decision)?)
+}
+
+/// What was decided about an image. An error means that nobody knows.
+pub fn load(disk: &dyn Disk, layout: &Layout, fingerprint: Fingerprint) -> io::Result<Decision> {
+    match disk.open(&layout.decision(fingerprint)).and_then(|file| file.read_all(MAX_DECISION_BYTES)) {
+        Ok(bytes) => serde_json::from_slice(&bytes).map_err(io::Error::from),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Decision::default()),
+        Err(error) => Err(error),
+    }
+}
+
+/// Forgets what was decided about an image.
+pub fn remove(disk: &dyn Disk, layout: &Layout, fingerprint: Fingerprint) -> io::Result<()> {
+    let path = layout.decision(fingerprint);
+    disk.remove(&path)?;
+    disk.sync_directory(path.parent().unwrap_or(&path))
+}
