@@ -210,6 +210,36 @@ pub struct VerifyRequest {
     pub repair: bool,
 }
 
+/// A name that a person gave.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Alias {
+    /// The name.
+    pub name: String,
+    /// The image that it means now.
+    pub fingerprint: String,
+    /// The remote that the image is of; nothing if it is not held any more.
+    pub remote: String,
+    /// `container` or `virtual-machine`.
+    #[serde(rename = "type")]
+    pub image_type: String,
+    /// By LXD's name.
+    pub architecture: String,
+    /// What the image says of itself.
+    pub description: String,
+}
+
+/// A wish to give an image a name, or a name another name.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct AliasRequest {
+    /// The image that gets it.
+    pub image: Option<String>,
+    /// Whether a virtual machine is meant.
+    pub virtual_machine: bool,
+    /// The name in its place.
+    pub name: Option<String>,
+}
+
 /// One file of an image.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ImageFile {

@@ -30,6 +30,7 @@ use crate::database::{Database, DatabaseError, Found};
 use crate::disk::Disk;
 use crate::fetch::{Fetcher, sink};
 use crate::library::Library;
+use crate::library::shelf::Shelf;
 use crate::metrics::Metrics;
 use crate::publish::Publisher;
 use crate::publish::recorder::Recorder;
@@ -54,6 +55,9 @@ pub enum StartError {
     /// The store cannot be used.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// What people decided cannot be read; going on without it would lose it.
+    #[error("what people decided cannot be read: {0}; mend or remove that file")]
+    Intent(std::io::Error),
     /// The database is none of ours.
     #[error(transparent)]
     Database(#[from] DatabaseError),
@@ -167,7 +171,8 @@ impl App {
             outside: outside.clone(),
             metrics: Arc::clone(&metrics),
         };
-        let library = Arc::new(Library::new(Arc::clone(&cache), Arc::clone(&fetcher), Arc::clone(&means.desk), publisher.clone()));
+        let shelf = Shelf::load(Arc::clone(&cache), publisher.clone()).map_err(StartError::Intent)?;
+        let library = Arc::new(Library::new(Arc::clone(&cache), Arc::clone(&fetcher), Arc::clone(&means.desk), publisher.clone(), shelf));
         let office = Office {
             status: Arc::clone(&means.status),
             desk: Arc::clone(&means.desk),
@@ -175,6 +180,9 @@ impl App {
             library: Arc::clone(&library),
         };
         let team = Team::assemble(&config, means).await?;
+        if let Err(error) = library.start().await {
+            tracing::error!(%error, "images of our own are not listed");
+        }
         essential.spawn(recorder.run(told).map(|()| "recorder"));
         let door = Arc::new(Door {
             current: publisher.current().clone(),

@@ -47,6 +47,8 @@ pub struct Remote {
     pub retired: Vec<Arc<Listing>>,
     /// The files of images that are held, whoever listed them.
     pub held: Arc<Listing>,
+    /// Images that are held and not listed: their owner does not want hosts to see them.
+    pub private: Vec<Image>,
     /// What is not listed yet because hosts get what is held in its place.
     pub held_back: Vec<HeldBack>,
     /// Whether the last refresh failed, so that its documents may be behind upstream's.
@@ -107,7 +109,15 @@ impl Catalog {
     pub fn file(&self, path: &StreamPath) -> Option<(&Arc<str>, File)> {
         let (first, rest) = path.split_first()?;
         let (name, remote) = self.remotes.get_key_value(first)?;
-        remote.listings().find_map(|listing| listing.file(&rest)).map(|file| (name, file))
+        let found = remote.listings().find_map(|listing| listing.file(&rest)).map(|file| (name, file))?;
+        // A name that a person gave does not keep an image; where its remote has it, it is still to be had.
+        if self.mode(name) == Some(Mode::Own) { self.upstream_of(found.1.expected.claim).or(Some(found)) } else { Some(found) }
+    }
+
+    /// A file of which this is claimed, with a remote that can be asked for it.
+    fn upstream_of(&self, claim: Claim) -> Option<(&Arc<str>, File)> {
+        let asked = self.remotes.iter().filter(|(name, _)| self.mode(name).is_some_and(Mode::has_upstream));
+        asked.into_iter().find_map(|(name, remote)| remote.listing.file_with(claim).map(|file| (name, file)))
     }
 
     /// A file of which this is claimed, and its remote.

@@ -17,13 +17,17 @@ use rustls::pki_types::ServerName;
 use toml::Table;
 
 use crate::cache;
+use crate::catalog::mode::Mode;
 use crate::config::error::{ConfigError, Origin};
 use crate::config::file::{Access, File, Log, PlainHttp, Remotes};
 use crate::config::remote::{Remote, check_root};
 use crate::disk::{Disk, Space};
 use crate::fetch::sink;
 use crate::ledger::account;
+use crate::library::entry::LOCAL;
+use crate::publish::command::RemoteSettings;
 use crate::retention::Rules;
+use crate::selection::Selection;
 use crate::server::access::Form;
 use crate::server::door;
 
@@ -180,6 +184,16 @@ impl Config {
     pub fn certificate_names(&self) -> Vec<String> {
         let addresses = self.file.server.listen.iter().map(SocketAddr::ip).filter(|address| !address.is_unspecified());
         self.file.tls.names.iter().cloned().chain(addresses.map(|address| address.to_string())).collect()
+    }
+
+    /// Every remote that is served, in the order of `server.root`; our own images come first unless that says otherwise.
+    pub fn published_remotes(&self) -> Vec<RemoteSettings> {
+        let own = RemoteSettings { name: LOCAL.into(), selection: Selection::default(), twins: true, mode: Mode::Own };
+        let mut remotes: Vec<RemoteSettings> = self.remotes.iter().map(|remote| remote.settings.clone()).collect();
+        let named = self.file.server.root.iter().take_while(|name| *name != LOCAL).count();
+        let place = if self.file.server.root.iter().any(|name| name == LOCAL) { named } else { 0 };
+        remotes.insert(place.min(remotes.len()), own);
+        remotes
     }
 
     /// How long a stop waits for what is under way.

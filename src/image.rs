@@ -5,4 +5,6 @@
 
 pub mod architecture;
 pub mod ftype;
+pub mod magic;
+pub mod metadata;
 pub mod version;

@@ -10,6 +10,7 @@ pub mod account;
 pub mod change;
 pub mod decision;
 pub mod holdings;
+pub mod publication;
 pub mod record;
 pub mod written;
 

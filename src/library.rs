@@ -3,9 +3,15 @@
 //! What a person decides is written down before it counts ([`crate::store::decisions`]). Long work is a task of its own and
 //! goes on when the command that began it leaves.
 
+pub mod aliases;
 pub mod copy;
+pub mod entry;
 pub mod error;
+pub mod inspect;
+pub mod intake;
 pub mod names;
+pub mod publishing;
+pub mod shelf;
 
 use std::sync::Arc;
 
@@ -16,13 +22,17 @@ use tokio_util::task::TaskTracker;
 use crate::api::{ImageChange, RefreshReport};
 use crate::cache::{Cache, blocking};
 use crate::catalog::mode::Mode;
+use crate::digest::Fingerprint;
 use crate::fetch::download::Wanted;
 use crate::fetch::{Fetcher, Found};
 use crate::ledger::decision::Decision;
 use crate::ledger::record::Record;
 use crate::library::copy::{Copy, Step};
 use crate::library::error::LibraryError;
+use crate::library::intake::Supply;
 use crate::library::names::Named;
+use crate::library::publishing::Offer;
+use crate::library::shelf::{Serving, Shelf};
 use crate::publish::Publisher;
 use crate::refresh::desk::Desk;
 use crate::simplestreams::file::ListedFile;
@@ -42,14 +52,28 @@ pub struct Library {
     pub desk: Arc<Desk>,
     /// Who serves what changed.
     pub publisher: Publisher,
+    /// Images of our own, and names that people gave.
+    pub shelf: Arc<Shelf>,
     tasks: TaskTracker,
     stop: CancellationToken,
 }
 
 impl Library {
     /// A library in which nothing is under way.
-    pub fn new(cache: Arc<Cache>, fetcher: Arc<Fetcher>, desk: Arc<Desk>, publisher: Publisher) -> Self {
-        Self { cache, fetcher, desk, publisher, tasks: TaskTracker::new(), stop: CancellationToken::new() }
+    pub fn new(cache: Arc<Cache>, fetcher: Arc<Fetcher>, desk: Arc<Desk>, publisher: Publisher, shelf: Shelf) -> Self {
+        Self { cache, fetcher, desk, publisher, shelf: Arc::new(shelf), tasks: TaskTracker::new(), stop: CancellationToken::new() }
+    }
+
+    /// Publishes an image of our own; its fingerprint.
+    pub async fn publish(&self, offer: Offer, supply: Supply) -> Result<Fingerprint, LibraryError> {
+        self.shelf.publish(&self.cache, offer, supply).await
+    }
+
+    /// Serves images of our own, and goes on doing so.
+    pub async fn start(&self) -> Result<(), LibraryError> {
+        self.shelf.serve(Serving::Anew).await?;
+        self.tasks.spawn(Arc::clone(&self.shelf).follow(self.stop.clone()));
+        Ok(())
     }
 
     /// Brings an image in, to stay until a person says otherwise.
@@ -89,13 +113,18 @@ impl Library {
     /// Changes how an image is held. It is as it was if anything of that cannot be done.
     pub async fn change(&self, named: &Named, change: ImageChange) -> Result<(), LibraryError> {
         let record = self.held(named)?;
+        let expires_at = change.expires_at.as_deref().map(names::end).transpose()?;
+        if let Some(publication) =
+            self.shelf.published().images.into_iter().find(|image| image.fingerprint == record.fingerprint.to_string())
+        {
+            return self.shelf.change_image(&self.cache, publication, change, expires_at).await;
+        }
         if let Some(key) = change.properties.keys().next() {
             return Err(LibraryError::NotEditable { key: key.clone(), remote: record.remote.to_string() });
         }
         if change.public.is_some_and(|public| public != record.public) {
             return Err(LibraryError::NotEditable { key: "public".to_owned(), remote: record.remote.to_string() });
         }
-        let expires_at = change.expires_at.map(|at| names::end(&at)).transpose()?;
         self.decide(record, move |decision| {
             decision.auto_update = change.auto_update.or(decision.auto_update);
             decision.expires_at = expires_at.map(|at| at.map(jiff::Timestamp::as_millisecond)).or(decision.expires_at);
@@ -118,7 +147,10 @@ impl Library {
             }
             Ok(went)
         });
-        if went.await? { Ok(()) } else { Err(LibraryError::InUse(fingerprint)) }
+        if !went.await? {
+            return Err(LibraryError::InUse(fingerprint));
+        }
+        self.shelf.forget(&self.cache, fingerprint).await
     }
 
     /// Writes a decision down, and lets it count.

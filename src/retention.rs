@@ -78,9 +78,11 @@ pub struct Need {
 
 /// All that is due by its time.
 pub fn due(scene: &Scene<'_>) -> Vec<Sentence> {
-    let images = scene.ledger.images().filter_map(|record| scene.sentence_of(record));
-    let sentences: Vec<Sentence> = images.collect();
-    sentences.into_iter().chain(scene.idle_blobs()).collect()
+    let images = scene.ledger.by_last_use().filter_map(|(_, unit)| match unit {
+        Unit::Image(fingerprint) => scene.sentence_of(scene.ledger.image(fingerprint)?),
+        Unit::Blob(_) => None,
+    });
+    images.chain(scene.idle_blobs()).collect()
 }
 
 /// What goes so that there is room: the least recently used first. `None` if that is not enough, and then nothing goes.
@@ -127,7 +129,7 @@ impl Scene<'_> {
         let is_unused = |time| self.is_over(record.last_used_at, time);
         // Of a remote without documents nobody knows what it lists.
         let is_known = mode.is_none() || self.catalog.remotes.contains_key(&record.remote);
-        if !is_known || mode == Some(Mode::Offline) || standing == Standing::Protected {
+        if !is_known || mode == Some(Mode::Offline) || (standing == Standing::Protected && mode != Some(Mode::Own)) {
             None
         } else if record.owner == Owner::Selection && mode == Some(Mode::Mirror) {
             // Its selection lists it no more, or the remote would protect it.
@@ -220,7 +222,7 @@ impl Scene<'_> {
 /// once its remote is not mirrored any more.
 pub fn is_cached(record: &Record, catalog: &Catalog) -> bool {
     match (record.owner, catalog.mode(&record.remote)) {
-        (_, Some(Mode::Offline)) | (Owner::Operator, _) | (Owner::Selection, Some(Mode::Mirror)) => false,
+        (_, Some(Mode::Offline | Mode::Own)) | (Owner::Operator, _) | (Owner::Selection, Some(Mode::Mirror)) => false,
         (Owner::Hosts | Owner::Selection, _) => true,
     }
 }

@@ -5,12 +5,14 @@
 
 pub mod access;
 pub mod admin;
+pub mod aliases;
 pub mod blob;
 pub mod body;
 pub mod connection;
 pub mod document;
 pub mod door;
 pub mod images;
+pub mod intake;
 pub mod listener;
 pub mod observe;
 pub mod page;
@@ -21,4 +23,5 @@ pub mod route;
 pub mod stock;
 pub mod stream;
 pub mod tally;
+pub mod verdict;
 pub mod watch;

@@ -11,6 +11,8 @@
 //!   records/<fingerprint>             what is known of each held image
 //!   ledger.sqlite                     the same, and when blobs were last used, in one place
 //!   state/images/<fingerprint>        what people decided about an image
+//!   state/published/<fingerprint>     images of our own
+//!   state/aliases/<name>              names that people gave
 //!   images/<hex>                      whether an image's bytes have its fingerprint
 //!   trash/                            on its way out
 //!   tls/                              the CA and the certificate that we made
@@ -23,6 +25,7 @@ pub mod decisions;
 pub mod facts;
 pub mod layout;
 pub mod partial;
+pub mod publications;
 pub mod records;
 pub mod snapshots;
 

@@ -108,9 +108,9 @@ impl Team {
         let Means { store, publisher, status, desk, fetcher, outside, metrics, .. } = &self.means;
         status.show(config.remotes.iter().zip(&sources).map(|(remote, source)| (status_of(remote, source), Arc::clone(source))).collect());
         // First of all, nobody is asked any more who may not be.
-        let asked = config.remotes.iter().zip(&sources).filter(|(remote, _)| remote.mode != Mode::Offline);
+        let asked = config.remotes.iter().zip(&sources).filter(|(remote, _)| remote.mode.has_upstream());
         fetcher.set_sources(asked.map(|(_, source)| (Arc::clone(source.name()), Arc::clone(source))).collect());
-        let settings = Settings { remotes: config.remotes.iter().map(|remote| remote.settings.clone()).collect() };
+        let settings = Settings { remotes: config.published_remotes() };
         if let Err(error) = publisher.configure(settings).await {
             tracing::error!(%error, "nothing can be published");
         }
@@ -124,7 +124,7 @@ impl Team {
                 metrics: Arc::clone(metrics),
             };
             let refresher = Refresher::start(Arc::clone(source), remote.refresh, means).await;
-            let demand = (remote.mode != Mode::Offline).then(|| {
+            let demand = remote.mode.has_upstream().then(|| {
                 let (demand, queue) = mpsc::channel(QUEUED_DEMANDS);
                 self.tasks.spawn(refresher.run(queue, self.stop.clone()));
                 demand
@@ -135,7 +135,7 @@ impl Team {
             }
         }
         desk.staff(demands);
-        for (remote, source) in config.remotes.iter().zip(&sources).filter(|(remote, _)| remote.mode != Mode::Offline) {
+        for (remote, source) in config.remotes.iter().zip(&sources).filter(|(remote, _)| remote.mode.has_upstream()) {
             self.tasks.spawn(self.prefetcher(config, remote, source).run(self.means.publisher.generations(), self.stop.clone()));
         }
     }

@@ -10,15 +10,23 @@ pub enum Mode {
     Mirror,
     /// Nobody is asked; what is held is listed.
     Offline,
+    /// Images of our own, and names that people gave: nobody can be asked.
+    Own,
 }
 
 impl Mode {
+    /// Whether there is somebody to ask.
+    pub fn has_upstream(self) -> bool {
+        matches!(self, Self::Proxy | Self::Mirror)
+    }
+
     /// What people call it.
     pub fn label(self) -> &'static str {
         match self {
             Self::Proxy => "proxy",
             Self::Mirror => "mirror",
             Self::Offline => "offline",
+            Self::Own => "own",
         }
     }
 }

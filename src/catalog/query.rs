@@ -135,7 +135,8 @@ pub fn images<'a>(catalog: &'a Catalog, remote: Option<&str>) -> Result<Vec<Foun
 }
 
 fn of_remote<'a>(catalog: &'a Catalog, remote: &'a Arc<str>) -> Vec<Found<'a>> {
-    let mut images: Vec<&Image> = catalog.remotes.get(remote).map_or(&[][..], |remote| remote.listing.images()).iter().collect();
+    let mut images: Vec<&Image> =
+        catalog.remotes.get(remote).into_iter().flat_map(|remote| remote.listing.images().iter().chain(&remote.private)).collect();
     images.sort_by_key(|image| (&image.version.product.name, image.image_type, Reverse((&image.version.serial, Reverse(image.root)))));
     let mut newest: HashMap<(&str, ImageType), &Image> = HashMap::new();
     for image in &images {

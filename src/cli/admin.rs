@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full};
-use hyper::body::Incoming;
+use hyper::body::{Body, Incoming};
 use hyper::header::{CONTENT_TYPE, HOST};
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
@@ -71,12 +71,21 @@ pub async fn ask<T: DeserializeOwned>(socket: &Path, method: Method, target: &st
 
 /// Sends one request; the answer, if it is a good one.
 pub async fn request(socket: &Path, method: Method, target: &str, body: Vec<u8>) -> Result<Response<Incoming>, Failure> {
+    send(socket, method, target, Full::new(Bytes::from(body))).await
+}
+
+/// Sends one request whose body may be long; the answer, if it is a good one.
+pub async fn send<B>(socket: &Path, method: Method, target: &str, body: B) -> Result<Response<Incoming>, Failure>
+where
+    B: Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
     let stream = UnixStream::connect(socket).await.map_err(|error| not_running(socket, &error))?;
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(broken)?;
     // It ends with the answer; an error in it is one in the answer too.
     tokio::spawn(connection);
     let request = Request::builder().method(method).uri(target).header(HOST, "cistern").header(CONTENT_TYPE, "application/json");
-    let request = request.body(Full::new(Bytes::from(body))).map_err(|error| Failure::new(FAILED, error))?;
+    let request = request.body(Box::pin(body)).map_err(|error| Failure::new(FAILED, error))?;
     let response = sender.send_request(request).await.map_err(broken)?;
     let status = response.status();
     if status.is_success() {
@@ -122,7 +131,7 @@ pub async fn follow(reply: Response<Incoming>, what: &str) -> Result<String, Fai
 }
 
 /// Bytes, rate and time left; nothing where nobody looks.
-fn bar(what: &str) -> ProgressBar {
+pub fn bar(what: &str) -> ProgressBar {
     const FORM: &str = "{msg} {bar:30} {bytes}/{total_bytes} {bytes_per_sec} {eta}";
     let bar = ProgressBar::with_draw_target(Some(0), ProgressDrawTarget::stderr()).with_message(what.to_owned());
     bar.with_style(ProgressStyle::with_template(FORM).unwrap_or_else(|_| ProgressStyle::default_bar()))

@@ -1,7 +1,9 @@
 //! `cistern image`
 
+pub mod alias;
 pub mod edit;
 pub mod export;
+pub mod import;
 pub mod listing;
 
 use std::path::{Path, PathBuf};
@@ -9,9 +11,9 @@ use std::path::{Path, PathBuf};
 use clap::{Args, Subcommand};
 use hyper::Method;
 
-use crate::api::{CopyRequest, Image};
+use crate::api::{AliasRequest, CopyRequest, Image};
 use crate::cli::admin::{Target, ask, body, follow, request};
-use crate::cli::exit::{FAILED, Failure};
+use crate::cli::exit::{FAILED, Failure, WRONG_USAGE};
 use crate::cli::serve::runtime;
 use crate::cli::table::Format;
 
@@ -44,6 +46,9 @@ pub enum Command {
         /// Bring newer versions in when there are any, in the place of these
         #[arg(long)]
         auto_update: bool,
+        /// A name for it here; may be given several times
+        #[arg(long, value_name = "NAME")]
+        alias: Vec<String>,
         /// For which machines
         #[command(flatten)]
         machine: Machine,
@@ -81,6 +86,18 @@ pub enum Command {
         /// For which machines
         #[command(flatten)]
         machine: Machine,
+    },
+    /// Publish an image of your own under 'local'; without --public it is held and not listed
+    Import {
+        /// What, and as what
+        #[command(flatten)]
+        arguments: import::Arguments,
+    },
+    /// List, give and take away names of images
+    Alias {
+        /// What to do
+        #[command(subcommand)]
+        command: alias::Command,
     },
     /// Write the files of an image to a folder, named as upstream names them
     Export {
@@ -125,7 +142,13 @@ async fn execute(socket: &Path, format: Format, command: &Command) -> Result<(),
             listing::list(&ask::<Vec<Image>>(socket, Method::GET, &target, Vec::new()).await?, format)
         }
         Command::Info { image } => listing::info(&info(socket, image).await?, format),
-        Command::Copy { images, auto_update, machine } => copy(socket, images, *auto_update, machine).await,
+        Command::Copy { images, auto_update, alias, machine } => {
+            if images.len() > 1 && !alias.is_empty() {
+                return Err(Failure::new(WRONG_USAGE, "--alias names one image; copy them one by one"));
+            }
+            copy(socket, images, *auto_update, machine).await?;
+            name(socket, &images[0], alias, machine).await
+        }
         Command::Set { image, settings } => {
             let change = edit::of_settings(settings)?;
             ask::<()>(socket, Method::PATCH, &target(&image.image, &image.machine, &[])?, body(&change)?).await
@@ -150,6 +173,8 @@ async fn execute(socket: &Path, format: Format, command: &Command) -> Result<(),
             }
             Ok(())
         }
+        Command::Import { arguments } => import::run(socket, arguments).await,
+        Command::Alias { command } => alias::run(socket, format, command).await,
         Command::Export { image, folder } => export::run(socket, image, folder.as_deref().unwrap_or(Path::new("."))).await,
     }
 }
@@ -163,6 +188,16 @@ async fn copy(socket: &Path, images: &[String], auto_update: bool, Machine { arc
         let wish = CopyRequest { image: image.clone(), auto_update, architecture: arch.clone(), virtual_machine: *vm };
         let reply = request(socket, Method::POST, "/1.0/images", body(&wish)?).await?;
         println!("{image}: {}", follow(reply, image).await?);
+    }
+    Ok(())
+}
+
+/// Gives an image names.
+async fn name(socket: &Path, image: &str, aliases: &[String], machine: &Machine) -> Result<(), Failure> {
+    for alias in aliases {
+        let Image { fingerprint, .. } = ask(socket, Method::GET, &target(image, machine, &[])?, Vec::new()).await?;
+        let wish = AliasRequest { image: Some(fingerprint), ..AliasRequest::default() };
+        ask::<()>(socket, Method::PUT, &Target::new(&["1.0", "aliases", alias])?.to_string(), body(&wish)?).await?;
     }
     Ok(())
 }

@@ -4,6 +4,7 @@ use std::io;
 
 use crate::catalog::query::NoImage;
 use crate::digest::Fingerprint;
+use crate::library::inspect::NoImageFile;
 use crate::publish::Gone;
 use crate::refresh::desk::NoRefresh;
 
@@ -32,6 +33,27 @@ pub enum LibraryError {
         /// Whose it is.
         remote: String,
     },
+    /// Images of our own have no newer versions.
+    #[error("an image of 'local' is not kept up to date: nobody has newer versions of it")]
+    NoUpdates,
+    /// A command broke off, or sent something else than it said.
+    #[error("the file did not come whole: {0}")]
+    NotSent(String),
+    /// The files are no image.
+    #[error(transparent)]
+    NoImageFile(#[from] NoImageFile),
+    /// There is no room.
+    #[error("there is no room for it; see storage.capacity and storage.min_free")]
+    NoRoom,
+    /// Clients could not ask for it.
+    #[error("'{0}' is no name for an image: it must have no spaces, commas or colons, be no fingerprint, and have 255 bytes at most")]
+    BadAlias(String),
+    /// It means another image.
+    #[error("the alias '{0}' means {1}; cistern image alias delete {0} takes it away")]
+    AliasTaken(String, String),
+    /// Nobody gave it.
+    #[error("there is no alias '{0}' of yours; cistern image alias list shows them")]
+    NoAlias(String),
     /// A time that is none.
     #[error("'{0}' is no time; write 2027-01-31, 2027-01-31T12:00:00Z, or never")]
     Time(String),

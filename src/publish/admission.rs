@@ -49,7 +49,7 @@ pub fn admit(
 ) -> Admitted {
     let owner = match catalog.mode(remote) {
         Some(Mode::Mirror) => Owner::Selection,
-        Some(Mode::Offline) => Owner::Operator,
+        Some(Mode::Offline | Mode::Own) => Owner::Operator,
         Some(Mode::Proxy) | None => Owner::Hosts,
     };
     let is_current = catalog.is_current(remote, image) || is_held_back(catalog, remote, image);

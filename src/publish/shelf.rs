@@ -139,7 +139,7 @@ impl Shelf {
         let settings = self.settings(name)?;
         let remote = self.remotes.get(name)?;
         let awaited: Vec<Image> = remote.held_back.iter().map(|held_back| held_back.image.clone()).collect();
-        let is_offline = settings.mode == Mode::Offline;
+        let is_offline = !settings.mode.has_upstream();
         let (relevant, held) = self
             .cache
             .books()
@@ -147,7 +147,8 @@ impl Shelf {
         if self.relevant.get(name) != Some(&relevant) {
             return self.render(name).map(|(fresh, _)| fresh);
         }
-        let remote = Remote { held: Arc::new(held), ..Remote::clone(remote) };
+        let private = self.cache.books().read(|ledger| stock::private(ledger, name));
+        let remote = Remote { held: Arc::new(held), private, ..Remote::clone(remote) };
         self.remotes.insert(Arc::clone(name), Arc::new(remote));
         None
     }
@@ -159,7 +160,10 @@ impl Shelf {
     fn render(&mut self, name: &Arc<str>) -> Option<(Fresh, Rendered)> {
         let settings = self.settings(name)?;
         let mut policy = self.policy(&settings)?;
-        let newest = Arc::clone(self.documents.get(name)?.newest.as_ref()?);
+        let Some(newest) = self.documents.get(name)?.newest.clone() else {
+            self.render_nothing(&settings);
+            return None;
+        };
         let mut rendered = render(name, &newest, &policy);
         self.retain(name, &newest, &mut policy, &mut rendered);
         self.metrics.images_are_listed(name, rendered.listing.images().len());
@@ -169,9 +173,21 @@ impl Shelf {
         let held_back = self.held_back(name, std::mem::take(&mut rendered.awaited), &listing, &retired);
         let held = Arc::new(self.settle_held(&settings, &listing, &held_back));
         let stale = self.documents.get(name).is_some_and(|documents| documents.is_stale);
-        let remote = Remote { documents: HashMap::new(), listing, retired, held, held_back, stale };
+        let private = self.cache.books().read(|ledger| stock::private(ledger, name));
+        let remote = Remote { documents: HashMap::new(), listing, retired, held, private, held_back, stale };
         let fresh = Fresh { name: Arc::clone(name), documents: std::mem::take(&mut rendered.documents), remote };
         Some((fresh, rendered))
+    }
+
+    /// What is there of a remote without documents: of our own images those that hosts do not see.
+    fn render_nothing(&mut self, settings: &RemoteSettings) {
+        self.parts.remove(&settings.name);
+        self.remotes.remove(&settings.name);
+        if settings.mode == Mode::Own {
+            let (private, held) =
+                self.cache.books().read(|ledger| (stock::private(ledger, &settings.name), Arc::new(stock::files(ledger, &settings.name))));
+            self.remotes.insert(Arc::clone(&settings.name), Arc::new(Remote { held, private, ..Remote::default() }));
+        }
     }
 
     /// Renders again if something is held that upstream does not list and that has to stay listed.
@@ -186,7 +202,7 @@ impl Shelf {
     /// Lets what is listed on nobody's account leave, and remembers what the documents depended on; the files of what is held.
     fn settle_held(&mut self, settings: &RemoteSettings, listing: &Listing, held_back: &[HeldBack]) -> Listing {
         let awaited: Vec<Image> = held_back.iter().map(|held_back| held_back.image.clone()).collect();
-        let (name, is_offline) = (&settings.name, settings.mode == Mode::Offline);
+        let (name, is_offline) = (&settings.name, !settings.mode.has_upstream());
         self.cache.settle_withdrawn(name, listing);
         let (relevant, held) =
             self.cache.books().read(|ledger| (stock::relevant(ledger, name, listing, &awaited, is_offline), stock::files(ledger, name)));
@@ -247,7 +263,7 @@ impl Shelf {
 
     /// How a remote is rendered; `None` if it cannot be told what is held of it.
     fn policy(&mut self, settings: &RemoteSettings) -> Option<Policy> {
-        let held = if settings.mode == Mode::Offline { Some(self.holdings(&settings.name)?) } else { None };
+        let held = if settings.mode.has_upstream() { None } else { Some(self.holdings(&settings.name)?) };
         let released = self.released.get(&settings.name).cloned().unwrap_or_default();
         let stock = self.cache.books().read(|ledger| stock::stock(ledger, &settings.name));
         let stock = Stock { released, ..stock };
@@ -258,7 +274,10 @@ impl Shelf {
     /// anything from hosts.
     fn holdings(&mut self, name: &str) -> Option<Arc<Holdings>> {
         match self.cache.holdings() {
-            Ok(held) => self.held = Some(Arc::new(held)),
+            Ok(held) => {
+                let leaving = self.cache.books().read(stock::leaving);
+                self.held = Some(Arc::new(held.without(&leaving)));
+            }
             Err(error) => {
                 tracing::error!(remote = name, %error, "the store cannot be looked at; what was held before goes on being listed");
             }
@@ -268,8 +287,11 @@ impl Shelf {
 
     /// Whether a remote is offline and has no documents.
     fn is_unfed(&self, name: &Arc<str>) -> bool {
-        let has_none = self.documents.get(name).is_some_and(|documents| documents.newest.is_none());
-        has_none && self.settings.remotes.iter().any(|settings| settings.name == *name && settings.mode == Mode::Offline)
+        let Some(settings) = self.settings.remotes.iter().find(|settings| settings.name == *name) else { return false };
+        match self.documents.get(name) {
+            Some(documents) => documents.newest.is_none() && !settings.mode.has_upstream(),
+            None => settings.mode == Mode::Own,
+        }
     }
 
     /// Whether every remote has documents, or was asked for them in vain. Before that the root would give aliases to

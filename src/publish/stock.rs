@@ -1,17 +1,19 @@
 //! What of a remote is held, as far as its documents depend on it.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use foldhash::HashSet;
 
 use crate::cache::Cache;
 use crate::catalog::listing::{Image, Listing};
-use crate::digest::Fingerprint;
+use crate::digest::{Digest, Fingerprint};
 use crate::http::path::StreamPath;
 use crate::image::ftype::ImageType;
 use crate::ledger::Ledger;
 use crate::ledger::record::Record;
 use crate::render::policy::{Retained, Slot, Stock};
+use crate::simplestreams::file::ListedFile;
 use crate::store::records;
 
 /// What would be rendered otherwise if it were otherwise.
@@ -93,6 +95,29 @@ pub fn files(ledger: &Ledger, remote: &str) -> Listing {
         record.pieces.iter().for_each(|piece| listing.add_file(&piece.path, piece.expected, modified));
     }
     listing
+}
+
+/// The images of a remote that are held and that hosts are not to see.
+pub fn private(ledger: &Ledger, remote: &str) -> Vec<Image> {
+    let image = |record: &Record| Image {
+        fingerprint: record.fingerprint,
+        files: record.pieces.iter().map(|piece| ListedFile { path: piece.path.clone(), expected: piece.expected }).collect(),
+        image_type: record.image_type,
+        root: record.root,
+        version: Arc::clone(&record.version),
+    };
+    let mut images: Vec<Image> = of_remote(ledger, remote).filter(|record| !record.public && record.stays()).map(image).collect();
+    images.sort_by_key(|image| image.fingerprint);
+    images
+}
+
+/// The roots of images that are listed no more, and that no other image needs.
+pub fn leaving(ledger: &Ledger) -> Vec<Digest> {
+    let leaves = |digest: &Digest| {
+        let images = ledger.blob(*digest).map_or(&[][..], |held| &held.images);
+        images.iter().all(|image| ledger.image(*image).is_some_and(|record| !record.stays()))
+    };
+    ledger.images().filter(|record| !record.stays()).filter_map(|record| Some(record.root()?.digest)).filter(leaves).collect()
 }
 
 fn of_remote<'a>(ledger: &'a Ledger, remote: &'a str) -> impl Iterator<Item = &'a Record> {

@@ -19,7 +19,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::api::{CopyRequest, ImageChange, ImageFile, PruneRequest, RefreshRequest, Step, VerifyRequest};
+use crate::api::{AliasRequest, CopyRequest, ImageChange, ImageFile, PruneRequest, RefreshRequest, Step, VerifyRequest};
 use crate::cache::Cache;
 use crate::disk::Disk;
 use crate::fetch::Found;
@@ -29,7 +29,8 @@ use crate::refresh::desk::{Desk, NoRefresh};
 use crate::refresh::status::StatusBoard;
 use crate::server::images::{self, Wish};
 use crate::server::reply::{self, Reply, error, json, steps};
-use crate::server::{body, stock};
+use crate::server::verdict::status;
+use crate::server::{aliases, body, intake, stock};
 use crate::simplestreams::file::ListedFile;
 
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
@@ -118,6 +119,9 @@ async fn answer(office: &Office, request: Request<Incoming>) -> Reply {
         ("POST", ["1.0", "images", name, "refresh"]) => refresh_image(office, decoded(name), wish).await,
         ("GET", ["1.0", "images", name, "files"]) => of_images(files(office, decoded(name), wish).await),
         ("GET", ["1.0", "images", name, "files", number]) => file(office, decoded(name), wish, number).await,
+        ("POST", ["1.0", "imports"]) => intake::publish(&office.library, request).await,
+        ("GET", ["1.0", "aliases"]) => json(StatusCode::OK, &aliases::list(&office.library)),
+        ("PUT" | "PATCH" | "DELETE", ["1.0", "aliases", name]) => of_images(alias(office, &decoded(name), request).await),
         ("GET", ["1.0", "cache"]) => stock::info(cache).await,
         ("POST", ["1.0", "cache", "prune"]) => match read::<PruneRequest>(request).await {
             Ok(wish) => stock::prune(cache, wish.dry_run).await,
@@ -149,18 +153,20 @@ fn of_images<T: Serialize>(answer: Result<T, LibraryError>) -> Reply {
     }
 }
 
-fn status(reason: &LibraryError) -> StatusCode {
-    match reason {
-        LibraryError::NoImage(_) | LibraryError::Refresh(NoRefresh::NoRemote) => StatusCode::NOT_FOUND,
-        LibraryError::Time(_) | LibraryError::Architecture(_) => StatusCode::BAD_REQUEST,
-        LibraryError::NotHeld(_)
-        | LibraryError::Mirrored(_)
-        | LibraryError::NotEditable { .. }
-        | LibraryError::Wrong
-        | LibraryError::Refresh(NoRefresh::Offline) => StatusCode::CONFLICT,
-        LibraryError::InUse(_) | LibraryError::Ending(_) | LibraryError::Refresh(NoRefresh::Stopped) => StatusCode::SERVICE_UNAVAILABLE,
-        LibraryError::Fetch { .. } => StatusCode::BAD_GATEWAY,
-        LibraryError::NotRecorded | LibraryError::Store(_) => StatusCode::INTERNAL_SERVER_ERROR,
+/// Gives, takes away or changes a name.
+async fn alias(office: &Office, name: &str, request: Request<Incoming>) -> Result<(), LibraryError> {
+    let library = &office.library;
+    if request.method() == hyper::Method::DELETE {
+        return library.shelf.delete_alias(&office.cache, name).await;
+    }
+    let wish: AliasRequest = read(request).await.unwrap_or_default();
+    match (wish.image, wish.name) {
+        (Some(image), None) => {
+            let named = images::find(&office.cache, image, Wish::for_machine(wish.virtual_machine, None)).await?;
+            library.shelf.create_alias(&office.cache, name, &named).await
+        }
+        (_, Some(new)) => library.shelf.rename_alias(&office.cache, name, &new).await,
+        (None, None) => Err(LibraryError::BadAlias(name.to_owned())),
     }
 }
 

@@ -101,7 +101,7 @@ fn show(found: &Found<'_>, catalog: &Catalog, cache: &Cache) -> api::Image {
         held: record.is_some(),
         cached: record.as_ref().is_some_and(|record| is_cached(record, catalog)),
         auto_update: record.as_ref().is_some_and(|record| record.auto_update),
-        public: true,
+        public: record.as_ref().is_none_or(|record| record.public),
         created_at: version.created_at().to_string(),
         expires_at: expires_at.map(|at| at.to_string()),
         cached_at: of_record(|record| record.cached_at),

@@ -94,6 +94,16 @@ impl Layout {
         self.root.join("state").join("images")
     }
 
+    /// The folder of images of our own.
+    pub fn publications(&self) -> PathBuf {
+        self.root.join("state").join("published")
+    }
+
+    /// The folder of names that people gave.
+    pub fn aliases(&self) -> PathBuf {
+        self.root.join("state").join("aliases")
+    }
+
     /// The database.
     pub fn database(&self) -> PathBuf {
         self.root.join("ledger.sqlite")
@@ -123,6 +133,8 @@ impl Layout {
             self.images(),
             self.records(),
             self.decisions(),
+            self.publications(),
+            self.aliases(),
             self.trash(),
             self.tls(),
         ];

@@ -7,6 +7,7 @@ mod holding;
 mod images;
 mod keeping;
 mod managing;
+mod publishing;
 mod querying;
 mod refreshing;
 mod retaining;

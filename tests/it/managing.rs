@@ -25,14 +25,14 @@ async fn typed(mirror: &Mirror, arguments: &[&str], input: &str) -> (i32, String
 }
 
 /// What a command that must succeed prints.
-async fn done(mirror: &Mirror, arguments: &[&str]) -> String {
+pub async fn done(mirror: &Mirror, arguments: &[&str]) -> String {
     let (code, out, error) = typed(mirror, arguments, "").await;
     assert_eq!(code, 0, "{arguments:?}: {error}");
     out
 }
 
 /// How a command fails: its exit code, and the one line that says why.
-async fn failed(mirror: &Mirror, arguments: &[&str]) -> (i32, String) {
+pub async fn failed(mirror: &Mirror, arguments: &[&str]) -> (i32, String) {
     let (code, _, error) = typed(mirror, arguments, "").await;
     assert!(error.lines().count() == 1, "{arguments:?}: {error}");
     (code, error)

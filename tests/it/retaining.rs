@@ -151,7 +151,7 @@ fn what_only_we_hold_is_unlisted_first_and_goes_after_grace() {
 #[test]
 fn an_image_past_its_end_goes_when_it_was_not_used_for_grace() {
     let ends = Record { expires_at: Some(at(50)), last_used_at: at(20), ..record("a", "m") };
-    let setting = Setting::of(&[ends.clone()], Mode::Proxy, &["a", "m"]);
+    let setting = Setting::of(std::slice::from_ref(&ends), Mode::Proxy, &["a", "m"]);
     assert_eq!(setting.due(60), [], "it is in use");
     assert_eq!(setting.due(120), [image("a", Reason::Expired, Deed::Remove)]);
     let by_a_person = Record { owner: Owner::Operator, ..ends };

@@ -227,6 +227,41 @@ async fn a_new_version_that_is_corrupt_reaches_nobody() {
     assert_eq!(host.lxc(&["exec", "c1", "--", "/bin/busybox", "cat", "/etc/build"]), "first");
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn an_image_of_our_own_launches_and_tells_lxd_what_it_needs() {
+    let Some(_turn) = turn().await else { return };
+    let mirror = Builder::default().start().await;
+    let (build, folder) = (Build::make("our own"), tempfile::tempdir().unwrap());
+    let import = |files: &[(&str, &[u8])], more: &[&str]| {
+        let paths = files.iter().map(|(name, bytes)| {
+            std::fs::write(folder.path().join(name), bytes).unwrap();
+            folder.path().join(name)
+        });
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_cistern"));
+        command.env("CISTERN_SOCKET", mirror.socket()).args(["image", "import", "--public"]).args(paths.collect::<Vec<_>>()).args(more);
+        let output = tokio::task::block_in_place(|| command.output().unwrap());
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8_lossy(&output.stdout).trim().to_owned()
+    };
+    let split = import(&[("meta", &build.metadata), ("root", &build.squashfs)], &["--alias", "mine", "requirements.secureboot=false"]);
+    assert_eq!(split, fingerprint(&build.metadata, &build.squashfs));
+    let unified = import(&[("whole", &build.unified)], &["--alias", "whole"]);
+    let host = Host::start(&mirror.ca());
+    host.add_remote("m", &mirror.url());
+    let shown = host.lxc(&["image", "info", "m:mine"]);
+    assert!(shown.contains("requirements.secureboot: false") && shown.contains(&split), "{shown}");
+    assert_eq!(host.fingerprint("m:whole", false), Some(unified));
+    for (image, name) in [("m:mine", "c1"), ("m:whole", "c2")] {
+        host.launch(image, name);
+        assert_eq!(host.lxc(&["exec", name, "--", "/bin/busybox", "cat", "/etc/build"]), "our own");
+    }
+    let exported = host.scratch();
+    host.lxc(&["image", "export", &split, exported.join("back").to_str().unwrap()]);
+    let again = |name: &str| std::fs::read(exported.join(name)).unwrap();
+    let back = import(&[("exported-meta", &again("back")), ("exported-root", &again("back.root"))], &["--alias", "again"]);
+    assert_eq!(back, split, "what lxc image export writes is the same image");
+}
+
 fn digest_path(bytes: &[u8]) -> String {
     let digest = cistern::digest::Digest::of(bytes).to_string();
     format!("{}/{digest}", &digest[..2])

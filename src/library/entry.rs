@@ -1,0 +1,72 @@
+//! Enters images of our own into the ledger.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+
+use crate::cache::Cache;
+use crate::digest::{Claim, Digest, Expected, Fingerprint};
+use crate::http::path::StreamPath;
+use crate::image::architecture::Architecture;
+use crate::image::ftype::{ImageType, Root};
+use crate::image::version::{Product, Version};
+use crate::ledger::publication::{Publication, PublishedFile};
+use crate::ledger::record::{Fate, Owner, Piece, Record};
+use crate::library::error::LibraryError;
+use crate::store::records;
+
+/// The remote under which our own images are listed.
+pub const LOCAL: &str = "local";
+
+/// Enters an image of our own into the ledger, or what became of it. When it was used is not changed by that.
+pub fn enter(cache: &Cache, publication: &Publication) -> Result<(), LibraryError> {
+    let record = record(publication, cache.now()).ok_or(LibraryError::NotRecorded)?;
+    let before = cache.books().image(record.fingerprint);
+    // What a remote has too stays the remote's, and stays.
+    let record = match before {
+        Some(before) if *before.remote != *LOCAL => Record { owner: Owner::Operator, fate: Fate::Stays, ..before },
+        Some(before) => Record { last_used_at: before.last_used_at, use_count: before.use_count, cached_at: before.cached_at, ..record },
+        None => record,
+    };
+    records::save(&**cache.store().disk(), cache.store().layout(), &record, None)?;
+    if cache.books().change(|ledger| ledger.record(record)) { Ok(()) } else { Err(LibraryError::NotRecorded) }
+}
+
+/// The record of an image of our own; `None` if what is written of it makes no sense.
+fn record(publication: &Publication, now: Timestamp) -> Option<Record> {
+    let created = Timestamp::from_second(publication.created_at).ok()?;
+    let expires_at = publication.expires_at.and_then(|at| Timestamp::from_second(at).ok());
+    let piece = |file: &PublishedFile| {
+        let digest = Digest::from_hex(&file.sha256)?;
+        let expected = Expected { claim: Claim::Sha256(digest), size: Some(file.size) };
+        let path = StreamPath::from_document(&format!("images/{}/{}", publication.fingerprint, file.name)).ok()?;
+        Some(Piece { path, expected, digest, size: file.size })
+    };
+    let product = Product {
+        name: format!("local:{}", publication.fingerprint.get(..12)?),
+        architecture: Architecture::parse(&publication.architecture)?,
+        aliases: Vec::new(),
+        properties: publication.properties.clone(),
+        title: publication.properties.get("release_title").or_else(|| publication.properties.get("release")).cloned().unwrap_or_default(),
+        expires: None,
+    };
+    let serial = created.strftime("%Y%m%d_%H%M").to_string();
+    let version = Version { product: Arc::new(product), serial, date: TimeZone::UTC.to_datetime(created).date(), label: String::new() };
+    Some(Record {
+        fingerprint: Fingerprint::from_hex(&publication.fingerprint)?,
+        remote: LOCAL.into(),
+        image_type: ImageType::ALL.into_iter().find(|known| known.to_string() == publication.image_type)?,
+        root: publication.files.get(1).and_then(|file| Root::ALL.into_iter().find(|root| root.ftype() == file.ftype)),
+        version: Arc::new(version),
+        pieces: publication.files.iter().map(piece).collect::<Option<_>>()?,
+        owner: Owner::Operator,
+        auto_update: false,
+        public: publication.public,
+        cached_at: now,
+        last_used_at: now,
+        use_count: 0,
+        expires_at,
+        fate: Fate::Stays,
+    })
+}

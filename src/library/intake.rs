@@ -1,0 +1,104 @@
+//! Takes in bytes that a command sends, on the one way by which anything comes into the store.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tokio::sync::mpsc;
+
+use crate::cache::flight::Pilot;
+use crate::cache::lease::Lent;
+use crate::cache::{Boarding, Cache, blocking};
+use crate::digest::{Claim, Digest, Expected};
+use crate::fetch::allowance::Allowance;
+use crate::library::error::LibraryError;
+
+/// A file that somebody sends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sent {
+    /// What it is said to be.
+    pub digest: Digest,
+    /// How many bytes it is said to have.
+    pub size: u64,
+}
+
+/// Where the bytes come from.
+#[derive(Debug)]
+pub struct Supply {
+    queue: mpsc::Receiver<Result<Bytes, String>>,
+    rest: Bytes,
+}
+
+impl Supply {
+    /// Bytes that come through a queue, one file after the other.
+    pub fn new(queue: mpsc::Receiver<Result<Bytes, String>>) -> Self {
+        Self { queue, rest: Bytes::new() }
+    }
+
+    /// The next bytes, `most` at most; an error if there are none.
+    async fn next(&mut self, most: u64) -> Result<Bytes, LibraryError> {
+        while self.rest.is_empty() {
+            let bytes = self.queue.recv().await.ok_or_else(|| failed(&"it ended early"))?;
+            self.rest = bytes.map_err(|reason| failed(&reason))?;
+        }
+        let most = usize::try_from(most).unwrap_or(usize::MAX).min(self.rest.len());
+        Ok(self.rest.split_to(most))
+    }
+
+    async fn skip(&mut self, mut left: u64) -> Result<(), LibraryError> {
+        while left > 0 {
+            left -= self.next(left).await?.len() as u64;
+        }
+        Ok(())
+    }
+}
+
+/// Takes in one file. What is held already is read past.
+pub async fn take(cache: &Arc<Cache>, remote: &Arc<str>, sent: Sent, supply: &mut Supply) -> Result<Lent, LibraryError> {
+    let expected = Expected { claim: Claim::Sha256(sent.digest), size: Some(sent.size) };
+    if let Some(blob) = cache.find(expected).await? {
+        supply.skip(sent.size).await?;
+        return Ok(blob);
+    }
+    match cache.board(expected, 0) {
+        Boarding::Following(mut reader) => {
+            supply.skip(sent.size).await?;
+            reader.landed().await.map_err(|reason| failed(&reason))?;
+            cache.find(expected).await?.ok_or(LibraryError::NoRoom)
+        }
+        Boarding::Leading(reader, pilot) => {
+            let flight = Arc::clone(pilot.flight());
+            let taken = write(cache, remote, expected, pilot, supply).await;
+            cache.land(&flight);
+            drop(reader);
+            taken
+        }
+    }
+}
+
+fn failed(reason: &dyn std::fmt::Display) -> LibraryError {
+    LibraryError::NotSent(reason.to_string())
+}
+
+async fn write(cache: &Arc<Cache>, remote: &Arc<str>, expected: Expected, pilot: Pilot, supply: &mut Supply) -> Result<Lent, LibraryError> {
+    let size = expected.size.unwrap_or_default();
+    let store = Arc::clone(cache.store());
+    let mut partial = blocking(move || store.partial(expected)).await?;
+    let mut allowance = Allowance::new(Arc::clone(cache.books()), partial.len());
+    pilot.opened(partial.file(), partial.len());
+    allowance.ensure(cache, size, Some(size)).await.map_err(|_| LibraryError::NoRoom)?;
+    pilot.flowing(Some(size));
+    // What was left of an attempt before is sent again, and is here already.
+    supply.skip(partial.len()).await?;
+    while partial.len() < size {
+        let bytes = supply.next(size - partial.len()).await?;
+        partial = blocking(move || partial.append(&bytes).map(|()| partial)).await?;
+        allowance.reached(partial.len());
+        pilot.received(partial.len());
+    }
+    let verified = partial.verify().map_err(|mismatch| failed(&mismatch))?;
+    pilot.verified(verified.digest(), verified.size());
+    let (holder, remote) = (Arc::clone(cache), Arc::clone(remote));
+    let blob = blocking(move || holder.commit(&remote, expected, verified)).await?;
+    pilot.landed(blob.clone());
+    Ok(blob)
+}

@@ -1,0 +1,82 @@
+//! Images that a command sends.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use http_body_util::BodyExt as _;
+use hyper::body::Incoming;
+use hyper::{Request, StatusCode};
+use reqwest::Url;
+use tokio::sync::mpsc;
+
+use crate::api::Step;
+use crate::digest::Digest;
+use crate::library::Library;
+use crate::library::intake::{Sent, Supply};
+use crate::library::publishing::Offer;
+use crate::server::reply::{Reply, error, json};
+use crate::server::verdict;
+
+/// How many pieces of a body may wait for the disk.
+const QUEUED_PIECES: usize = 4;
+
+/// Publishes the image whose files are the body, one after the other. The query says what they are: `file` as
+/// `SHA256:SIZE:NAME` for each, `alias`, `public`, and `property` as `KEY=VALUE`.
+pub async fn publish(library: &Library, request: Request<Incoming>) -> Reply {
+    let Some(offer) = offer(request.uri().query().unwrap_or_default()) else {
+        return error(
+            StatusCode::BAD_REQUEST,
+            "this is no image that could be taken in; is the program of another version than the server?",
+        );
+    };
+    let (pieces, queue) = mpsc::channel(QUEUED_PIECES);
+    let feeding = tokio::spawn(feed(request.into_body(), pieces));
+    let published = library.publish(offer, Supply::new(queue)).await;
+    // An answer in the middle of what a command sends would be lost.
+    drop(feeding.await);
+    match published {
+        Ok(fingerprint) => json(StatusCode::OK, &Step::Done { text: fingerprint.to_string() }),
+        Err(reason) => error(verdict::status(&reason), reason),
+    }
+}
+
+async fn feed(mut body: Incoming, pieces: mpsc::Sender<Result<Bytes, String>>) {
+    while let Some(frame) = body.frame().await {
+        let piece = match frame {
+            Ok(frame) => Ok(frame.into_data().unwrap_or_default()),
+            Err(reason) => Err(reason.to_string()),
+        };
+        // Nobody wants it any more; what comes is read all the same, up to where the connection breaks.
+        let is_broken = piece.is_err();
+        drop(pieces.send(piece).await);
+        if is_broken {
+            return;
+        }
+    }
+}
+
+fn offer(query: &str) -> Option<Offer> {
+    let url = Url::parse(&format!("http://admin/?{query}")).ok()?;
+    let mut offer = Offer::default();
+    let mut properties = BTreeMap::new();
+    for (name, value) in url.query_pairs() {
+        match &*name {
+            "file" => offer.files.push(file(&value)?),
+            "alias" => offer.aliases.push(value.into_owned()),
+            "public" => offer.public = true,
+            "property" => {
+                let (key, value) = value.split_once('=')?;
+                properties.insert(key.to_owned(), value.to_owned());
+            }
+            _ => return None,
+        }
+    }
+    offer.properties = properties;
+    (1..=2).contains(&offer.files.len()).then_some(offer)
+}
+
+fn file(text: &str) -> Option<(String, Sent)> {
+    let (digest, rest) = text.split_once(':')?;
+    let (size, name) = rest.split_once(':')?;
+    Some((name.to_owned(), Sent { digest: Digest::from_hex(digest)?, size: size.parse().ok()? }))
+}
