@@ -3,6 +3,7 @@
 //! Absolute times mean little on a shared machine; what is compared is a limit with room to spare, or one time with
 //! another of the same run.
 
+mod holding;
 #[path = "../tests/support/main.rs"]
 mod support;
 
@@ -37,6 +38,13 @@ async fn main() {
     }
     if is_wanted("start") {
         start().await;
+    }
+    if is_wanted("ledger") {
+        holding::decisions();
+        holding::large_store().await;
+    }
+    if is_wanted("list") {
+        holding::list().await;
     }
 }
 

@@ -294,19 +294,14 @@ impl Cache {
         Ok(Holdings::new(self.store.blobs()?, learnt))
     }
 
-    /// Removes what was left of fetches that nobody came back for since `oldest`: how many bytes went, and how many are
-    /// left. Waits for the disk.
-    pub fn sweep(&self, oldest: SystemTime) -> io::Result<(u64, u64)> {
-        let (mut gone, mut left) = (0, 0);
+    /// Removes what was left of fetches that nobody came back for since `oldest`. Waits for the disk.
+    pub fn sweep(&self, oldest: SystemTime) -> io::Result<()> {
         for partial in self.store.partials()? {
             if partial.modified < oldest && self.discard(&partial)? {
-                gone += partial.len;
-            } else {
-                left += partial.len;
+                self.books.lost(partial.len);
             }
         }
-        self.store.empty_trash()?;
-        Ok((gone, left))
+        self.store.empty_trash()
     }
 
     /// Takes a partial file away, unless a fetch has it; whether it did. While it does, none can begin.

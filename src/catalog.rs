@@ -134,7 +134,7 @@ impl Catalog {
     /// Where else a file is to be had of which this is claimed.
     pub fn standing(&self, claim: Claim) -> Standing {
         let of_remote = |(name, remote): (&Arc<str>, &Arc<Remote>)| {
-            let is_in = |listing: &Arc<Listing>| listing.file_with(claim).is_some();
+            let is_in = |listing: &Arc<Listing>| listing.has_claim(claim);
             match self.mode(name) {
                 Some(Mode::Proxy) if is_in(&remote.listing) => Standing::Upstream,
                 Some(Mode::Mirror | Mode::Offline) if is_in(&remote.listing) => Standing::Protected,

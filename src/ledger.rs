@@ -230,6 +230,17 @@ impl Ledger {
         self.by_last_use.iter().copied()
     }
 
+    /// Makes room for so many blobs and images more.
+    pub fn reserve(&mut self, blobs: usize, images: usize) {
+        self.blobs.reserve(blobs);
+        self.images.reserve(images);
+    }
+
+    /// Takes everything for written: it was read just now.
+    pub fn is_written(&mut self) {
+        self.unwritten = HashSet::default();
+    }
+
     /// What changed since this was last asked, to be written down.
     pub fn take_changes(&mut self) -> Vec<Change> {
         let unwritten = std::mem::take(&mut self.unwritten);

@@ -71,6 +71,7 @@ impl Library {
 
     /// Serves images of our own, and goes on doing so.
     pub async fn start(&self) -> Result<(), LibraryError> {
+        self.shelf.settle().await?;
         self.shelf.serve(Serving::Anew).await?;
         self.tasks.spawn(Arc::clone(&self.shelf).follow(self.stop.clone()));
         Ok(())

@@ -32,11 +32,7 @@ pub fn warn_if_full(space: Space, limits: &Limits) {
 
 /// Removes what nobody came back for.
 pub async fn sweep(cache: Arc<Cache>, now: Timestamp) {
-    let swept = blocking(move || {
-        let (gone, _) = cache.sweep(abandoned_before(now))?;
-        cache.books().lost(gone);
-        Ok(())
-    });
+    let swept = blocking(move || cache.sweep(abandoned_before(now)));
     if let Err(error) = swept.await {
         tracing::warn!(%error, "what was left of old downloads could not be removed");
     }
@@ -45,8 +41,7 @@ pub async fn sweep(cache: Arc<Cache>, now: Timestamp) {
 /// Compares the ledger with what the store holds, and removes what nobody came back for.
 pub async fn reconcile(cache: Arc<Cache>, now: Timestamp) {
     let compared = blocking(move || {
-        let (_, partial) = cache.sweep(abandoned_before(now))?;
-        cache.books().found(partial);
+        cache.sweep(abandoned_before(now))?;
         let difference = cache.reconcile()?;
         if difference != Difference::default() {
             let Difference { found, lost } = difference;

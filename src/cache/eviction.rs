@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 use std::io;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use foldhash::HashSet;
 use jiff::Timestamp;
@@ -58,8 +59,13 @@ impl Cache {
         let need = self.books.need(wanted, self.space()?.free);
         if need.least > 0 {
             let now = self.now();
-            let victims = self.victims(need, now).unwrap_or_default();
-            self.carry_out(victims, now);
+            if self.victims(need, now).is_none() {
+                // What is left of downloads that broke off is worth less than anything else.
+                self.sweep(now.try_into().unwrap_or(SystemTime::UNIX_EPOCH))?;
+            }
+            let need = self.books.need(wanted, self.space()?.free);
+            let victims = if need.least > 0 { self.victims(need, now) } else { None };
+            self.carry_out(victims.unwrap_or_default(), now);
         }
         Ok(())
     }

@@ -2,11 +2,15 @@
 
 use std::io;
 
+use std::sync::Arc;
+
+use foldhash::{HashMap, HashSet};
 use jiff::Timestamp;
 
 use crate::cache::{Cache, Event, lock};
 use crate::database::rows::Rows;
 use crate::digest::Digest;
+use crate::image::version::{Product, Version};
 use crate::ledger::Ledger;
 use crate::ledger::record::Record;
 use crate::store::{Store, decisions, facts, records};
@@ -24,17 +28,20 @@ pub struct Difference {
 /// from their own files; that they are used now is better than that they go at once.
 pub fn restore(store: &Store, rows: Rows, now: Timestamp) -> io::Result<Ledger> {
     let mut ledger = Ledger::default();
+    ledger.reserve(rows.blobs.len(), rows.images.len());
     for (digest, size, last_used_at) in rows.blobs {
         admit(&mut ledger, digest, size, last_used_at);
     }
     for (claim, digest) in facts::all_learnt(&**store.disk(), store.layout())? {
         ledger.learn(claim, digest);
     }
+    let mut shared = Shared::default();
     for record in rows.images {
-        ledger.record(record);
+        ledger.record(shared.share(record));
     }
-    // What was read just now need not be written.
-    drop(ledger.take_changes());
+    ledger.is_written();
+    let partials: u64 = store.partials()?.iter().map(|partial| partial.len).sum();
+    ledger.account.settle(0, 0, partials);
     for fingerprint in records::list(&**store.disk(), store.layout())? {
         if ledger.image(fingerprint).is_none()
             && let Some(record) = records::load(&**store.disk(), store.layout(), fingerprint)
@@ -45,6 +52,27 @@ pub fn restore(store: &Store, rows: Rows, now: Timestamp) -> io::Result<Ledger> 
         }
     }
     Ok(ledger)
+}
+
+/// Facts that many images have in common, which are kept once.
+#[derive(Default)]
+struct Shared {
+    remotes: HashSet<Arc<str>>,
+    products: HashMap<(Arc<str>, String), Arc<Product>>,
+}
+
+impl Shared {
+    fn share(&mut self, mut record: Record) -> Record {
+        let remote = self.remotes.get(&record.remote).cloned().unwrap_or_else(|| Arc::clone(&record.remote));
+        self.remotes.insert(Arc::clone(&remote));
+        record.remote = Arc::clone(&remote);
+        let product = &record.version.product;
+        let known = self.products.entry((remote, product.name.clone())).or_insert_with(|| Arc::clone(product));
+        if **known == **product && !Arc::ptr_eq(known, product) {
+            record.version = Arc::new(Version { product: Arc::clone(known), ..Version::clone(&record.version) });
+        }
+        record
+    }
 }
 
 /// Notes an image, if all its files are there.
@@ -77,14 +105,15 @@ impl Cache {
     /// Compares the ledger with what lies in the store, which is right, and mends the ledger. Waits for the disk.
     pub fn reconcile(&self) -> io::Result<Difference> {
         let mut difference = Difference::default();
-        let there: foldhash::HashMap<Digest, u64> = self.store.blobs()?.into_iter().collect();
+        let mut there = self.store.blobs()?;
+        there.sort_unstable();
         for (digest, size) in &there {
             if self.books.read(|ledger| ledger.blob(*digest).is_none_or(|held| held.size != *size)) {
                 difference.found += usize::from(self.correct(*digest)?);
             }
         }
         let held: Vec<Digest> = self.books.read(|ledger| ledger.blobs().map(|(digest, _)| digest).collect());
-        for digest in held.into_iter().filter(|digest| !there.contains_key(digest)) {
+        for digest in held.into_iter().filter(|digest| there.binary_search_by_key(digest, |(there, _)| *there).is_err()) {
             difference.lost += usize::from(self.correct(digest)?);
         }
         if difference.found > 0 {
@@ -112,6 +141,7 @@ impl Cache {
         for record in lost {
             tracing::warn!(fingerprint = %record.fingerprint, %digest, "an image is not whole any more: one of its files is gone or damaged");
             self.forget_record(record.fingerprint);
+            self.tell(Event::Left(record.remote));
         }
         Ok(true)
     }

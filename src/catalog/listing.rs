@@ -131,6 +131,11 @@ impl Listing {
         self.files.iter().map(|(path, details)| File { path: path.clone(), expected: details.expected, modified: details.modified })
     }
 
+    /// Whether it has a file of which this is claimed.
+    pub fn has_claim(&self, claim: Claim) -> bool {
+        self.by_claim.contains_key(&claim)
+    }
+
     /// A file of which this is claimed.
     pub fn file_with(&self, claim: Claim) -> Option<File> {
         self.by_claim.get(&claim).and_then(|path| self.file(path)).filter(|file| file.expected.claim == claim)

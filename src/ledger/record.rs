@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use crate::digest::{Digest, Expected, Fingerprint};
+use crate::digest::{Claim, Digest, Expected, Fingerprint};
 use crate::http::path::StreamPath;
 use crate::image::ftype::{ImageType, Root};
 use crate::image::version::Version;
@@ -47,12 +47,25 @@ pub struct Record {
 pub struct Piece {
     /// Where hosts ask for it, below its remote's name.
     pub path: StreamPath,
-    /// What its document claims of it.
-    pub expected: Expected,
     /// What it is.
     pub digest: Digest,
     /// How many bytes it has.
     pub size: u64,
+    /// What its document claims of it, if that is something else; there are very many pieces of which it is not.
+    claimed: Option<Box<Expected>>,
+}
+
+impl Piece {
+    /// A file of which this is claimed.
+    pub fn new(path: StreamPath, expected: Expected, digest: Digest, size: u64) -> Self {
+        let is_plain = expected == Expected { claim: Claim::Sha256(digest), size: Some(size) };
+        Self { path, digest, size, claimed: (!is_plain).then(|| Box::new(expected)) }
+    }
+
+    /// What its document claims of it.
+    pub fn expected(&self) -> Expected {
+        self.claimed.as_deref().copied().unwrap_or(Expected { claim: Claim::Sha256(self.digest), size: Some(self.size) })
+    }
 }
 
 /// Who wants an image held, and so who may let it go.

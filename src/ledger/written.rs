@@ -155,7 +155,7 @@ impl Written {
 
 impl From<&Piece> for File {
     fn from(piece: &Piece) -> Self {
-        let Piece { path, expected, digest, size } = piece;
+        let (Piece { path, digest, size, .. }, expected) = (piece, piece.expected());
         Self {
             path: path.to_string(),
             claim: expected.claim.to_string(),
@@ -170,6 +170,6 @@ impl File {
     fn read(&self) -> Option<Piece> {
         let expected = Expected { claim: Claim::parse(&self.claim)?, size: self.claimed_size };
         let path = StreamPath::from_document(&self.path).ok()?;
-        Some(Piece { path, expected, digest: Digest::from_hex(&self.digest)?, size: self.size })
+        Some(Piece::new(path, expected, Digest::from_hex(&self.digest)?, self.size))
     }
 }

@@ -24,23 +24,34 @@ impl Shelf {
         if cache.books().image(fingerprint).is_none() {
             return Err(LibraryError::NotHeld(named.name.clone()));
         }
-        self.write_alias(cache, OwnAlias { name: name.to_owned(), fingerprint: fingerprint.to_string() }).await
+        let _turn = self.turn().await;
+        self.write_alias(cache, OwnAlias { name: name.to_owned(), fingerprint: fingerprint.to_string() }).await?;
+        self.serve(Serving::Anew).await
     }
 
     /// Takes a name away.
     pub async fn delete_alias(&self, cache: &Arc<Cache>, name: &str) -> Result<(), LibraryError> {
+        let _turn = self.turn().await;
+        self.take_away(cache, name).await?;
+        self.serve(Serving::Anew).await
+    }
+
+    /// The same, for whoever has the turn.
+    async fn take_away(&self, cache: &Arc<Cache>, name: &str) -> Result<(), LibraryError> {
         self.alias(name)?;
         let (holder, gone) = (Arc::clone(cache), name.to_owned());
         blocking(move || publications::remove_alias(&**holder.store().disk(), holder.store().layout(), &gone)).await?;
         self.change(|published| published.aliases.retain(|alias| alias.name != name));
-        self.serve(Serving::Anew).await
+        Ok(())
     }
 
     /// Gives an image another name in the place of one.
     pub async fn rename_alias(&self, cache: &Arc<Cache>, old: &str, new: &str) -> Result<(), LibraryError> {
+        let _turn = self.turn().await;
         let alias = self.alias(old)?;
         self.write_alias(cache, OwnAlias { name: new.to_owned(), ..alias }).await?;
-        self.delete_alias(cache, old).await
+        self.take_away(cache, old).await?;
+        self.serve(Serving::Anew).await
     }
 
     async fn write_alias(&self, cache: &Arc<Cache>, alias: OwnAlias) -> Result<(), LibraryError> {
@@ -51,7 +62,7 @@ impl Shelf {
         let (holder, written) = (Arc::clone(cache), alias.clone());
         blocking(move || publications::save_alias(&**holder.store().disk(), holder.store().layout(), &written)).await?;
         self.change(|published| published.aliases.push(alias));
-        self.serve(Serving::Anew).await
+        Ok(())
     }
 
     fn alias(&self, name: &str) -> Result<OwnAlias, LibraryError> {

@@ -16,6 +16,8 @@ use crate::ledger::record::{Fate, Owner, Piece, Record};
 use crate::library::error::LibraryError;
 use crate::store::records;
 
+/// A property is no longer than this, with its name.
+const MAX_PROPERTY_BYTES: usize = 4096;
 /// The remote under which our own images are listed.
 pub const LOCAL: &str = "local";
 
@@ -33,6 +35,21 @@ pub fn enter(cache: &Cache, publication: &Publication) -> Result<(), LibraryErro
     if cache.books().change(|ledger| ledger.record(record)) { Ok(()) } else { Err(LibraryError::NotRecorded) }
 }
 
+/// Whether the ledger has an image of our own as it is written, or has it as another remote's.
+pub fn is_entered(cache: &Cache, publication: &Publication) -> bool {
+    let record = Fingerprint::from_hex(&publication.fingerprint).and_then(|fingerprint| cache.books().image(fingerprint));
+    record.is_some_and(|record| *record.remote != *LOCAL || record.public == publication.public)
+}
+
+/// A property that clients can show.
+pub fn check_property(name: &str, value: &str) -> Result<(), LibraryError> {
+    let is_name = !name.is_empty() && !name.ends_with('.') && !name.contains(|c: char| c.is_control() || c.is_whitespace() || c == '=');
+    if is_name && !value.contains(char::is_control) && name.len() + value.len() <= MAX_PROPERTY_BYTES {
+        return Ok(());
+    }
+    Err(LibraryError::BadProperty(name.chars().take(64).collect()))
+}
+
 /// The record of an image of our own; `None` if what is written of it makes no sense.
 fn record(publication: &Publication, now: Timestamp) -> Option<Record> {
     let created = Timestamp::from_second(publication.created_at).ok()?;
@@ -41,7 +58,7 @@ fn record(publication: &Publication, now: Timestamp) -> Option<Record> {
         let digest = Digest::from_hex(&file.sha256)?;
         let expected = Expected { claim: Claim::Sha256(digest), size: Some(file.size) };
         let path = StreamPath::from_document(&format!("images/{}/{}", publication.fingerprint, file.name)).ok()?;
-        Some(Piece { path, expected, digest, size: file.size })
+        Some(Piece::new(path, expected, digest, file.size))
     };
     let product = Product {
         name: format!("local:{}", publication.fingerprint.get(..12)?),

@@ -45,6 +45,11 @@ pub enum LibraryError {
     /// There is no room.
     #[error("there is no room for it; see storage.capacity and storage.min_free")]
     NoRoom,
+    /// Clients could not show it.
+    #[error(
+        "'{0}' is no property: names have no spaces and do not end with a dot, values no control characters, and both together 4096 bytes at most"
+    )]
+    BadProperty(String),
     /// Clients could not ask for it.
     #[error("'{0}' is no name for an image: it must have no spaces, commas or colons, be no fingerprint, and have 255 bytes at most")]
     BadAlias(String),

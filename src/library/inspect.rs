@@ -36,6 +36,9 @@ pub enum NoImageFile {
     /// It has a root and came with another one.
     #[error("{0} has a rootfs of its own; an image has one root")]
     TwoRoots(String),
+    /// The second file ends early.
+    #[error("{0} is a squashfs that ends before its end")]
+    CutOff(String),
     /// The second file is no root.
     #[error("{name} is {what}; a root is a squashfs, a tarball packed with xz, or a qcow2 disk")]
     NotARoot {
@@ -99,11 +102,19 @@ pub fn inspect(files: &[(&str, &Blob)]) -> Result<Inspected, NoImageFile> {
 
 fn root_of(name: &str, root: &Blob) -> Result<(Root, &'static str), NoImageFile> {
     match magic(root).map_err(|reason| NoImageFile::Broken { name: name.to_owned(), reason })? {
-        Magic::Squashfs => Ok((Root::Squashfs, "rootfs.squashfs")),
+        Magic::Squashfs if is_whole_squashfs(root) => Ok((Root::Squashfs, "rootfs.squashfs")),
+        Magic::Squashfs => Err(NoImageFile::CutOff(name.to_owned())),
         Magic::Qcow2 => Ok((Root::DiskKvm, "disk.qcow2")),
         Magic::Packed(Packing::Xz) if has_tarball(root) => Ok((Root::TarXz, "rootfs.tar.xz")),
         other => Err(NoImageFile::NotARoot { name: name.to_owned(), what: other.label() }),
     }
+}
+
+/// Whether a squashfs has as many bytes as its superblock says that it uses.
+fn is_whole_squashfs(root: &Blob) -> bool {
+    const BYTES_USED: u64 = 40;
+    let mut used = [0; 8];
+    root.file().read_at(&mut used, BYTES_USED).is_ok_and(|read| read == used.len()) && u64::from_le_bytes(used) <= root.size
 }
 
 /// Whether what is packed is a tarball.
@@ -140,9 +151,6 @@ fn look_into(name: &str, file: &Blob) -> Result<Found, NoImageFile> {
             root = Some(ImageType::VirtualMachine);
         } else if path == "rootfs" || path.starts_with("rootfs/") {
             root = root.or(Some(ImageType::Container));
-        }
-        if metadata.is_some() && root.is_some() {
-            break;
         }
     }
     let text = metadata.ok_or_else(|| NoImageFile::NoMetadata(name.to_owned()))?;

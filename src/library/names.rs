@@ -10,6 +10,8 @@ use crate::catalog::listing::Image;
 use crate::catalog::query;
 use crate::image::architecture::Architecture;
 use crate::image::version::midnight;
+use crate::ledger::publication::OwnAlias;
+use crate::library::entry::LOCAL;
 use crate::library::error::LibraryError;
 
 /// An image that somebody named.
@@ -23,13 +25,19 @@ pub struct Named {
     pub image: Image,
 }
 
-/// Finds an image by `[REMOTE:]ALIAS` or by fingerprint, for an architecture or this machine's.
-pub fn find(catalog: &Catalog, name: &str, is_vm: bool, architecture: Option<&str>) -> Result<Named, LibraryError> {
+/// Finds an image by a name that a person gave, by `[REMOTE:]ALIAS` or by fingerprint, for an architecture or this machine's.
+pub fn find(catalog: &Catalog, own: &[OwnAlias], name: &str, is_vm: bool, architecture: Option<&str>) -> Result<Named, LibraryError> {
     let architecture = match architecture {
         Some(wanted) => Some(Architecture::parse(wanted).ok_or_else(|| LibraryError::Architecture(wanted.to_owned()))?),
         None => Architecture::parse(std::env::consts::ARCH),
     };
-    let found = query::find(catalog, name, is_vm, architecture)?;
+    // Hosts do not see every image that has a name of ours; people do.
+    let bare = name.strip_prefix(LOCAL).and_then(|rest| rest.strip_prefix(':')).unwrap_or(name);
+    let meant = own.iter().find(|alias| alias.name == bare).map(|alias| alias.fingerprint.as_str());
+    let found = match meant.map(|fingerprint| query::find(catalog, fingerprint, is_vm, architecture)) {
+        Some(Ok(found)) => found,
+        _ => query::find(catalog, name, is_vm, architecture)?,
+    };
     Ok(Named { name: name.to_owned(), remote: Arc::clone(found.remote), image: found.image.clone() })
 }
 

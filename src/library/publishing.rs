@@ -9,7 +9,7 @@ use crate::cache::lease::Lent;
 use crate::cache::{Cache, blocking};
 use crate::digest::Fingerprint;
 use crate::ledger::publication::{OwnAlias, Publication, PublishedFile};
-use crate::library::entry::{LOCAL, enter};
+use crate::library::entry::{LOCAL, check_property, enter};
 use crate::library::error::LibraryError;
 use crate::library::inspect::{self, Inspected};
 use crate::library::intake::{self, Sent, Supply};
@@ -36,11 +36,13 @@ impl Shelf {
     /// Publishes an image; its fingerprint. One that is published already gets the names, and is seen if it is to be.
     pub async fn publish(&self, cache: &Arc<Cache>, offer: Offer, mut supply: Supply) -> Result<Fingerprint, LibraryError> {
         offer.aliases.iter().try_for_each(|alias| check_alias(alias))?;
+        offer.properties.iter().try_for_each(|(name, value)| check_property(name, value))?;
         let remote: Arc<str> = LOCAL.into();
         let mut blobs: Vec<(String, Lent)> = Vec::new();
         for (name, sent) in &offer.files {
             blobs.push((name.clone(), intake::take(cache, &remote, *sent, &mut supply).await?));
         }
+        let _turn = self.turn().await;
         let (holder, published) = (Arc::clone(cache), self.published());
         let made = blocking(move || Ok(make(&holder, &published, &offer, &blobs)));
         let (publication, aliases) = made.await??;
@@ -110,7 +112,7 @@ fn publication(known: Option<&Publication>, offer: &Offer, inspected: Inspected,
 pub fn check_alias(name: &str) -> Result<(), LibraryError> {
     let is_bad = |c: char| c.is_control() || c.is_whitespace() || c == ',' || c == ':';
     let digits = name.len() >= 12 && name.bytes().all(|digit| digit.is_ascii_hexdigit());
-    if name.is_empty() || name.len() > MAX_ALIAS_BYTES || name.starts_with('/') || name.contains(is_bad) || digits {
+    if name.is_empty() || name.len() > MAX_ALIAS_BYTES || name.starts_with(['/', '-', '.']) || name.contains(is_bad) || digits {
         return Err(LibraryError::BadAlias(name.to_owned()));
     }
     Ok(())
@@ -125,7 +127,7 @@ mod tests {
         for good in ["24.04", "ubuntu/noble", "a-b_c", "deadbeef", "größe"] {
             assert!(check_alias(good).is_ok(), "{good}");
         }
-        for bad in ["", "a b", "a,b", "a:b", "/a", "a\u{7}", "deadbeefdeadbeef", &"x".repeat(300)] {
+        for bad in ["", "a b", "a,b", "a:b", "/a", "..", "-x", "a\u{7}", "deadbeefdeadbeef", &"x".repeat(300)] {
             assert!(check_alias(bad).is_err(), "{bad}");
         }
     }

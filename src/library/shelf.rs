@@ -10,8 +10,8 @@ use crate::cache::{Cache, blocking};
 use crate::digest::{Digest, Fingerprint};
 use crate::ledger::Ledger;
 use crate::ledger::publication::{OwnAlias, Publication};
-use crate::ledger::record::Record;
-use crate::library::entry::{LOCAL, enter};
+use crate::ledger::record::{Fate, Reason, Record};
+use crate::library::entry::{LOCAL, check_property, enter, is_entered};
 use crate::library::error::LibraryError;
 use crate::publish::Publisher;
 use crate::publish::command::Documents;
@@ -43,6 +43,8 @@ pub struct Shelf {
     cache: Arc<Cache>,
     publisher: Publisher,
     published: Mutex<Published>,
+    /// One change at a time: two would write the same files.
+    changing: tokio::sync::Mutex<()>,
     /// What is served of it, so that nothing is served anew that is as it was.
     served: tokio::sync::Mutex<Option<Digest>>,
 }
@@ -52,12 +54,23 @@ impl Shelf {
     pub fn load(cache: Arc<Cache>, publisher: Publisher) -> std::io::Result<Self> {
         let (disk, layout) = (&**cache.store().disk(), cache.store().layout());
         let published = Published { images: publications::load(disk, layout)?, aliases: publications::load_aliases(disk, layout)? };
-        Ok(Self { published: Mutex::new(published), served: tokio::sync::Mutex::default(), cache, publisher })
+        Ok(Self {
+            published: Mutex::new(published),
+            changing: tokio::sync::Mutex::default(),
+            served: tokio::sync::Mutex::default(),
+            cache,
+            publisher,
+        })
     }
 
     /// What is published now.
     pub fn published(&self) -> Published {
         self.published.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Waits for its turn to change what is published.
+    pub async fn turn(&self) -> tokio::sync::MutexGuard<'_, ()> {
+        self.changing.lock().await
     }
 
     /// Changes what is published, once the change is written down.
@@ -76,6 +89,8 @@ impl Shelf {
         if change.auto_update == Some(true) {
             return Err(LibraryError::NoUpdates);
         }
+        change.properties.iter().try_for_each(|(name, value)| check_property(name, value.as_deref().unwrap_or_default()))?;
+        let _turn = self.turn().await;
         publication.public = change.public.unwrap_or(publication.public);
         publication.expires_at = expires_at.map_or(publication.expires_at, |at| at.map(Timestamp::as_second));
         for (name, value) in change.properties {
@@ -99,6 +114,7 @@ impl Shelf {
 
     /// Forgets an image of our own, and the names of an image that goes.
     pub async fn forget(&self, cache: &Arc<Cache>, fingerprint: Fingerprint) -> Result<(), LibraryError> {
+        let _turn = self.turn().await;
         let (holder, published, gone) = (Arc::clone(cache), self.published(), fingerprint.to_string());
         let names: Vec<String> = published.aliases.into_iter().filter(|alias| alias.fingerprint == gone).map(|alias| alias.name).collect();
         let (written, of) = (names.clone(), gone.clone());
@@ -115,8 +131,38 @@ impl Shelf {
         self.serve(Serving::Anew).await
     }
 
+    /// Makes the ledger true of what is written: an image of our own is held as that says. One that nothing is written of is
+    /// nobody's; it goes after grace.
+    pub async fn settle(&self) -> Result<(), LibraryError> {
+        let (cache, published) = (Arc::clone(&self.cache), self.published());
+        blocking(move || {
+            for publication in &published.images {
+                if !is_entered(&cache, publication)
+                    && let Err(error) = enter(&cache, publication)
+                {
+                    tracing::warn!(fingerprint = publication.fingerprint, %error, "an image of our own is not held whole");
+                }
+            }
+            let now = cache.now();
+            cache.books().change(|ledger| {
+                let is_written = |record: &Record| published.images.iter().any(|image| image.fingerprint == record.fingerprint.to_string());
+                let orphans = ledger.images().filter(|record| *record.remote == *LOCAL && record.stays() && !is_written(record));
+                let orphans: Vec<Fingerprint> = orphans.map(|record| record.fingerprint).collect();
+                for fingerprint in orphans {
+                    tracing::warn!(%fingerprint, "nothing is written of an image of our own any more; it goes after images.grace");
+                    ledger.set_fate(fingerprint, Fate::Leaves(now, Reason::Withdrawn));
+                }
+            });
+            Ok(())
+        })
+        .await?;
+        Ok(())
+    }
+
     /// Lets names go over to the images that took the place of those that they were given to.
     async fn follow_updates(&self) -> Result<(), LibraryError> {
+        // Whoever has the turn serves when it is done.
+        let Ok(_turn) = self.changing.try_lock() else { return Ok(()) };
         let (cache, published) = (Arc::clone(&self.cache), self.published());
         let moved = blocking(move || {
             let mut moved = Vec::new();
@@ -160,10 +206,16 @@ impl Shelf {
     pub async fn follow(self: Arc<Self>, stop: CancellationToken) {
         let mut generations = self.publisher.generations();
         while let Some(Ok(())) = stop.run_until_cancelled(generations.changed()).await {
-            if let Err(error) = self.serve(Serving::IfOther).await {
+            let settled = if self.is_settled() { Ok(()) } else { self.settle().await };
+            if let Err(error) = settled.and(self.serve(Serving::IfOther).await) {
                 tracing::warn!(%error, "images of our own could not be listed");
             }
         }
+    }
+
+    /// Whether the ledger has every image of our own.
+    fn is_settled(&self) -> bool {
+        self.published().images.iter().all(|publication| is_entered(&self.cache, publication))
     }
 
     async fn documents(&self) -> Result<Option<Snapshot>, LibraryError> {

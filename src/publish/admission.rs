@@ -66,9 +66,7 @@ pub fn admit(
         image_type: image.image_type,
         root: image.root,
         version: Arc::clone(&image.version),
-        pieces: pieces
-            .map(|(file, (digest, size))| Piece { path: file.path.clone(), expected: file.expected, digest: *digest, size: *size })
-            .collect(),
+        pieces: pieces.map(|(file, (digest, size))| Piece::new(file.path.clone(), file.expected, *digest, *size)).collect(),
         owner,
         auto_update,
         public: true,

@@ -92,7 +92,7 @@ pub fn files(ledger: &Ledger, remote: &str) -> Listing {
     let mut listing = Listing::default();
     for record in of_remote(ledger, remote).filter(|record| record.public) {
         let modified = record.version.created_at().try_into().ok();
-        record.pieces.iter().for_each(|piece| listing.add_file(&piece.path, piece.expected, modified));
+        record.pieces.iter().for_each(|piece| listing.add_file(&piece.path, piece.expected(), modified));
     }
     listing
 }
@@ -101,7 +101,7 @@ pub fn files(ledger: &Ledger, remote: &str) -> Listing {
 pub fn private(ledger: &Ledger, remote: &str) -> Vec<Image> {
     let image = |record: &Record| Image {
         fingerprint: record.fingerprint,
-        files: record.pieces.iter().map(|piece| ListedFile { path: piece.path.clone(), expected: piece.expected }).collect(),
+        files: record.pieces.iter().map(|piece| ListedFile { path: piece.path.clone(), expected: piece.expected() }).collect(),
         image_type: record.image_type,
         root: record.root,
         version: Arc::clone(&record.version),

@@ -111,9 +111,9 @@ async fn answer(office: &Office, request: Request<Incoming>) -> Reply {
     match (request.method().as_str(), segments.as_slice()) {
         ("GET", ["1.0", "remotes"]) => json(StatusCode::OK, &office.status.all(&cache.current().load())),
         ("POST", ["1.0", "remotes", name, "refresh"]) => refresh(office, name, request).await,
-        ("GET", ["1.0", "images"]) => of_images(images::list(cache, wish).await),
+        ("GET", ["1.0", "images"]) => of_images(images::list(&office.library, wish).await),
         ("POST", ["1.0", "images"]) => copy(office, request).await,
-        ("GET", ["1.0", "images", name]) => of_images(images::info(cache, decoded(name), wish).await),
+        ("GET", ["1.0", "images", name]) => of_images(images::info(&office.library, decoded(name), wish).await),
         ("PATCH", ["1.0", "images", name]) => change(office, decoded(name), wish, request).await,
         ("DELETE", ["1.0", "images", name]) => of_images(delete(office, decoded(name), wish).await),
         ("POST", ["1.0", "images", name, "refresh"]) => refresh_image(office, decoded(name), wish).await,
@@ -142,7 +142,9 @@ fn decoded(name: &str) -> String {
 /// Reads what a command wants.
 async fn read<T: DeserializeOwned>(request: Request<Incoming>) -> Result<T, Reply> {
     let body = Limited::new(request.into_body(), MAX_REQUEST_BYTES).collect().await;
-    let body = body.map_err(|reason| error(StatusCode::BAD_REQUEST, reason))?.to_bytes();
+    let too_long =
+        |reason| error(StatusCode::BAD_REQUEST, format!("what was sent cannot be taken: {reason}; {MAX_REQUEST_BYTES} bytes are the most"));
+    let body = body.map_err(too_long)?.to_bytes();
     serde_json::from_slice(&body).map_err(|reason| error(StatusCode::BAD_REQUEST, reason))
 }
 
@@ -162,7 +164,7 @@ async fn alias(office: &Office, name: &str, request: Request<Incoming>) -> Resul
     let wish: AliasRequest = read(request).await.unwrap_or_default();
     match (wish.image, wish.name) {
         (Some(image), None) => {
-            let named = images::find(&office.cache, image, Wish::for_machine(wish.virtual_machine, None)).await?;
+            let named = images::find(&office.library, image, Wish::for_machine(wish.virtual_machine, None)).await?;
             library.shelf.create_alias(&office.cache, name, &named).await
         }
         (_, Some(new)) => library.shelf.rename_alias(&office.cache, name, &new).await,
@@ -175,7 +177,7 @@ async fn copy(office: &Office, request: Request<Incoming>) -> Reply {
         Ok(wish) => wish,
         Err(reply) => return reply,
     };
-    match images::find(&office.cache, image, Wish::for_machine(virtual_machine, architecture)).await {
+    match images::find(&office.library, image, Wish::for_machine(virtual_machine, architecture)).await {
         Ok(named) => steps(told(office.library.copy(named, auto_update))),
         Err(reason) => error(status(&reason), reason),
     }
@@ -187,20 +189,20 @@ async fn change(office: &Office, name: String, wish: Wish, request: Request<Inco
         Err(reply) => return reply,
     };
     let changed = async {
-        let named = images::find(&office.cache, name, wish).await?;
+        let named = images::find(&office.library, name, wish).await?;
         office.library.change(&named, change).await
     };
     of_images(changed.await)
 }
 
 async fn delete(office: &Office, name: String, wish: Wish) -> Result<(), LibraryError> {
-    let named = images::find(&office.cache, name, wish).await?;
+    let named = images::find(&office.library, name, wish).await?;
     office.library.delete(&named).await
 }
 
 async fn refresh_image(office: &Office, name: String, wish: Wish) -> Reply {
     let refreshed = async {
-        let named = images::find(&office.cache, name, wish).await?;
+        let named = images::find(&office.library, name, wish).await?;
         office.library.refresh(named).await
     };
     match refreshed.await {
@@ -214,13 +216,13 @@ async fn refresh_image(office: &Office, name: String, wish: Wish) -> Reply {
 }
 
 async fn files(office: &Office, name: String, wish: Wish) -> Result<Vec<ImageFile>, LibraryError> {
-    let named = images::find(&office.cache, name, wish).await?;
+    let named = images::find(&office.library, name, wish).await?;
     let file = |file: &ListedFile| ImageFile { name: file.path.basename().to_owned(), size: file.expected.size };
     Ok(named.image.files.iter().map(file).collect())
 }
 
 async fn file(office: &Office, name: String, wish: Wish, number: &str) -> Reply {
-    let named = match images::find(&office.cache, name, wish).await {
+    let named = match images::find(&office.library, name, wish).await {
         Ok(named) => named,
         Err(reason) => return error(status(&reason), reason),
     };

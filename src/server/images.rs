@@ -8,8 +8,12 @@ use reqwest::Url;
 use crate::api;
 use crate::cache::{Cache, blocking};
 use crate::catalog::Catalog;
+use crate::catalog::listing::Image;
 use crate::catalog::query::{self, Filter, Found, NoImage};
+use crate::ledger::publication::OwnAlias;
 use crate::ledger::record::{Fate, Record};
+use crate::library::Library;
+use crate::library::entry::LOCAL;
 use crate::library::error::LibraryError;
 use crate::library::names::{self, Named};
 use crate::retention::is_cached;
@@ -49,41 +53,44 @@ impl Wish {
 }
 
 /// The images that are wished for. There may be very many, and regular expressions: nobody else's thread does that.
-pub async fn list(cache: &Arc<Cache>, wish: Wish) -> Result<Vec<api::Image>, LibraryError> {
-    let cache = Arc::clone(cache);
+pub async fn list(library: &Library, wish: Wish) -> Result<Vec<api::Image>, LibraryError> {
+    let (cache, own) = (Arc::clone(&library.cache), library.shelf.aliases());
     let listed = blocking(move || {
         let catalog = cache.current().load();
         Ok(query::images(&catalog, wish.remote.as_deref()).map(|images| {
             let wanted = images.into_iter().filter(|found| found.passes(&wish.filters));
-            wanted.map(|found| show(&found, &catalog, &cache)).filter(|image| image.held || !wish.held).collect()
+            wanted.map(|found| show(&found, &catalog, &cache, &own)).filter(|image| image.held || !wish.held).collect()
         }))
     });
     Ok(listed.await??)
 }
 
 /// The image that a name means, as people see it.
-pub async fn info(cache: &Arc<Cache>, name: String, wish: Wish) -> Result<api::Image, LibraryError> {
-    let (cache, wanted) = (Arc::clone(cache), name.clone());
+pub async fn info(library: &Library, name: String, wish: Wish) -> Result<api::Image, LibraryError> {
+    let (cache, own, wanted) = (Arc::clone(&library.cache), library.shelf.aliases(), name.clone());
     let found = blocking(move || {
         let catalog = cache.current().load();
-        let found = names::find(&catalog, &name, wish.virtual_machine, wish.architecture.as_deref());
+        let found = names::find(&catalog, &own, &name, wish.virtual_machine, wish.architecture.as_deref());
         Ok(found.map(|named| {
             let all = query::images(&catalog, Some(&named.remote)).unwrap_or_default();
             let same = all.iter().find(|found| found.image.fingerprint == named.image.fingerprint);
-            same.map(|found| show(found, &catalog, &cache))
+            same.map(|found| show(found, &catalog, &cache, &own))
         }))
     });
     found.await??.ok_or_else(|| NoImage::Name(wanted).into())
 }
 
 /// The image that a name means.
-pub async fn find(cache: &Arc<Cache>, name: String, wish: Wish) -> Result<Named, LibraryError> {
-    let cache = Arc::clone(cache);
-    let found = blocking(move || Ok(names::find(&cache.current().load(), &name, wish.virtual_machine, wish.architecture.as_deref())));
+pub async fn find(library: &Library, name: String, wish: Wish) -> Result<Named, LibraryError> {
+    let (cache, own) = (Arc::clone(&library.cache), library.shelf.aliases());
+    let found = blocking(move || {
+        let catalog = cache.current().load();
+        Ok(names::find(&catalog, &own, &name, wish.virtual_machine, wish.architecture.as_deref()))
+    });
     found.await?
 }
 
-fn show(found: &Found<'_>, catalog: &Catalog, cache: &Cache) -> api::Image {
+fn show(found: &Found<'_>, catalog: &Catalog, cache: &Cache, own: &[OwnAlias]) -> api::Image {
     let Found { remote, image, aliases } = found;
     let (version, product) = (&image.version, &image.version.product);
     let record = cache.books().image(image.fingerprint);
@@ -96,7 +103,7 @@ fn show(found: &Found<'_>, catalog: &Catalog, cache: &Cache) -> api::Image {
         version: version.serial.clone(),
         image_type: image.image_type.to_string(),
         architecture: product.architecture.to_string(),
-        aliases: aliases.to_vec(),
+        aliases: if ***remote == *LOCAL { named(image, own) } else { aliases.to_vec() },
         size: image.size(),
         held: record.is_some(),
         cached: record.as_ref().is_some_and(|record| is_cached(record, catalog)),
@@ -113,4 +120,10 @@ fn show(found: &Found<'_>, catalog: &Catalog, cache: &Cache) -> api::Image {
         }),
         properties: image.properties(),
     }
+}
+
+/// The names that people gave an image.
+fn named(image: &Image, own: &[OwnAlias]) -> Vec<String> {
+    let fingerprint = image.fingerprint.to_string();
+    own.iter().filter(|alias| alias.fingerprint == fingerprint).map(|alias| alias.name.clone()).collect()
 }

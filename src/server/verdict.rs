@@ -12,6 +12,7 @@ pub fn status(reason: &LibraryError) -> StatusCode {
         LibraryError::Time(_)
         | LibraryError::Architecture(_)
         | LibraryError::BadAlias(_)
+        | LibraryError::BadProperty(_)
         | LibraryError::NoImageFile(_)
         | LibraryError::NotSent(_) => StatusCode::BAD_REQUEST,
         LibraryError::NotHeld(_)

@@ -55,7 +55,16 @@ fn metadata(pack: fn(&[u8]) -> Vec<u8>) -> Vec<u8> {
 }
 
 fn squashfs() -> Vec<u8> {
-    [b"hsqs".to_vec(), noise(3000, 5)].concat()
+    superblock(&noise(3000, 5))
+}
+
+/// A squashfs as far as anybody looks into it here: its magic, and how many bytes it uses.
+fn superblock(rest: &[u8]) -> Vec<u8> {
+    let mut bytes = [&[0; 96], rest].concat();
+    let len = bytes.len() as u64;
+    bytes[..4].copy_from_slice(b"hsqs");
+    bytes[40..48].copy_from_slice(&len.to_le_bytes());
+    bytes
 }
 
 struct Setting {
@@ -169,6 +178,7 @@ async fn the_same_image_twice_is_one_and_one_that_is_not_public_is_held_and_not_
     assert_eq!(setting.mirror.get("local/streams/v1/images.json").await.status(), 404, "hosts do not see it");
     assert_eq!(setting.mirror.get(&format!("local/images/{print}/rootfs.squashfs")).await.status(), 404);
     assert_eq!(setting.shown(&print).await["public"], false, "people do");
+    assert_eq!(setting.shown("one").await["aliases"], serde_json::json!(["one"]), "by its name, too");
     assert_eq!(
         done(&setting.mirror, &["image", "import", &meta, &root, "--alias", "two", "--alias", "one", "--public"]).await.trim(),
         print
@@ -179,6 +189,34 @@ async fn the_same_image_twice_is_one_and_one_that_is_not_public_is_held_and_not_
     assert_eq!(setting.mirror.files("blobs").len(), 2);
     done(&setting.mirror, &["image", "set", "local:one", "public=false"]).await;
     wait_for(async || setting.mirror.get("local/streams/v1/images.json").await.status() == 404).await;
+}
+
+#[tokio::test]
+async fn imports_of_one_image_at_once_are_one_image_with_all_names() {
+    let setting = Setting::make().await;
+    let (meta, root) = (setting.file("meta", &metadata(xz)), setting.file("root", &squashfs()));
+    let aliases: Vec<String> = (0..6).map(|number| format!("name-{number}")).collect();
+    let imports = aliases.iter().enumerate().map(|(number, alias)| {
+        let mut arguments = vec!["image", "import", &meta, &root, "--alias", alias];
+        arguments.extend((number % 2 == 1).then_some("--public"));
+        let mirror = &setting.mirror;
+        async move { done(mirror, &arguments).await }
+    });
+    futures_util::future::join_all(imports).await;
+    let document = setting.document().await;
+    let products: Vec<&Value> = document["products"].as_object().unwrap().values().collect();
+    assert_eq!(products.iter().map(|product| &product["aliases"]).collect::<Vec<_>>(), [aliases.join(",").as_str()]);
+    let Setting { mirror, folder } = setting;
+    let setting = Setting { mirror: mirror.restart().await, folder };
+    assert_eq!(setting.document().await, document);
+    assert_eq!(
+        serde_json::from_str::<Value>(&done(&setting.mirror, &["image", "list", "--format", "json"]).await)
+            .unwrap()
+            .as_array()
+            .unwrap()
+            .len(),
+        1
+    );
 }
 
 #[tokio::test]
@@ -208,13 +246,16 @@ async fn what_is_no_image_is_refused_in_one_line_and_changes_nothing() {
     let before = (setting.document().await, setting.mirror.files("state"));
     let yaml = |text: &str| tarball(&[("metadata.yaml", text.as_bytes())], xz);
     let file = |name: &str, bytes: &[u8]| setting.file(name, bytes);
-    let (other, text) = (file("other", &[b"hsqs".to_vec(), noise(900, 9)].concat()), file("text", b"<html>not an image</html>"));
+    let (other, text) = (file("other", &superblock(&noise(900, 9))), file("text", b"<html>not an image</html>"));
     let (empty, broken) = (file("empty", b""), file("broken", &metadata(xz)[..60]));
     let no_yaml = file("no-yaml", &tarball(&[("rootfs/x", b"")], xz));
     let pdp = file("pdp", &yaml("architecture: pdp11\ncreation_date: 1"));
     let dateless = file("dateless", &yaml("architecture: x86_64"));
     let gzipped = file("gzipped-root", &tarball(&[("x", b"y")], gzip));
     let unified = file("unified", &tarball(&[("metadata.yaml", YAML.as_bytes()), ("rootfs/x", b"")], xz));
+    let cut = file("cut", &squashfs()[..2000]);
+    let whole = tarball(&[("metadata.yaml", YAML.as_bytes()), ("rootfs/x", &noise(50_000, 3))], gzip);
+    let half = file("half", &whole[..whole.len() / 2]);
     let missing = setting.folder.path().join("missing").display().to_string();
     for (arguments, code, said) in [
         (vec![&*missing], 1, "cannot read"),
@@ -224,6 +265,9 @@ async fn what_is_no_image_is_refused_in_one_line_and_changes_nothing() {
         (vec![&*no_yaml, &*other], 1, "no-yaml has no metadata.yaml"),
         (vec![&*good.0], 1, "meta has no rootfs"),
         (vec![&*good.0, &*text], 1, "text is none of the kinds of files that images are made of; a root is"),
+        (vec![&*good.0, &*cut], 1, "cut is a squashfs that ends before its end"),
+        (vec![&*half], 1, "half cannot be unpacked"),
+        (vec![&*good.0, &*other, "requirements.=x"], 1, "is no property"),
         (vec![&*good.0, &*gzipped], 1, "gzipped-root is packed with gzip"),
         (vec![&*unified, &*other], 1, "unified has a rootfs of its own"),
         (vec![&*pdp, &*other], 1, "the architecture 'pdp11'"),

@@ -50,11 +50,9 @@ fn record(name: &str, metadata: &str) -> Record {
     };
     let version =
         Version { product: Arc::new(product), serial: name.to_owned(), date: "2026-01-01".parse().unwrap(), label: String::new() };
-    let piece = |name: &str| Piece {
-        path: StreamPath::from_document(name).unwrap(),
-        expected: Expected { claim: Claim::Sha256(digest(name)), size: Some(SIZE) },
-        digest: digest(name),
-        size: SIZE,
+    let piece = |name: &str| {
+        let expected = Expected { claim: Claim::Sha256(digest(name)), size: Some(SIZE) };
+        Piece::new(StreamPath::from_document(name).unwrap(), expected, digest(name), SIZE)
     };
     Record {
         fingerprint: print(name),
