@@ -12,6 +12,7 @@ pub mod decision;
 pub mod holdings;
 pub mod publication;
 pub mod record;
+pub mod shared;
 pub mod written;
 
 use std::collections::BTreeSet;
@@ -58,6 +59,29 @@ pub struct Ledger {
 }
 
 impl Ledger {
+    /// The ledger of these blobs and images, as they were written down. An image of which a blob is missing is left out.
+    /// Putting all in order at once takes a fraction of the time that one by one would take.
+    pub fn of(blobs: Vec<(Digest, u64, Timestamp)>, records: Vec<Record>) -> Self {
+        let mut ledger = Self::default();
+        ledger.account.settle(0, 0, blobs.iter().map(|(_, size, _)| size).sum());
+        ledger.blobs =
+            blobs.into_iter().map(|(digest, size, last_used_at)| (digest, Held { size, last_used_at, images: Vec::new() })).collect();
+        ledger.images.reserve(records.len());
+        for record in records {
+            if record.pieces.iter().all(|piece| ledger.blobs.contains_key(&piece.digest)) {
+                for digest in own_digests(&record) {
+                    ledger.blobs.entry(digest).and_modify(|held| held.images.push(record.fingerprint));
+                }
+                ledger.images.insert(record.fingerprint, record);
+            }
+        }
+        let images = ledger.images.values().map(|record| (record.last_used_at, Unit::Image(record.fingerprint)));
+        let loose =
+            ledger.blobs.iter().filter(|(_, held)| held.images.is_empty()).map(|(digest, held)| (held.last_used_at, Unit::Blob(*digest)));
+        ledger.by_last_use = images.chain(loose).collect();
+        ledger
+    }
+
     /// Notes a blob that is in the store; the size that it had before, if it was there.
     pub fn admit(&mut self, digest: Digest, size: u64, now: Timestamp) -> Option<u64> {
         self.unwritten.insert(Unit::Blob(digest));
@@ -228,17 +252,6 @@ impl Ledger {
     /// All units, the least recently used first, each with the time of its last use.
     pub fn by_last_use(&self) -> impl Iterator<Item = (Timestamp, Unit)> {
         self.by_last_use.iter().copied()
-    }
-
-    /// Makes room for so many blobs and images more.
-    pub fn reserve(&mut self, blobs: usize, images: usize) {
-        self.blobs.reserve(blobs);
-        self.images.reserve(images);
-    }
-
-    /// Takes everything for written: it was read just now.
-    pub fn is_written(&mut self) {
-        self.unwritten = HashSet::default();
     }
 
     /// What changed since this was last asked, to be written down.

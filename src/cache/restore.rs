@@ -2,15 +2,11 @@
 
 use std::io;
 
-use std::sync::Arc;
-
-use foldhash::{HashMap, HashSet};
 use jiff::Timestamp;
 
 use crate::cache::{Cache, Event, lock};
 use crate::database::rows::Rows;
 use crate::digest::Digest;
-use crate::image::version::{Product, Version};
 use crate::ledger::Ledger;
 use crate::ledger::record::Record;
 use crate::store::{Store, decisions, facts, records};
@@ -27,56 +23,28 @@ pub struct Difference {
 /// Makes a ledger. Images that the database does not know of, because it is new or was not written to the end, are read
 /// from their own files; that they are used now is better than that they go at once.
 pub fn restore(store: &Store, rows: Rows, now: Timestamp) -> io::Result<Ledger> {
-    let mut ledger = Ledger::default();
-    ledger.reserve(rows.blobs.len(), rows.images.len());
-    for (digest, size, last_used_at) in rows.blobs {
-        admit(&mut ledger, digest, size, last_used_at);
-    }
+    let mut ledger = Ledger::of(rows.blobs, rows.images);
     for (claim, digest) in facts::all_learnt(&**store.disk(), store.layout())? {
         ledger.learn(claim, digest);
     }
-    let mut shared = Shared::default();
-    for record in rows.images {
-        ledger.record(shared.share(record));
-    }
-    ledger.is_written();
     let partials: u64 = store.partials()?.iter().map(|partial| partial.len).sum();
     ledger.account.settle(0, 0, partials);
     for fingerprint in records::list(&**store.disk(), store.layout())? {
         if ledger.image(fingerprint).is_none()
             && let Some(record) = records::load(&**store.disk(), store.layout(), fingerprint)
         {
-            let mut record = Record { last_used_at: now, ..record };
-            decisions::load(&**store.disk(), store.layout(), fingerprint)?.apply(&mut record);
-            adopt(&mut ledger, store, record, now)?;
+            // One that cannot be looked at now is looked at by the next start; nobody knows that it is not there.
+            if let Err(error) = adopt(&mut ledger, store, Record { last_used_at: now, ..record }, now) {
+                tracing::warn!(%fingerprint, %error, "an image could not be looked at");
+            }
         }
     }
     Ok(ledger)
 }
 
-/// Facts that many images have in common, which are kept once.
-#[derive(Default)]
-struct Shared {
-    remotes: HashSet<Arc<str>>,
-    products: HashMap<(Arc<str>, String), Arc<Product>>,
-}
-
-impl Shared {
-    fn share(&mut self, mut record: Record) -> Record {
-        let remote = self.remotes.get(&record.remote).cloned().unwrap_or_else(|| Arc::clone(&record.remote));
-        self.remotes.insert(Arc::clone(&remote));
-        record.remote = Arc::clone(&remote);
-        let product = &record.version.product;
-        let known = self.products.entry((remote, product.name.clone())).or_insert_with(|| Arc::clone(product));
-        if **known == **product && !Arc::ptr_eq(known, product) {
-            record.version = Arc::new(Version { product: Arc::clone(known), ..Version::clone(&record.version) });
-        }
-        record
-    }
-}
-
 /// Notes an image, if all its files are there.
-fn adopt(ledger: &mut Ledger, store: &Store, record: Record, now: Timestamp) -> io::Result<()> {
+fn adopt(ledger: &mut Ledger, store: &Store, mut record: Record, now: Timestamp) -> io::Result<()> {
+    decisions::load(&**store.disk(), store.layout(), record.fingerprint)?.apply(&mut record);
     for piece in &record.pieces {
         if ledger.blob(piece.digest).is_none()
             && let Some(blob) = store.blob(piece.digest)?.filter(|blob| blob.size == piece.size)

@@ -1,11 +1,13 @@
 //! The tables, and what is read from them and written to them.
 
 use jiff::Timestamp;
+use rayon::iter::{IntoParallelIterator as _, ParallelIterator as _};
 use rusqlite::{Connection, Row, ToSql, named_params, params};
 
 use crate::digest::Digest;
 use crate::ledger::change::Change;
 use crate::ledger::record::Record;
+use crate::ledger::shared::Shared;
 use crate::ledger::written::{Details, Written};
 
 /// The tables of version 1. Times are milliseconds since 1970, digests are hexadecimal so that people can read them.
@@ -21,6 +23,12 @@ pub const TABLES: &str = "
     ) WITHOUT ROWID;
 ";
 
+/// All images, their columns in this order.
+const IMAGES: &str = "SELECT fingerprint, remote, product, version, type, architecture, size, owner, auto_update, public, \
+    created_at, cached_at, last_used_at, use_count, expires_at, leaves_at, leaves_because, details FROM images";
+/// So many rows are read before they are looked at.
+const BATCH: usize = 2048;
+
 /// Everything that is in the tables.
 #[derive(Debug, Default)]
 pub struct Rows {
@@ -33,17 +41,31 @@ pub struct Rows {
 /// Reads everything.
 pub fn load(connection: &mut Connection) -> rusqlite::Result<Rows> {
     let mut rows = Rows::default();
+    let count: i64 = connection.query_row("SELECT count(*) FROM blobs", [], |row| row.get(0))?;
+    rows.blobs.reserve_exact(usize::try_from(count).unwrap_or_default());
     let mut blobs = connection.prepare("SELECT digest, size, last_used_at FROM blobs")?;
     let mut found = blobs.query([])?;
     while let Some(row) = found.next()? {
         rows.blobs.extend(blob(row)?);
     }
-    let mut images = connection.prepare("SELECT * FROM images")?;
+    let mut images = connection.prepare(IMAGES)?;
     let mut found = images.query([])?;
+    let (mut batch, mut shared) = (Vec::with_capacity(BATCH), Shared::default());
     while let Some(row) = found.next()? {
-        rows.images.extend(written(row)?.and_then(Written::read));
+        batch.push(written(row)?);
+        if batch.len() == BATCH {
+            rows.images.extend(read(std::mem::take(&mut batch)).into_iter().map(|record| shared.share(record)));
+        }
     }
+    rows.images.extend(read(batch).into_iter().map(|record| shared.share(record)));
     Ok(rows)
+}
+
+/// Makes records of rows, side by side: there may be very many, and a start waits for them.
+fn read(batch: Vec<(Written, String)>) -> Vec<Record> {
+    let record =
+        |(written, details): (Written, String)| Written { details: serde_json::from_str::<Details>(&details).ok()?, ..written }.read();
+    batch.into_par_iter().filter_map(record).collect()
 }
 
 fn blob(row: &Row<'_>) -> rusqlite::Result<Option<(Digest, u64, Timestamp)>> {
@@ -52,29 +74,29 @@ fn blob(row: &Row<'_>) -> rusqlite::Result<Option<(Digest, u64, Timestamp)>> {
     Ok(digest.zip(last_used_at).map(|(digest, at)| (digest, size, at)))
 }
 
-fn written(row: &Row<'_>) -> rusqlite::Result<Option<Written>> {
-    let details: String = row.get("details")?;
-    let Ok(details) = serde_json::from_str::<Details>(&details) else { return Ok(None) };
-    Ok(Some(Written {
-        fingerprint: row.get("fingerprint")?,
-        remote: row.get("remote")?,
-        product: row.get("product")?,
-        version: row.get("version")?,
-        image_type: row.get("type")?,
-        architecture: row.get("architecture")?,
-        size: unsigned(row.get("size")?),
-        owner: row.get("owner")?,
-        auto_update: row.get("auto_update")?,
-        public: row.get("public")?,
-        created_at: row.get("created_at")?,
-        cached_at: row.get("cached_at")?,
-        last_used_at: row.get("last_used_at")?,
-        use_count: unsigned(row.get("use_count")?),
-        expires_at: row.get("expires_at")?,
-        leaves_at: row.get("leaves_at")?,
-        leaves_because: row.get("leaves_because")?,
-        details,
-    }))
+/// A row of [`IMAGES`], and its details as they are written.
+fn written(row: &Row<'_>) -> rusqlite::Result<(Written, String)> {
+    let written = Written {
+        fingerprint: row.get(0)?,
+        remote: row.get(1)?,
+        product: row.get(2)?,
+        version: row.get(3)?,
+        image_type: row.get(4)?,
+        architecture: row.get(5)?,
+        size: unsigned(row.get(6)?),
+        owner: row.get(7)?,
+        auto_update: row.get(8)?,
+        public: row.get(9)?,
+        created_at: row.get(10)?,
+        cached_at: row.get(11)?,
+        last_used_at: row.get(12)?,
+        use_count: unsigned(row.get(13)?),
+        expires_at: row.get(14)?,
+        leaves_at: row.get(15)?,
+        leaves_because: row.get(16)?,
+        details: Details::default(),
+    };
+    Ok((written, row.get(17)?))
 }
 
 /// Writes changes in one transaction.

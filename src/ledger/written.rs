@@ -57,7 +57,7 @@ pub struct Written {
 }
 
 /// What nobody would look for by.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Details {
     root: Option<String>,
     label: String,

@@ -151,7 +151,7 @@ async fn files_that_belong_to_no_image_go_by_the_same_rule() {
     let mirror = lab(&origin, "remote_cache_expiry = \"700ms\"").start().await;
     mirror.body("lab/a/manifest").await;
     mirror.body("lab/a/metadata.tar.xz").await;
-    assert_eq!(mirror.files("blobs").len(), 2);
+    wait_for(async || mirror.files("blobs").len() == 2).await;
     wait_for(async || mirror.files("blobs").is_empty()).await;
 }
 

@@ -205,6 +205,7 @@ async fn the_store_says_how_full_it_is_what_would_go_and_what_is_broken() {
     let (_origin, mirror) = setting("remote_cache_expiry = \"1h\"").await;
     done(&mirror, &["image", "copy", "busy"]).await;
     mirror.body("lab/bb/squashfs").await;
+    wait_for(async || mirror.files("blobs").len() == 3).await;
     let info: Value = serde_json::from_str(&done(&mirror, &["cache", "info", "--format", "json"]).await).unwrap();
     assert_eq!((&info["blobs"], &info["loose_blobs"], &info["images"], &info["size"]), (&3.into(), &1.into(), &1.into(), &10001.into()));
     assert_eq!(done(&mirror, &["cache", "prune", "--dry-run", "--format", "json"]).await.trim(), "[]");

@@ -138,6 +138,23 @@ fn a_cached_image_goes_when_it_was_not_used_for_the_expiry_and_only_then() {
 }
 
 #[test]
+fn a_ledger_that_is_read_is_the_one_that_was_written() {
+    let records = [record("a", "m"), Record { last_used_at: at(3), ..record("b", "m") }];
+    let mut grown = ledger(&records);
+    grown.admit(digest("loose"), 3, at(5));
+    let blobs: Vec<_> = grown.blobs().map(|(digest, held)| (digest, held.size, held.last_used_at)).collect();
+    let lost = Record { ..record("lost", "nowhere") };
+    let read = Ledger::of(blobs, records.iter().cloned().chain([lost]).collect());
+    assert_eq!(read.by_last_use().collect::<Vec<_>>(), grown.by_last_use().collect::<Vec<_>>());
+    for (digest, held) in grown.blobs() {
+        let mut there = read.blob(digest).unwrap().clone();
+        there.images.sort();
+        assert_eq!((there.size, there.last_used_at, there.images.len()), (held.size, held.last_used_at, held.images.len()));
+    }
+    assert_eq!(read.images().len(), 2, "half an image is none");
+}
+
+#[test]
 fn what_only_we_hold_is_unlisted_first_and_goes_after_grace() {
     let mut setting = Setting::of(&[record("a", "m")], Mode::Proxy, &["m"]);
     assert_eq!(setting.due(1000), [image("a", Reason::Idle, Deed::Unlist)]);
