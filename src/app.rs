@@ -195,7 +195,9 @@ impl App {
             policy: ArcSwap::from_pointee(config.policy()),
         });
         let closed = CancellationToken::new();
-        let scribe = database.map(|database| tokio::spawn(scribe::run(Arc::clone(cache.books()), database, closed.clone())));
+        let (wishes, wished) = mpsc::channel(QUEUED_EVENTS);
+        let scribe = database.map(|database| tokio::spawn(scribe::run(Arc::clone(cache.books()), database, wished, closed.clone())));
+        library.write_down_with(wishes);
         let now = outside.clock.now();
         let keeping = Arc::clone(&metrics);
         let tasks = vec![tokio::spawn(async move {

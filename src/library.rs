@@ -13,13 +13,14 @@ pub mod names;
 pub mod publishing;
 pub mod shelf;
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::api::{ImageChange, RefreshReport};
+use crate::cache::scribe::Waiting;
 use crate::cache::{Cache, blocking};
 use crate::catalog::mode::Mode;
 use crate::digest::Fingerprint;
@@ -54,6 +55,10 @@ pub struct Library {
     pub publisher: Publisher,
     /// Images of our own, and names that people gave.
     pub shelf: Arc<Shelf>,
+    /// Who writes down what changed, as soon as there is somebody.
+    wishes: OnceLock<mpsc::Sender<Waiting>>,
+    /// One decision at a time: each is read, changed and written.
+    deciding: tokio::sync::Mutex<()>,
     tasks: TaskTracker,
     stop: CancellationToken,
 }
@@ -61,12 +66,40 @@ pub struct Library {
 impl Library {
     /// A library in which nothing is under way.
     pub fn new(cache: Arc<Cache>, fetcher: Arc<Fetcher>, desk: Arc<Desk>, publisher: Publisher, shelf: Shelf) -> Self {
-        Self { cache, fetcher, desk, publisher, shelf: Arc::new(shelf), tasks: TaskTracker::new(), stop: CancellationToken::new() }
+        Self {
+            cache,
+            fetcher,
+            desk,
+            publisher,
+            shelf: Arc::new(shelf),
+            wishes: OnceLock::new(),
+            deciding: tokio::sync::Mutex::default(),
+            tasks: TaskTracker::new(),
+            stop: CancellationToken::new(),
+        }
+    }
+
+    /// Has what changed written down by this one before a person is answered.
+    pub fn write_down_with(&self, scribe: mpsc::Sender<Waiting>) {
+        // There is one scribe, and this is called once.
+        drop(self.wishes.set(scribe));
+    }
+
+    /// Waits until what changed is written down. Without a database it is not, and the files of images have to do.
+    async fn written_down(&self) {
+        let (waiting, written) = oneshot::channel();
+        if let Some(scribe) = self.wishes.get()
+            && scribe.send(waiting).await.is_ok()
+        {
+            drop(written.await);
+        }
     }
 
     /// Publishes an image of our own; its fingerprint.
     pub async fn publish(&self, offer: Offer, supply: Supply) -> Result<Fingerprint, LibraryError> {
-        self.shelf.publish(&self.cache, offer, supply).await
+        let published = self.shelf.publish(&self.cache, offer, supply).await;
+        self.written_down().await;
+        published
     }
 
     /// Serves images of our own, and goes on doing so.
@@ -115,10 +148,10 @@ impl Library {
     pub async fn change(&self, named: &Named, change: ImageChange) -> Result<(), LibraryError> {
         let record = self.held(named)?;
         let expires_at = change.expires_at.as_deref().map(names::end).transpose()?;
-        if let Some(publication) =
-            self.shelf.published().images.into_iter().find(|image| image.fingerprint == record.fingerprint.to_string())
-        {
-            return self.shelf.change_image(&self.cache, publication, change, expires_at).await;
+        if self.shelf.has(record.fingerprint) {
+            self.shelf.change_image(&self.cache, record.fingerprint, change, expires_at).await?;
+            self.written_down().await;
+            return Ok(());
         }
         if let Some(key) = change.properties.keys().next() {
             return Err(LibraryError::NotEditable { key: key.clone(), remote: record.remote.to_string() });
@@ -151,11 +184,14 @@ impl Library {
         if !went.await? {
             return Err(LibraryError::InUse(fingerprint));
         }
-        self.shelf.forget(&self.cache, fingerprint).await
+        self.shelf.forget(&self.cache, fingerprint).await?;
+        self.written_down().await;
+        Ok(())
     }
 
     /// Writes a decision down, and lets it count.
     async fn decide(&self, record: Record, change: impl FnOnce(&mut Decision) + Send + 'static) -> Result<(), LibraryError> {
+        let _turn = self.deciding.lock().await;
         let (cache, remote) = (Arc::clone(&self.cache), Arc::clone(&record.remote));
         blocking(move || {
             let (disk, layout) = (&**cache.store().disk(), cache.store().layout());
@@ -167,6 +203,7 @@ impl Library {
         })
         .await?;
         self.publisher.review(remote).await?;
+        self.written_down().await;
         Ok(())
     }
 

@@ -93,6 +93,7 @@ impl Publisher {
 async fn run(mut shelf: Shelf, mut queue: mpsc::Receiver<Command>, current: Current, generations: watch::Sender<u64>, cache: Arc<Cache>) {
     while let Some(command) = queue.recv().await {
         let generation = current.load().generation + 1;
+        let has_other_documents = !matches!(command, Command::Review { .. });
         let change = move || {
             let done = shelf.apply(command);
             let catalog = shelf.catalog(generation);
@@ -104,7 +105,9 @@ async fn run(mut shelf: Shelf, mut queue: mpsc::Receiver<Command>, current: Curr
         };
         shelf = kept;
         current.store(catalog);
-        cache.forget_gone();
+        if has_other_documents {
+            cache.forget_gone();
+        }
         generations.send_replace(generation);
         if done.send(()).is_err() {
             tracing::debug!(generation, "whoever changed this has left");

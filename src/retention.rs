@@ -85,7 +85,8 @@ pub fn due(scene: &Scene<'_>) -> Vec<Sentence> {
     images.chain(scene.idle_blobs()).collect()
 }
 
-/// What goes so that there is room: the least recently used first. `None` if that is not enough, and then nothing goes.
+/// What goes so that there is room: the least recently used first. If all that may go at once is not enough, none of it goes,
+/// and what only we hold is unlisted, so that there is room after grace.
 pub fn victims(scene: &Scene<'_>, need: Need) -> Option<Vec<Sentence>> {
     let (mut sentences, mut freed) = (Vec::new(), 0_u64);
     for (last_used_at, unit) in scene.ledger.by_last_use() {
@@ -96,7 +97,10 @@ pub fn victims(scene: &Scene<'_>, need: Need) -> Option<Vec<Sentence>> {
         freed += if deed == Deed::Remove { bytes } else { 0 };
         sentences.push(Sentence { unit, reason: Reason::Size, deed, bytes, last_used_at });
     }
-    (freed >= need.least).then_some(sentences)
+    // If all that could go at once is not enough, what only we hold has to make room, after grace.
+    let deed = if freed >= need.least { Deed::Remove } else { Deed::Unlist };
+    sentences.retain(|sentence| sentence.deed == deed);
+    (!sentences.is_empty()).then_some(sentences)
 }
 
 /// How an image would go that a person wants gone; `None` while somebody reads it.
@@ -125,13 +129,17 @@ impl Scene<'_> {
 
     /// Why an image that stays is to go now.
     fn reason(&self, record: &Record) -> Option<Reason> {
-        let (mode, standing) = (self.catalog.mode(&record.remote), self.standing(record));
+        let mode = self.catalog.mode(&record.remote);
         let is_unused = |time| self.is_over(record.last_used_at, time);
-        // Of a remote without documents nobody knows what it lists.
-        let is_known = mode.is_none() || self.catalog.remotes.contains_key(&record.remote);
-        if !is_known || mode == Some(Mode::Offline) || (standing == Standing::Protected && mode != Some(Mode::Own)) {
+        let is_selected = record.owner == Owner::Selection && mode == Some(Mode::Mirror);
+        // The shortest time first: where else a file is to be had takes many look-ups.
+        if !is_selected && !is_unused(self.rules.idle.unwrap_or(self.rules.grace).min(self.rules.grace)) {
+            return None;
+        }
+        let standing = self.standing(record);
+        if !self.is_known(&record.remote) || mode == Some(Mode::Offline) || (standing == Standing::Protected && mode != Some(Mode::Own)) {
             None
-        } else if record.owner == Owner::Selection && mode == Some(Mode::Mirror) {
+        } else if is_selected {
             // Its selection lists it no more, or the remote would protect it.
             Some(Reason::Withdrawn)
         } else if record.expires_at.is_some_and(|end| end < self.now) && is_unused(self.rules.grace) {
@@ -171,7 +179,10 @@ impl Scene<'_> {
         match unit {
             Unit::Blob(digest) => self.loose_victim(digest).map(|bytes| (Deed::Remove, bytes)),
             Unit::Image(fingerprint) => {
-                let record = self.ledger.image(fingerprint).filter(|record| record.stays() && self.is_cached(record))?;
+                let record = self
+                    .ledger
+                    .image(fingerprint)
+                    .filter(|record| record.stays() && self.is_cached(record) && self.is_known(&record.remote))?;
                 let deed = match self.standing(record) {
                     Standing::Protected => return None,
                     Standing::Upstream => Deed::Remove,
@@ -182,6 +193,11 @@ impl Scene<'_> {
         }
     }
 
+    /// Whether it is known what a remote lists: one without documents may list anything.
+    fn is_known(&self, remote: &str) -> bool {
+        self.catalog.mode(remote).is_none() || self.catalog.remotes.contains_key(remote)
+    }
+
     /// LXD's `cached`: whether an image is here only because hosts asked for it.
     fn is_cached(&self, record: &Record) -> bool {
         is_cached(record, self.catalog)
@@ -190,6 +206,10 @@ impl Scene<'_> {
     /// The size of a loose blob that may go at once.
     fn loose_victim(&self, digest: Digest) -> Option<u64> {
         let held = self.ledger.blob(digest).filter(|_| !(self.is_leased)(digest))?;
+        // A remote whose documents are not there may need it.
+        if !self.catalog.awaited.is_empty() {
+            return None;
+        }
         let standing = self.ledger.claims(digest).map(|claim| self.catalog.standing(claim)).min()?;
         matches!(standing, Standing::Upstream | Standing::Unlisted).then_some(held.size)
     }

@@ -13,7 +13,7 @@ use crate::cache::{Cache, Event, lock};
 use crate::catalog::listing::Listing;
 use crate::digest::{Digest, Fingerprint};
 use crate::ledger::Unit;
-use crate::ledger::record::{Fate, Reason, Record};
+use crate::ledger::record::{Fate, Owner, Reason, Record};
 use crate::retention::{self, Deed, Need, Rules, Scene, Sentence};
 use crate::store::records;
 
@@ -45,7 +45,10 @@ impl Cache {
                 .images()
                 .filter(|record| *record.remote == *remote && record.public)
                 .filter_map(|record| match (record.fate, listed.contains(&record.fingerprint)) {
-                    (Fate::Stays, false) => Some((record.fingerprint, Fate::Leaves(now, Reason::Withdrawn))),
+                    // What a person keeps goes when that person says so.
+                    (Fate::Stays, false) if record.owner != Owner::Operator => {
+                        Some((record.fingerprint, Fate::Leaves(now, Reason::Withdrawn)))
+                    }
                     (Fate::Leaves(_, Reason::Withdrawn), true) => Some((record.fingerprint, Fate::Stays)),
                     _ => None,
                 })

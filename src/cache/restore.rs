@@ -27,6 +27,11 @@ pub fn restore(store: &Store, rows: Rows, now: Timestamp) -> io::Result<Ledger> 
     for (claim, digest) in facts::all_learnt(&**store.disk(), store.layout())? {
         ledger.learn(claim, digest);
     }
+    // The database may be a batch behind what people decided.
+    for fingerprint in decisions::list(&**store.disk(), store.layout())? {
+        let decision = decisions::load(&**store.disk(), store.layout(), fingerprint)?;
+        ledger.amend(fingerprint, |record| decision.apply(record));
+    }
     let partials: u64 = store.partials()?.iter().map(|partial| partial.len).sum();
     ledger.account.settle(0, 0, partials);
     for fingerprint in records::list(&**store.disk(), store.layout())? {

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use crate::cache::books::Books;
@@ -13,10 +14,21 @@ use crate::ledger::Ledger;
 /// How long changes wait for others to be written with. A crash loses the times of use of so long.
 const PAUSE: Duration = Duration::from_secs(5);
 
+/// Whoever waits until what changed is written down.
+pub type Waiting = oneshot::Sender<()>;
+
 /// Writes until it is stopped, and then the last batch.
-pub async fn run(books: Arc<Books>, database: Database, stop: CancellationToken) {
-    while stop.run_until_cancelled(tokio::time::sleep(PAUSE)).await.is_some() {
+pub async fn run(books: Arc<Books>, database: Database, mut wishes: mpsc::Receiver<Waiting>, stop: CancellationToken) {
+    loop {
+        let waiting = tokio::select! {
+            () = stop.cancelled() => break,
+            () = tokio::time::sleep(PAUSE) => None,
+            Some(waiting) = wishes.recv() => Some(waiting),
+        };
         write(&books, &database).await;
+        if let Some(Err(())) = waiting.map(|waiting| waiting.send(())) {
+            tracing::debug!("whoever waited for the database has left");
+        }
     }
     write(&books, &database).await;
     database.close().await;

@@ -90,6 +90,8 @@ impl Copy {
     async fn recorded(&self, named: &Named) -> Result<(), LibraryError> {
         let (started, fingerprint) = (Instant::now(), named.image.fingerprint);
         let mut generations = self.publisher.generations();
+        // What was held already is looked at with the next generation.
+        self.publisher.review(Arc::clone(&named.remote)).await?;
         while self.cache.books().image(fingerprint).is_none() {
             // One that is wrong is listed no more.
             let is_listed = self.cache.current().load().remotes.get(&named.remote).is_some_and(|remote| remote.has(fingerprint));
@@ -108,7 +110,10 @@ impl Copy {
     async fn decide(&self, named: &Named, decision: Decision) -> Result<(), LibraryError> {
         let (cache, fingerprint) = (Arc::clone(&self.cache), named.image.fingerprint);
         blocking(move || {
-            decisions::save(&**cache.store().disk(), cache.store().layout(), fingerprint, &decision)?;
+            let (disk, layout) = (&**cache.store().disk(), cache.store().layout());
+            let before = decisions::load(disk, layout, fingerprint)?;
+            let decision = Decision { expires_at: before.expires_at, ..decision };
+            decisions::save(disk, layout, fingerprint, &decision)?;
             cache.books().change(|ledger| ledger.amend(fingerprint, |record| decision.apply(record)));
             Ok(())
         })

@@ -27,18 +27,35 @@ pub fn enter(cache: &Cache, publication: &Publication) -> Result<(), LibraryErro
     let before = cache.books().image(record.fingerprint);
     // What a remote has too stays the remote's, and stays.
     let record = match before {
-        Some(before) if *before.remote != *LOCAL => Record { owner: Owner::Operator, fate: Fate::Stays, ..before },
+        Some(before) if *before.remote != *LOCAL => {
+            Record { owner: Owner::Operator, fate: Fate::Stays, expires_at: record.expires_at, ..before }
+        }
         Some(before) => Record { last_used_at: before.last_used_at, use_count: before.use_count, cached_at: before.cached_at, ..record },
         None => record,
     };
-    records::save(&**cache.store().disk(), cache.store().layout(), &record, None)?;
+    if !cache.books().read(|ledger| record.pieces.iter().all(|piece| ledger.blob(piece.digest).is_some())) {
+        return Err(LibraryError::NotRecorded);
+    }
+    let (disk, layout) = (&**cache.store().disk(), cache.store().layout());
+    let excerpt = records::excerpt(disk, layout, record.fingerprint)?;
+    records::save(disk, layout, &record, excerpt)?;
     if cache.books().change(|ledger| ledger.record(record)) { Ok(()) } else { Err(LibraryError::NotRecorded) }
 }
 
 /// Whether the ledger has an image of our own as it is written, or has it as another remote's.
 pub fn is_entered(cache: &Cache, publication: &Publication) -> bool {
     let record = Fingerprint::from_hex(&publication.fingerprint).and_then(|fingerprint| cache.books().image(fingerprint));
-    record.is_some_and(|record| *record.remote != *LOCAL || record.public == publication.public)
+    record.is_some_and(|record| *record.remote != *LOCAL || record.public == publication.public || !record.stays())
+}
+
+/// Whether a file of an image of our own is not there any more. An error means that nobody knows.
+pub fn is_lost(cache: &Cache, publication: &Publication) -> std::io::Result<bool> {
+    for digest in publication.files.iter().filter_map(|file| Digest::from_hex(&file.sha256)) {
+        if cache.store().blob(digest)?.is_none() {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// A property that clients can show.

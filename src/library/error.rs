@@ -51,7 +51,9 @@ pub enum LibraryError {
     )]
     BadProperty(String),
     /// Clients could not ask for it.
-    #[error("'{0}' is no name for an image: it must have no spaces, commas or colons, be no fingerprint, and have 255 bytes at most")]
+    #[error(
+        "'{0}' is no name for an image: it must have no spaces, commas or colons, be no fingerprint, begin with no slash, dot or hyphen, and have 80 bytes at most"
+    )]
     BadAlias(String),
     /// It means another image.
     #[error("the alias '{0}' means {1}; cistern image alias delete {0} takes it away")]

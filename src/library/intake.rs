@@ -95,7 +95,13 @@ async fn write(cache: &Arc<Cache>, remote: &Arc<str>, expected: Expected, pilot:
         allowance.reached(partial.len());
         pilot.received(partial.len());
     }
-    let verified = partial.verify().map_err(|mismatch| failed(&mismatch))?;
+    let verified = match partial.verify() {
+        Ok(verified) => verified,
+        Err(mismatch) => {
+            allowance.forfeit();
+            return Err(failed(&mismatch));
+        }
+    };
     pilot.verified(verified.digest(), verified.size());
     let (holder, remote) = (Arc::clone(cache), Arc::clone(remote));
     let blob = blocking(move || holder.commit(&remote, expected, verified)).await?;

@@ -16,8 +16,8 @@ use crate::library::intake::{self, Sent, Supply};
 use crate::library::shelf::{Published, Serving, Shelf};
 use crate::store::publications;
 
-/// The longest name that an image can have.
-const MAX_ALIAS_BYTES: usize = 255;
+/// The longest name that an image can have: escaped, it is the name of a file.
+const MAX_ALIAS_BYTES: usize = 80;
 
 /// An image that is to be published.
 #[derive(Clone, Debug, Default)]
@@ -34,7 +34,9 @@ pub struct Offer {
 
 impl Shelf {
     /// Publishes an image; its fingerprint. One that is published already gets the names, and is seen if it is to be.
-    pub async fn publish(&self, cache: &Arc<Cache>, offer: Offer, mut supply: Supply) -> Result<Fingerprint, LibraryError> {
+    pub async fn publish(&self, cache: &Arc<Cache>, mut offer: Offer, mut supply: Supply) -> Result<Fingerprint, LibraryError> {
+        offer.aliases.sort();
+        offer.aliases.dedup();
         offer.aliases.iter().try_for_each(|alias| check_alias(alias))?;
         offer.properties.iter().try_for_each(|(name, value)| check_property(name, value))?;
         let remote: Arc<str> = LOCAL.into();
@@ -102,7 +104,7 @@ fn publication(known: Option<&Publication>, offer: &Offer, inspected: Inspected,
         architecture: metadata.architecture.to_string(),
         files: names.iter().zip(blobs).map(file).collect(),
         created_at: metadata.created_at.as_second(),
-        expires_at: metadata.expires_at.map(Timestamp::as_second),
+        expires_at: known.map_or(metadata.expires_at.map(Timestamp::as_second), |known| known.expires_at),
         public: offer.public || known.is_some_and(|known| known.public),
         properties,
     }

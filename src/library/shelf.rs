@@ -11,7 +11,7 @@ use crate::digest::{Digest, Fingerprint};
 use crate::ledger::Ledger;
 use crate::ledger::publication::{OwnAlias, Publication};
 use crate::ledger::record::{Fate, Reason, Record};
-use crate::library::entry::{LOCAL, check_property, enter, is_entered};
+use crate::library::entry::{LOCAL, check_property, enter, is_entered, is_lost};
 use crate::library::error::LibraryError;
 use crate::publish::Publisher;
 use crate::publish::command::Documents;
@@ -68,6 +68,11 @@ impl Shelf {
         self.published.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// Whether an image was published here.
+    pub fn has(&self, fingerprint: Fingerprint) -> bool {
+        self.published().images.iter().any(|image| image.fingerprint == fingerprint.to_string())
+    }
+
     /// Waits for its turn to change what is published.
     pub async fn turn(&self) -> tokio::sync::MutexGuard<'_, ()> {
         self.changing.lock().await
@@ -82,7 +87,7 @@ impl Shelf {
     pub async fn change_image(
         &self,
         cache: &Arc<Cache>,
-        mut publication: Publication,
+        fingerprint: Fingerprint,
         change: ImageChange,
         expires_at: Option<Option<Timestamp>>,
     ) -> Result<(), LibraryError> {
@@ -91,6 +96,8 @@ impl Shelf {
         }
         change.properties.iter().try_for_each(|(name, value)| check_property(name, value.as_deref().unwrap_or_default()))?;
         let _turn = self.turn().await;
+        let published = self.published().images.into_iter();
+        let mut publication = { published }.find(|image| image.fingerprint == fingerprint.to_string()).ok_or(LibraryError::NotRecorded)?;
         publication.public = change.public.unwrap_or(publication.public);
         publication.expires_at = expires_at.map_or(publication.expires_at, |at| at.map(Timestamp::as_second));
         for (name, value) in change.properties {
@@ -115,6 +122,12 @@ impl Shelf {
     /// Forgets an image of our own, and the names of an image that goes.
     pub async fn forget(&self, cache: &Arc<Cache>, fingerprint: Fingerprint) -> Result<(), LibraryError> {
         let _turn = self.turn().await;
+        self.strike_out(cache, fingerprint).await?;
+        self.serve(Serving::Anew).await
+    }
+
+    /// The same, for whoever has the turn.
+    async fn strike_out(&self, cache: &Arc<Cache>, fingerprint: Fingerprint) -> Result<(), LibraryError> {
         let (holder, published, gone) = (Arc::clone(cache), self.published(), fingerprint.to_string());
         let names: Vec<String> = published.aliases.into_iter().filter(|alias| alias.fingerprint == gone).map(|alias| alias.name).collect();
         let (written, of) = (names.clone(), gone.clone());
@@ -128,19 +141,21 @@ impl Shelf {
             published.aliases.retain(|alias| alias.fingerprint != gone);
             published.images.retain(|image| image.fingerprint != gone);
         });
-        self.serve(Serving::Anew).await
+        Ok(())
     }
 
     /// Makes the ledger true of what is written: an image of our own is held as that says. One that nothing is written of is
     /// nobody's; it goes after grace.
     pub async fn settle(&self) -> Result<(), LibraryError> {
+        let _turn = self.turn().await;
         let (cache, published) = (Arc::clone(&self.cache), self.published());
-        blocking(move || {
-            for publication in &published.images {
-                if !is_entered(&cache, publication)
-                    && let Err(error) = enter(&cache, publication)
-                {
-                    tracing::warn!(fingerprint = publication.fingerprint, %error, "an image of our own is not held whole");
+        let gone = blocking(move || {
+            let mut gone = Vec::new();
+            for publication in published.images.iter().filter(|publication| !is_entered(&cache, publication)) {
+                let entered = enter(&cache, publication);
+                if entered.is_err() && is_lost(&cache, publication)? {
+                    tracing::warn!(fingerprint = publication.fingerprint, "an image of our own is gone; its names go with it");
+                    gone.push(publication.fingerprint.clone());
                 }
             }
             let now = cache.now();
@@ -153,9 +168,12 @@ impl Shelf {
                     ledger.set_fate(fingerprint, Fate::Leaves(now, Reason::Withdrawn));
                 }
             });
-            Ok(())
+            Ok(gone)
         })
         .await?;
+        for fingerprint in gone.iter().filter_map(|gone| Fingerprint::from_hex(gone)) {
+            self.strike_out(&self.cache, fingerprint).await?;
+        }
         Ok(())
     }
 
@@ -193,8 +211,7 @@ impl Shelf {
         let digest = snapshot
             .as_ref()
             .map(|snapshot| Digest::of(&snapshot.documents.iter().flat_map(|source| source.bytes.to_vec()).collect::<Vec<u8>>()));
-        let is_known = self.cache.current().load().remotes.contains_key(LOCAL);
-        if wanted == Serving::Anew || *served != digest || (digest.is_some() && !is_known) {
+        if wanted == Serving::Anew || *served != digest {
             let documents = Documents { newest: snapshot.map(Arc::new), ..Documents::default() };
             self.publisher.replace(LOCAL.into(), documents).await?;
             *served = digest;

@@ -79,7 +79,7 @@ pub fn admit(
     // What a selection lists goes when it is listed no more, and not when there is something newer.
     let older: Vec<&Record> = if is_current && owner != Owner::Selection { predecessors(ledger, &record) } else { Vec::new() };
     let mut older = older;
-    older.sort_by(|one, other| other.version.serial.cmp(&one.version.serial));
+    older.sort_by(|one, other| (&other.version.serial, other.fingerprint).cmp(&(&one.version.serial, one.fingerprint)));
     if let Some(newest) = older.first() {
         record.inherit(newest);
         record.use_count = 0;

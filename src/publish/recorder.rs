@@ -49,8 +49,9 @@ impl Recorder {
     /// Goes on until nobody sends events any more. Images that were whole already when the program began are looked at
     /// first: the one before may have been killed in between.
     pub async fn run(mut self, mut events: mpsc::Receiver<Event>) {
+        let mut generations = self.publisher.generations();
         self.look_at_all().await;
-        let mut next = Instant::now();
+        let (mut next, mut look) = (Instant::now(), Instant::now());
         loop {
             tokio::select! {
                 event = events.recv() => match event {
@@ -59,6 +60,15 @@ impl Recorder {
                     Some(Event::Left(remote)) => drop(self.changed.insert(remote)),
                     None => return,
                 },
+                // What is listed now may be held since before.
+                changed = async { tokio::time::sleep_until(look).await; generations.changed().await } => {
+                    if changed.is_err() {
+                        return;
+                    }
+                    let started = Instant::now();
+                    self.look_at_all().await;
+                    look = Instant::now() + started.elapsed() * REST;
+                }
                 () = tokio::time::sleep_until(next), if !self.changed.is_empty() => {
                     next = Instant::now() + self.have_reviewed().await * REST;
                 }
@@ -101,12 +111,13 @@ impl Recorder {
         }
     }
 
-    /// Whether every file of an image that has a digest is held; the others are looked for later.
+    /// Whether every file of an image that is not recorded is held. One whose document gives no digests is looked at when its
+    /// last file comes.
     fn seems_whole(&self, image: &Image) -> bool {
         self.cache.books().read(|ledger| {
             let is_held =
-                |file: Expected| file.digest().is_none_or(|digest| ledger.blob(digest).is_some_and(|held| held.is_as_expected(file)));
-            image.expected().all(is_held)
+                |file: Expected| file.digest().is_some_and(|digest| ledger.blob(digest).is_some_and(|held| held.is_as_expected(file)));
+            ledger.image(image.fingerprint).is_none() && image.expected().all(is_held)
         })
     }
 
@@ -173,6 +184,7 @@ fn inherited_decision(cache: &Cache, admitted: &Admitted) -> io::Result<Decision
     let Some(predecessor) = admitted.superseded.first().filter(|_| own.is_empty()) else { return Ok(own) };
     let inherited = Decision { expires_at: None, ..decisions::load(disk, layout, *predecessor)? };
     decisions::save(disk, layout, admitted.record.fingerprint, &inherited)?;
+    decisions::remove(disk, layout, *predecessor)?;
     Ok(inherited)
 }
 

@@ -165,12 +165,15 @@ impl Shelf {
             return None;
         };
         let mut rendered = render(name, &newest, &policy);
-        self.retain(name, &newest, &mut policy, &mut rendered);
+        let is_known = self.retain(name, &newest, &mut policy, &mut rendered);
         self.metrics.images_are_listed(name, rendered.listing.images().len());
         self.parts.insert(Arc::clone(name), std::mem::take(&mut rendered.parts));
         let listing = Arc::new(std::mem::take(&mut rendered.listing));
         let retired = self.retired(name, &policy);
         let held_back = self.held_back(name, std::mem::take(&mut rendered.awaited), &listing, &retired);
+        if is_known {
+            self.cache.settle_withdrawn(name, &listing);
+        }
         let held = Arc::new(self.settle_held(&settings, &listing, &held_back));
         let stale = self.documents.get(name).is_some_and(|documents| documents.is_stale);
         let private = self.cache.books().read(|ledger| stock::private(ledger, name));
@@ -190,20 +193,30 @@ impl Shelf {
         }
     }
 
-    /// Renders again if something is held that upstream does not list and that has to stay listed.
-    fn retain(&self, name: &Arc<str>, newest: &Snapshot, policy: &mut Policy, rendered: &mut Rendered) {
+    /// Renders again if something is held that upstream does not list and that has to stay listed; whether all that may have
+    /// to is known.
+    fn retain(&self, name: &Arc<str>, newest: &Snapshot, policy: &mut Policy, rendered: &mut Rendered) -> bool {
         let unlisted = self.cache.books().read(|ledger| stock::unlisted(ledger, name, &rendered.listing).cloned().collect::<Vec<_>>());
-        if !unlisted.is_empty() {
-            policy.stock.retained = stock::retained(&self.cache, unlisted);
-            *rendered = render(name, newest, policy);
+        if unlisted.is_empty() {
+            return true;
+        }
+        match stock::retained(&self.cache, unlisted) {
+            Ok(retained) => {
+                policy.stock.retained = retained;
+                *rendered = render(name, newest, policy);
+                true
+            }
+            Err(error) => {
+                tracing::error!(remote = %name, %error, "what upstream lists no more cannot be looked at; it is listed again when it can");
+                false
+            }
         }
     }
 
-    /// Lets what is listed on nobody's account leave, and remembers what the documents depended on; the files of what is held.
+    /// Remembers what the documents depended on; the files of what is held.
     fn settle_held(&mut self, settings: &RemoteSettings, listing: &Listing, held_back: &[HeldBack]) -> Listing {
         let awaited: Vec<Image> = held_back.iter().map(|held_back| held_back.image.clone()).collect();
         let (name, is_offline) = (&settings.name, !settings.mode.has_upstream());
-        self.cache.settle_withdrawn(name, listing);
         let (relevant, held) =
             self.cache.books().read(|ledger| (stock::relevant(ledger, name, listing, &awaited, is_offline), stock::files(ledger, name)));
         self.relevant.insert(Arc::clone(name), relevant);

@@ -1,6 +1,7 @@
 //! What of a remote is held, as far as its documents depend on it.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io;
 use std::sync::Arc;
 
 use foldhash::HashSet;
@@ -11,10 +12,10 @@ use crate::digest::{Digest, Fingerprint};
 use crate::http::path::StreamPath;
 use crate::image::ftype::ImageType;
 use crate::ledger::Ledger;
-use crate::ledger::record::Record;
+use crate::ledger::record::{Owner, Record};
 use crate::render::policy::{Retained, Slot, Stock};
 use crate::simplestreams::file::ListedFile;
-use crate::store::records;
+use crate::store::records::{self, Excerpt};
 
 /// What would be rendered otherwise if it were otherwise.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -25,6 +26,8 @@ pub struct Relevant {
     arrived: BTreeSet<Fingerprint>,
     /// What is held and not listed by upstream.
     unlisted: BTreeSet<Fingerprint>,
+    /// What is listed and on its way out.
+    leaving: BTreeSet<Fingerprint>,
     /// How much is held at all, where only that is listed.
     count: usize,
 }
@@ -50,6 +53,7 @@ pub fn relevant(ledger: &Ledger, remote: &str, listing: &Listing, awaited: &[Ima
         let serial = newest.entry((&image.version.product.name, image.image_type)).or_default();
         *serial = image.version.serial.as_str().max(*serial);
     }
+    let listed: HashSet<Fingerprint> = listing.images().iter().map(|image| image.fingerprint).collect();
     let stock = stock(ledger, remote);
     let tracked =
         stock.tracked.into_iter().flat_map(|(product, types)| types.into_iter().map(move |(of, serial)| (product.clone(), of, serial)));
@@ -60,6 +64,10 @@ pub fn relevant(ledger: &Ledger, remote: &str, listing: &Listing, awaited: &[Ima
         behind: tracked.filter(is_behind).collect(),
         arrived: awaited.iter().map(|image| image.fingerprint).filter(|fingerprint| stock.whole.contains(fingerprint)).collect(),
         unlisted: unlisted(ledger, remote, listing).map(|record| record.fingerprint).collect(),
+        leaving: of_remote(ledger, remote)
+            .filter(|record| !record.stays() && listed.contains(&record.fingerprint))
+            .map(|record| record.fingerprint)
+            .collect(),
         count: if is_offline { ledger.blobs().len() } else { 0 },
     }
 }
@@ -70,21 +78,26 @@ pub fn unlisted<'a>(ledger: &'a Ledger, remote: &'a str, listing: &'a Listing) -
     of_remote(ledger, remote).filter(move |record| record.stays() && record.public && !listed.contains(&record.fingerprint))
 }
 
-/// What was kept of the documents that listed these images. Waits for the disk.
-pub fn retained(cache: &Cache, records: Vec<Record>) -> Vec<Retained> {
-    let of_record = |record: Record| {
+/// What was kept of the documents that listed these images. Waits for the disk; an error means that nobody knows.
+pub fn retained(cache: &Cache, records: Vec<Record>) -> io::Result<Vec<Retained>> {
+    let mut retained = Vec::new();
+    for record in records {
         let excerpt = records::excerpt(&**cache.store().disk(), cache.store().layout(), record.fingerprint)?;
-        let Record { fingerprint, image_type, auto_update, version, .. } = record;
-        let slot = Slot { product: version.product.name.clone(), image_type, serial: version.serial.clone() };
-        let document = StreamPath::from_document(&excerpt.document).ok()?;
-        Some(Retained { fingerprint, slot, is_tracked: auto_update, document, product: excerpt.product.into() })
-    };
-    let mut retained: Vec<Retained> = records.into_iter().filter_map(of_record).collect();
+        retained.extend(excerpt.and_then(|excerpt| of_record(record, excerpt)));
+    }
     // Equal inputs give equal bytes: the order of a hash map must not matter.
     retained.sort_by(|one, other| {
         (&one.slot.product, &one.slot.serial, one.fingerprint).cmp(&(&other.slot.product, &other.slot.serial, other.fingerprint))
     });
-    retained
+    Ok(retained)
+}
+
+fn of_record(record: Record, excerpt: Excerpt) -> Option<Retained> {
+    let Record { fingerprint, image_type, auto_update, version, owner, .. } = record;
+    let slot = Slot { product: version.product.name.clone(), image_type, serial: version.serial.clone() };
+    let document = StreamPath::from_document(&excerpt.document).ok()?;
+    let is_selected = owner == Owner::Selection;
+    Some(Retained { fingerprint, slot, is_tracked: auto_update, is_selected, document, product: excerpt.product.into() })
 }
 
 /// The files of all images that are held of a remote: hosts that know of them may ask for as long as they are.

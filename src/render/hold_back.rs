@@ -40,6 +40,16 @@ pub fn hide(product: &mut Product<'_>, stock: &Stock) {
 
 /// What is hidden of a type, the newest version first: of each the image that clients prefer.
 fn hidden(product: &Product<'_>, image_type: ImageType, held: &str, stock: &Stock) -> Vec<Awaited> {
+    // What is held must be there to be seen in the place of what is hidden.
+    let is_this = |slot: &Slot| slot.product == *product.name && slot.image_type == image_type && slot.serial == held;
+    let is_listed = product
+        .versions
+        .iter()
+        .filter(|version| *version.name == *held)
+        .any(|version| preferred(&product.name, version, image_type).is_some());
+    if !is_listed && !stock.retained.iter().any(|retained| is_this(&retained.slot)) {
+        return Vec::new();
+    }
     let is_newer = |version: &&(usize, &Version<'_>)| *version.1.name > *held && images::serial_date(&version.1.name).is_ok();
     let mut newer: Vec<(usize, &Version<'_>)> = product.versions.iter().enumerate().filter(|version| is_newer(&version)).collect();
     newer.sort_by(|(_, one), (_, other)| other.name.cmp(&one.name));

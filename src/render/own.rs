@@ -71,7 +71,7 @@ fn published(publication: &Publication, aliases: &[String]) -> (String, Value) {
         fields["support_eol"] = json!(end.strftime("%Y-%m-%d").to_string());
     }
     fields["versions"] = json!({serial: {"items": items}});
-    (format!("local:{}", &publication.fingerprint[..DIGITS]), fields)
+    (format!("local:{}", publication.fingerprint.get(..DIGITS).unwrap_or(&publication.fingerprint)), fields)
 }
 
 /// An image of a remote lists its files where the remote's are, so that whoever has it there need not have it again.

@@ -59,6 +59,8 @@ pub struct Retained {
     pub slot: Slot,
     /// Whether a newer one would take its place.
     pub is_tracked: bool,
+    /// Whether it is there only because a selection names it: when upstream has nothing newer in its place, it goes.
+    pub is_selected: bool,
     /// The document that listed it.
     pub document: StreamPath,
     /// Its product with this one version, as JSON.

@@ -77,8 +77,9 @@ impl<'a> Edited<'a> {
         edited.edit(|product| drop_wrong_images(product, &policy.wrong), |_| {});
         edited.list_files();
         let there = if retained.is_empty() { Vec::new() } else { types_there(edited.product.as_ref()) };
-        edited.hold_back(&policy.stock, whence.path);
-        edited.put_back(&there, retained);
+        let is_emptied = edited.hold_back(&policy.stock, whence.path);
+        edited.put_back(&there, &policy.stock, retained);
+        edited.product.take_if(|product| is_emptied && product.versions.is_empty());
         edited.list_images();
         if policy.twins {
             edited.is_changed |= edited.product.as_mut().is_some_and(twins::add_twins);
@@ -188,11 +189,11 @@ impl<'a> Edited<'a> {
         self.faults.extend(architecture.err().map(|reason| Fault::new(&[&product.name], reason)));
     }
 
-    /// Hides new versions of what is held and kept up to date, until they are held too.
-    fn hold_back(&mut self, stock: &Stock, document: &StreamPath) {
-        let Some(product) = &mut self.product else { return };
+    /// Hides new versions of what is held and kept up to date, until they are held too; whether nothing is left then.
+    fn hold_back(&mut self, stock: &Stock, document: &StreamPath) -> bool {
+        let Some(product) = &mut self.product else { return false };
         let awaited = hold_back::awaited(product, stock);
-        let Some(facts) = images::architecture(product).ok().filter(|_| !awaited.is_empty()) else { return };
+        let Some(facts) = images::architecture(product).ok().filter(|_| !awaited.is_empty()) else { return false };
         let facts = Arc::new(facts_of(product, facts));
         for hold_back::Awaited { version, image } in &awaited {
             let version = &product.versions[*version];
@@ -203,16 +204,15 @@ impl<'a> Edited<'a> {
         }
         hold_back::hide(product, stock);
         self.is_changed = true;
-        self.product.take_if(|product| product.versions.is_empty());
+        product.versions.is_empty()
     }
 
     /// Puts back images that upstream lists no more; the places of those that need a product of their own.
-    fn put_back(&mut self, there: &[(ImageType, String)], retained: &[(&'a Retained, Product<'a>)]) {
+    fn put_back(&mut self, there: &[(ImageType, String)], stock: &Stock, retained: &[(&'a Retained, Product<'a>)]) {
         let Some(product) = &mut self.product else { return };
         let before = product.versions.len();
-        self.apart = retain::put_back(product, there, retained);
-        let fresh = product.versions.len() > before;
-        self.is_changed |= fresh;
+        self.apart = retain::put_back(product, there, stock, retained);
+        self.is_changed |= product.versions.len() > before;
         product.versions[before..].iter_mut().flat_map(|version| &mut version.items).for_each(|item| drop(item.read_file()));
     }
 }

@@ -141,7 +141,9 @@ impl<'a> Work<'a> {
         let edited: Vec<Edited<'t>> = products.into_par_iter().map(edit).collect();
         self.outcome.listing.reserve(edited.iter().map(|product| product.files.len()).sum());
         let known: HashSet<String> = edited.iter().filter_map(|edited| Some(edited.product.as_ref()?.name.to_string())).collect();
-        let mut apart: Vec<usize> = (0..retained.len()).filter(|place| !known.contains(&retained[*place].0.slot.product)).collect();
+        let mut apart: Vec<usize> = (0..retained.len())
+            .filter(|place| !known.contains(&retained[*place].0.slot.product) && !retained[*place].0.is_selected)
+            .collect();
         for product in edited {
             is_changed |= product.is_changed;
             apart.extend(&product.apart);

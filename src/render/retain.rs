@@ -8,56 +8,70 @@ use std::collections::BTreeSet;
 
 use crate::digest::Fingerprint;
 use crate::image::ftype::ImageType;
-use crate::render::policy::{Retained, Stock};
+use crate::render::policy::{Retained, Slot, Stock};
 use crate::render::prune::{Rest, prune};
 use crate::selection::Selection;
 use crate::simplestreams::images;
 use crate::simplestreams::object::Object;
 use crate::simplestreams::products::{Product, Version};
 
-/// What a product shows of one type, after hiding, and what it has.
-struct Newest<'p> {
-    visible: Option<&'p str>,
-    there: Option<&'p str>,
-}
-
-/// Puts images back into a product that has something newer; those of its images that need a product of their own.
+/// Puts images back into a product that has something newer; the places of those that need a product of their own.
 ///
-/// `there` are the versions that it had before some were hidden.
-pub fn put_back<'a>(product: &mut Product<'a>, there: &[(ImageType, String)], retained: &[(&'a Retained, Product<'a>)]) -> Vec<usize> {
-    let mut apart = Vec::new();
+/// `there` are the versions that it had before some were hidden, and `stock` says what is held.
+pub fn put_back<'a>(
+    product: &mut Product<'a>,
+    there: &[(ImageType, String)],
+    stock: &Stock,
+    retained: &[(&'a Retained, Product<'a>)],
+) -> Vec<usize> {
+    let (mut apart, upstreams) = (Vec::new(), product.versions.len());
     for (place, (retained, excerpt)) in retained.iter().enumerate().filter(|(_, (retained, _))| retained.slot.product == *product.name) {
-        if lists(product, retained) {
+        let Slot { image_type, serial, .. } = &retained.slot;
+        let is_newer = |(of, other): &(ImageType, String)| of == image_type && other > serial;
+        if lists(product, retained) || (retained.is_tracked && has_heir(product, retained, stock)) {
             continue;
         }
-        let visible = newest_visible(product, retained);
-        let there = there.iter().filter(|(image_type, _)| *image_type == retained.slot.image_type).map(|(_, serial)| serial.as_str()).max();
-        let newest = Newest { visible: visible.as_deref(), there };
-        let serial = Some(retained.slot.serial.as_str());
-        if retained.is_tracked && newest.visible > serial {
-            continue;
-        }
-        let is_taken = product.versions.iter().any(|version| *version.name == *retained.slot.serial);
-        if newest.there > serial && !is_taken {
-            product.versions.extend(excerpt.versions.iter().cloned());
-        } else {
-            apart.push(place);
+        let taken = product.versions.iter().position(|version| *version.name == **serial);
+        match taken {
+            None if there.iter().any(is_newer) => product.versions.extend(excerpt.versions.iter().cloned()),
+            // Another image of that version was put back already.
+            Some(place) if place >= upstreams => merge(&mut product.versions[place], excerpt),
+            _ if retained.is_selected => {}
+            _ => apart.push(place),
         }
     }
     apart
 }
 
+/// Whether the newer image that hosts see is held: then nobody needs the older one any more.
+fn has_heir(product: &Product<'_>, retained: &Retained, stock: &Stock) -> bool {
+    let newer =
+        product.versions.iter().filter(|version| *version.name > *retained.slot.serial && images::serial_date(&version.name).is_ok());
+    let mut images = newer.flat_map(|version| images::of_version(&product.name, version).0);
+    images.any(|image| image.image_type == retained.slot.image_type && stock.whole.contains(&image.fingerprint))
+}
+
+fn merge<'a>(version: &mut Version<'a>, excerpt: &Product<'a>) {
+    for item in excerpt.versions.iter().flat_map(|version| &version.items) {
+        match version.items.iter_mut().find(|other| other.name == item.name) {
+            // One metadata file may serve several roots, and says of each which image it makes.
+            Some(other) => {
+                let fresh: Vec<_> = item
+                    .fields
+                    .iter()
+                    .filter(|(name, _)| other.fields.get(name).is_none())
+                    .map(|(name, value)| (name.to_string(), value.clone()))
+                    .collect();
+                fresh.iter().for_each(|(name, value)| other.fields.set(name, &**value));
+            }
+            None => version.items.push(item.clone()),
+        }
+    }
+}
+
 fn lists(product: &Product<'_>, retained: &Retained) -> bool {
     let of_serial = product.versions.iter().filter(|version| *version.name == *retained.slot.serial);
     of_serial.flat_map(|version| images::of_version(&product.name, version).0).any(|image| image.fingerprint == retained.fingerprint)
-}
-
-fn newest_visible(product: &Product<'_>, retained: &Retained) -> Option<String> {
-    let shows = |version: &&Version<'_>| {
-        let (images, _) = images::of_version(&product.name, version);
-        images.iter().any(|image| image.image_type == retained.slot.image_type) && images::serial_date(&version.name).is_ok()
-    };
-    product.versions.iter().filter(shows).map(|version| version.name.to_string()).max()
 }
 
 /// The excerpts that pass a remote's filters, as products of their own.

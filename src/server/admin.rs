@@ -119,9 +119,9 @@ async fn answer(office: &Office, request: Request<Incoming>) -> Reply {
         ("POST", ["1.0", "images", name, "refresh"]) => refresh_image(office, decoded(name), wish).await,
         ("GET", ["1.0", "images", name, "files"]) => of_images(files(office, decoded(name), wish).await),
         ("GET", ["1.0", "images", name, "files", number]) => file(office, decoded(name), wish, number).await,
-        ("POST", ["1.0", "imports"]) => intake::publish(&office.library, request).await,
+        ("POST", ["1.0", "imports"]) => intake::publish(Arc::clone(&office.library), request).await,
         ("GET", ["1.0", "aliases"]) => json(StatusCode::OK, &aliases::list(&office.library)),
-        ("PUT" | "PATCH" | "DELETE", ["1.0", "aliases", name]) => of_images(alias(office, &decoded(name), request).await),
+        ("PUT" | "PATCH" | "DELETE", ["1.0", "aliases", name]) => of_images(alias(office, decoded(name), request).await),
         ("GET", ["1.0", "cache"]) => stock::info(cache).await,
         ("POST", ["1.0", "cache", "prune"]) => match read::<PruneRequest>(request).await {
             Ok(wish) => stock::prune(cache, wish.dry_run).await,
@@ -156,20 +156,22 @@ fn of_images<T: Serialize>(answer: Result<T, LibraryError>) -> Reply {
 }
 
 /// Gives, takes away or changes a name.
-async fn alias(office: &Office, name: &str, request: Request<Incoming>) -> Result<(), LibraryError> {
-    let library = &office.library;
-    if request.method() == hyper::Method::DELETE {
-        return library.shelf.delete_alias(&office.cache, name).await;
-    }
-    let wish: AliasRequest = read(request).await.unwrap_or_default();
-    match (wish.image, wish.name) {
-        (Some(image), None) => {
-            let named = images::find(&office.library, image, Wish::for_machine(wish.virtual_machine, None)).await?;
-            library.shelf.create_alias(&office.cache, name, &named).await
+async fn alias(office: &Office, name: String, request: Request<Incoming>) -> Result<(), LibraryError> {
+    let (library, cache) = (Arc::clone(&office.library), Arc::clone(&office.cache));
+    let is_deletion = request.method() == hyper::Method::DELETE;
+    let wish: AliasRequest = if is_deletion { AliasRequest::default() } else { read(request).await.unwrap_or_default() };
+    to_the_end(async move {
+        match (wish.image, wish.name) {
+            _ if is_deletion => library.shelf.delete_alias(&cache, &name).await,
+            (Some(image), None) => {
+                let named = images::find(&library, image, Wish::for_machine(wish.virtual_machine, None)).await?;
+                library.shelf.create_alias(&cache, &name, &named).await
+            }
+            (_, Some(new)) => library.shelf.rename_alias(&cache, &name, &new).await,
+            (None, None) => Err(LibraryError::BadAlias(name)),
         }
-        (_, Some(new)) => library.shelf.rename_alias(&office.cache, name, &new).await,
-        (None, None) => Err(LibraryError::BadAlias(name.to_owned())),
-    }
+    })
+    .await
 }
 
 async fn copy(office: &Office, request: Request<Incoming>) -> Reply {
@@ -188,16 +190,26 @@ async fn change(office: &Office, name: String, wish: Wish, request: Request<Inco
         Ok(change) => change,
         Err(reply) => return reply,
     };
-    let changed = async {
-        let named = images::find(&office.library, name, wish).await?;
-        office.library.change(&named, change).await
-    };
+    let library = Arc::clone(&office.library);
+    let changed = to_the_end(async move {
+        let named = images::find(&library, name, wish).await?;
+        library.change(&named, change).await
+    });
     of_images(changed.await)
 }
 
 async fn delete(office: &Office, name: String, wish: Wish) -> Result<(), LibraryError> {
-    let named = images::find(&office.library, name, wish).await?;
-    office.library.delete(&named).await
+    let library = Arc::clone(&office.library);
+    to_the_end(async move {
+        let named = images::find(&library, name, wish).await?;
+        library.delete(&named).await
+    })
+    .await
+}
+
+/// Does what a person wants also if that person leaves in the middle: half of it would be worse than all or nothing.
+async fn to_the_end<T: Send + 'static>(work: impl Future<Output = Result<T, LibraryError>> + Send + 'static) -> Result<T, LibraryError> {
+    tokio::spawn(work).await.unwrap_or(Err(LibraryError::NotRecorded))
 }
 
 async fn refresh_image(office: &Office, name: String, wish: Wish) -> Reply {

@@ -1,6 +1,7 @@
 //! Images that a command sends.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use http_body_util::BodyExt as _;
@@ -12,6 +13,7 @@ use tokio::sync::mpsc;
 use crate::api::Step;
 use crate::digest::Digest;
 use crate::library::Library;
+use crate::library::error::LibraryError;
 use crate::library::intake::{Sent, Supply};
 use crate::library::publishing::Offer;
 use crate::server::reply::{Reply, error, json};
@@ -22,7 +24,7 @@ const QUEUED_PIECES: usize = 4;
 
 /// Publishes the image whose files are the body, one after the other. The query says what they are: `file` as
 /// `SHA256:SIZE:NAME` for each, `alias`, `public`, and `property` as `KEY=VALUE`.
-pub async fn publish(library: &Library, request: Request<Incoming>) -> Reply {
+pub async fn publish(library: Arc<Library>, request: Request<Incoming>) -> Reply {
     let Some(offer) = offer(request.uri().query().unwrap_or_default()) else {
         return error(
             StatusCode::BAD_REQUEST,
@@ -31,7 +33,9 @@ pub async fn publish(library: &Library, request: Request<Incoming>) -> Reply {
     };
     let (pieces, queue) = mpsc::channel(QUEUED_PIECES);
     let feeding = tokio::spawn(feed(request.into_body(), pieces));
-    let published = library.publish(offer, Supply::new(queue)).await;
+    // Once all is here it is done to the end, also if the command leaves.
+    let published =
+        tokio::spawn(async move { library.publish(offer, Supply::new(queue)).await }).await.unwrap_or(Err(LibraryError::NotRecorded));
     // An answer in the middle of what a command sends would be lost.
     drop(feeding.await);
     match published {

@@ -7,6 +7,7 @@ use tokio::sync::mpsc;
 
 use crate::api::{CacheStatus, Pruned, Step};
 use crate::cache::{Cache, blocking};
+use crate::digest::Digest;
 use crate::ledger::Unit;
 use crate::retention::{Deed, Sentence, is_cached};
 use crate::server::reply::{Reply, error, json, steps};
@@ -86,12 +87,12 @@ pub fn verify(cache: &Arc<Cache>, repair: bool) -> Reply {
 fn read_all(cache: &Cache, repair: bool, told: &mpsc::Sender<Step>) -> std::io::Result<Step> {
     let blobs = cache.store().blobs()?;
     let total = blobs.iter().map(|(_, size)| size).sum();
-    let (mut done, mut shown, mut broken) = (0, 0, 0);
+    let (mut done, mut shown, mut broken, mut unreadable) = (0, 0, 0, 0);
     for (digest, size) in &blobs {
-        if !cache.is_intact(*digest)? {
-            broken += 1;
-            let fate = if repair && cache.discard_broken(*digest)? { "; it left the store" } else { "" };
-            let text = format!("{digest} is not what it is called{fate}");
+        let (is_broken, text) = look_at(cache, *digest, repair);
+        if let Some(text) = text {
+            broken += usize::from(is_broken);
+            unreadable += usize::from(!is_broken);
             tracing::error!("{text}");
             drop(told.blocking_send(Step::Note { text }));
         }
@@ -105,6 +106,11 @@ fn read_all(cache: &Cache, repair: bool, told: &mpsc::Sender<Step>) -> std::io::
             drop(told.try_send(Step::Progress { done, total }));
         }
     }
+    if unreadable > 0 {
+        return Ok(Step::Failed {
+            error: format!("{unreadable} of {} files cannot be read, and {broken} are broken; look at the disk", blobs.len()),
+        });
+    }
     Ok(match (broken, repair) {
         (0, _) => Step::Done { text: format!("{} files are what they are called", blobs.len()) },
         (broken, true) => Step::Done { text: format!("{broken} of {} files were broken and left the store", blobs.len()) },
@@ -115,4 +121,16 @@ fn read_all(cache: &Cache, repair: bool, told: &mpsc::Sender<Step>) -> std::io::
             ),
         },
     })
+}
+
+/// Whether a blob is broken, and what is said of it. One that cannot be read is not known to be.
+fn look_at(cache: &Cache, digest: Digest, repair: bool) -> (bool, Option<String>) {
+    match cache.is_intact(digest) {
+        Ok(true) => (false, None),
+        Ok(false) => {
+            let went = repair && cache.discard_broken(digest).unwrap_or_default();
+            (true, Some(format!("{digest} is not what it is called{}", if went { "; it left the store" } else { "" })))
+        }
+        Err(error) => (false, Some(format!("{digest} cannot be read: {error}"))),
+    }
 }

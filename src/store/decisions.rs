@@ -26,6 +26,11 @@ pub fn load(disk: &dyn Disk, layout: &Layout, fingerprint: Fingerprint) -> io::R
     }
 }
 
+/// The images about which something was decided.
+pub fn list(disk: &dyn Disk, layout: &Layout) -> io::Result<Vec<Fingerprint>> {
+    Ok(disk.list(&layout.decisions())?.iter().filter_map(|found| Fingerprint::from_hex(&found.name)).collect())
+}
+
 /// Forgets what was decided about an image.
 pub fn remove(disk: &dyn Disk, layout: &Layout, fingerprint: Fingerprint) -> io::Result<()> {
     let path = layout.decision(fingerprint);

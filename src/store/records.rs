@@ -37,9 +37,13 @@ pub fn save(disk: &dyn Disk, layout: &Layout, record: &Record, excerpt: Option<E
     disk::replace(disk, &layout.record(record.fingerprint), &serde_json::to_vec_pretty(&whole)?)
 }
 
-/// The excerpt of an image; `None` if there is none that can be read.
-pub fn excerpt(disk: &dyn Disk, layout: &Layout, fingerprint: Fingerprint) -> Option<Excerpt> {
-    read(disk, layout, fingerprint).ok()?.excerpt
+/// The excerpt of an image, if there is one. An error means that nobody knows.
+pub fn excerpt(disk: &dyn Disk, layout: &Layout, fingerprint: Fingerprint) -> io::Result<Option<Excerpt>> {
+    match read(disk, layout, fingerprint) {
+        Ok(whole) => Ok(whole.excerpt),
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::InvalidData) => Ok(None),
+        Err(error) => Err(error),
+    }
 }
 
 /// The images of which something is written.

@@ -237,8 +237,40 @@ async fn a_version_that_cannot_be_had_is_listed_when_it_has_waited_long_enough()
     mirror.refresh("lab", false).await;
     assert_eq!(seen(&mirror).await, ["20260101 squashfs"]);
     wait_for(async || seen(&mirror).await.len() == 2).await;
+    assert_eq!(seen(&mirror).await, ["20260101 squashfs", "20260102 squashfs"], "the old one is left in place");
     origin.act("b/squashfs", []);
     wait_for(async || mirror.get("lab/b/squashfs").await.status() == 200).await;
+}
+
+#[tokio::test]
+async fn a_version_that_is_released_without_being_held_leaves_the_old_one_in_place() {
+    let origin = origin(&[("20260101", container("a"))]).await;
+    let mirror = lab(&origin, "hold_back_max = \"500ms\"\ngrace = \"200ms\"").start().await;
+    pull(&mirror, "a").await;
+    wait_for(async || is_held(&mirror, &print("a")).await).await;
+    origin.act("b/squashfs", vec![Act::Status(500, ""); 500]);
+    origin.put(stream(&[("20260102", container("b"))]).tree());
+    mirror.refresh("lab", true).await;
+    wait_for(async || seen(&mirror).await.len() == 2).await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(seen(&mirror).await, ["20260101 squashfs", "20260102 squashfs"]);
+    assert!(is_held(&mirror, &print("a")).await);
+}
+
+#[tokio::test]
+async fn both_types_of_an_image_stay_with_their_names_while_the_new_version_is_on_its_way() {
+    let origin = origin(&[("20260101", full("a"))]).await;
+    let mirror = Builder::default().remote("lab", &[origin.url()], "versions = 1").start().await;
+    for file in ["metadata.tar.xz", "squashfs", "disk-kvm.img"] {
+        mirror.body(&format!("lab/a/{file}")).await;
+    }
+    wait_for(async || images(&mirror, true).await.len() == 2).await;
+    origin.act("b/metadata.tar.xz", vec![Act::Status(500, ""); 500]);
+    origin.put(stream(&[("20260101", full("a")), ("20260102", full("b"))]).tree());
+    mirror.refresh("lab", true).await;
+    wait_for(async || seen(&mirror).await == ["20260101 disk-kvm.img squashfs"]).await;
+    assert_eq!(mirror.json(IMAGES).await["products"].as_object().unwrap().len(), 1, "in one product, with its aliases");
+    assert_eq!(images(&mirror, false).await.iter().filter(|image| image.aliases == ["busy"]).count(), 2);
 }
 
 #[tokio::test]

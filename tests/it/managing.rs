@@ -189,6 +189,37 @@ async fn a_deleted_image_is_gone_and_its_path_pulls_through_again() {
 }
 
 #[tokio::test]
+async fn an_image_that_only_we_have_is_listed_no_more_at_once_and_goes_after_grace() {
+    let (origin, mirror) = setting("grace = \"1s\"").await;
+    done(&mirror, &["image", "copy", "busy"]).await;
+    origin.put(Stream::default().add(&format!("rare:1:{}", arch()), "rare", "20260101", version("bb")).tree());
+    mirror.refresh("lab", true).await;
+    let is_listed = async || {
+        mirror.json("lab/streams/v1/images.json").await["products"].as_object().unwrap().contains_key(&format!("busy:1:{}", arch()))
+    };
+    assert!(is_listed().await, "a copied image stays when its product is gone");
+    done(&mirror, &["image", "delete", "busy"]).await;
+    wait_for(async || !is_listed().await).await;
+    assert_eq!(mirror.body("lab/a/squashfs").await, noise(5000, 1), "hosts with documents of before can have it");
+    wait_for(async || mirror.files("blobs").is_empty() && mirror.files("records").is_empty()).await;
+}
+
+#[tokio::test]
+async fn what_was_decided_counts_also_if_the_database_is_a_batch_behind() {
+    let (_origin, mirror) = setting("").await;
+    done(&mirror, &["image", "copy", "busy", "--auto-update"]).await;
+    let path = mirror.store().join("ledger.sqlite");
+    let mirror = mirror
+        .restart_after(|| {
+            let changed = rusqlite::Connection::open(path).unwrap().execute("UPDATE images SET owner = 'hosts', auto_update = 0", []);
+            assert_eq!(changed.unwrap(), 1);
+        })
+        .await;
+    let image = shown(&mirror, "busy").await;
+    assert_eq!((&image["cached"], &image["auto_update"]), (&false.into(), &true.into()));
+}
+
+#[tokio::test]
 async fn an_image_is_exported_under_upstreams_names_held_or_not() {
     let (_origin, mirror) = setting("").await;
     let folder = tempfile::tempdir().unwrap();

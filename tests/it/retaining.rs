@@ -228,6 +228,13 @@ fn room_is_made_of_the_least_recently_used_or_not_at_all() {
 }
 
 #[test]
+fn where_only_we_hold_everything_it_is_unlisted_to_make_room() {
+    let setting = Setting::of(&[record("a", "m")], Mode::Proxy, &[]);
+    let victims = setting.with(10, |scene| victims(scene, Need { least: 5, enough: 5 })).unwrap();
+    assert_eq!(victims.iter().map(|sentence| (sentence.deed, sentence.reason)).collect::<Vec<_>>(), [(Deed::Unlist, Reason::Size)]);
+}
+
+#[test]
 fn a_loose_blob_goes_by_the_same_rules_but_not_while_older_documents_name_it() {
     let mut setting = Setting::of(&[], Mode::Proxy, &["x"]);
     for name in ["x", "retired", "unknown"] {
