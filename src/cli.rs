@@ -3,6 +3,7 @@
 pub mod admin;
 pub mod cache;
 pub mod certificate;
+pub mod completion;
 pub mod configuration;
 pub mod exit;
 pub mod image;
@@ -102,6 +103,8 @@ struct ServerArguments {
 
 /// Runs the program; errors become one line and an exit code.
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    // A shell that asks for completions gets them, and nothing else is done.
+    clap_complete::CompleteEnv::with_factory(Arguments::command).var(completion::VARIABLE).complete();
     let arguments = match Arguments::try_parse_from(arguments) {
         Ok(arguments) => arguments,
         Err(error) => {
@@ -137,10 +140,7 @@ fn execute(command: Command) -> Result<(), Failure> {
             let socket = admin::socket(server.socket, server.config.as_deref())?;
             cache::run(&socket, server.format, &command)
         }
-        Command::Completions { shell } => {
-            clap_complete::generate(shell, &mut Arguments::command(), "cistern", &mut std::io::stdout());
-            Ok(())
-        }
+        Command::Completions { shell } => completion::register(shell),
     }
 }
 

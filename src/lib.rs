@@ -65,8 +65,9 @@
 //! 1. A module uses only rows below its own. Floors 0 and 1 are ordinary functions.
 //! 2. A file under `blobs/` is whole and verified. Only [`store::partial::Verified::commit`] makes one: bytes are hashed as
 //!    they are written, then sync, rename, sync of the folder.
-//! 3. Ground state is blobs, the last good documents, and one file for each image that is held ([`store::records`]). The
-//!    database indexes these and can be made anew; only times of use may be lost.
+//! 3. Ground state is blobs, the last good documents, one file for each image that is held ([`store::records`]), and one for
+//!    each thing that people decided ([`store::decisions`], [`store::publications`]). The database indexes these and can be
+//!    made anew; only times of use may be lost.
 //! 4. Only paths that the catalog names are served. Cistern is no open proxy.
 //! 5. Nothing is listed that cannot be had: held, or obtainable from upstream. Replaced documents are kept for grace, across
 //!    restarts, and the paths of all are served.
@@ -125,6 +126,11 @@
 //! **The database.** [`cache::scribe`] writes down what changed in the ledger, every few seconds. At the start the ledger is
 //! what the database says and what the files of images say that it does not know ([`cache::restore`]); a look through the
 //! store in the background makes it true of every file.
+//!
+//! **People's commands.** [`cli`] speaks HTTP and JSON with [`server::admin`] over a Unix socket; [`library`] does what is
+//! wanted. What a person decides is written down before it counts, and answered when the database has it. Bytes of own images
+//! travel over the socket and come into the store as a fetch's do ([`library::intake`]); [`library::inspect`] looks into them,
+//! and [`render::own`] makes the documents of the remote `local` of them.
 //!
 //! **Start.** Sockets are bound, the store is locked, the documents on disk are published, and the server listens, upstream
 //! or none. Refreshes begin; what the store holds is compared with the ledger in the background.

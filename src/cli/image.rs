@@ -9,10 +9,12 @@ pub mod listing;
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
+use clap_complete::engine::ArgValueCompleter;
 use hyper::Method;
 
 use crate::api::{AliasRequest, CopyRequest, Image};
 use crate::cli::admin::{Target, ask, body, follow, request};
+use crate::cli::completion;
 use crate::cli::exit::{FAILED, Failure, WRONG_USAGE};
 use crate::cli::serve::runtime;
 use crate::cli::table::Format;
@@ -41,7 +43,7 @@ pub enum Command {
     #[command(visible_alias = "cp")]
     Copy {
         /// Aliases, or 12 or more digits of fingerprints
-        #[arg(required = true, value_name = "[REMOTE:]IMAGE")]
+        #[arg(required = true, value_name = "[REMOTE:]IMAGE", add = ArgValueCompleter::new(completion::images))]
         images: Vec<String>,
         /// Bring newer versions in when there are any, in the place of these
         #[arg(long)]
@@ -71,7 +73,7 @@ pub enum Command {
     /// Look for newer versions of images now, and bring them in
     Refresh {
         /// Aliases, or 12 or more digits of fingerprints
-        #[arg(required = true, value_name = "[REMOTE:]IMAGE")]
+        #[arg(required = true, value_name = "[REMOTE:]IMAGE", add = ArgValueCompleter::new(completion::images))]
         images: Vec<String>,
         /// For which machines
         #[command(flatten)]
@@ -81,7 +83,7 @@ pub enum Command {
     #[command(visible_alias = "rm")]
     Delete {
         /// Aliases, or 12 or more digits of fingerprints
-        #[arg(required = true, value_name = "[REMOTE:]IMAGE")]
+        #[arg(required = true, value_name = "[REMOTE:]IMAGE", add = ArgValueCompleter::new(completion::images))]
         images: Vec<String>,
         /// For which machines
         #[command(flatten)]
@@ -113,7 +115,7 @@ pub enum Command {
 #[derive(Debug, Args)]
 pub struct Named {
     /// An alias, or 12 or more digits of a fingerprint
-    #[arg(value_name = "[REMOTE:]IMAGE")]
+    #[arg(value_name = "[REMOTE:]IMAGE", add = ArgValueCompleter::new(completion::images))]
     image: String,
     #[command(flatten)]
     machine: Machine,

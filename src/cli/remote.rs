@@ -3,10 +3,12 @@
 use std::path::Path;
 
 use clap::Subcommand;
+use clap_complete::engine::ArgValueCompleter;
 use hyper::Method;
 
 use crate::api::{HeldBack, Missing, RefreshReport, RefreshRequest, RefreshResult, RemoteStatus};
 use crate::cli::admin::ask;
+use crate::cli::completion;
 use crate::cli::exit::{FAILED, Failure};
 use crate::cli::serve::runtime;
 use crate::cli::table::{Format, print, size};
@@ -22,6 +24,7 @@ pub enum Command {
     /// Refresh remotes now, and say what changed
     Refresh {
         /// The remote [default: all]
+        #[arg(add = ArgValueCompleter::new(completion::remotes))]
         name: Option<String>,
         /// Take what upstream has, even if it is older or much is gone
         #[arg(long)]

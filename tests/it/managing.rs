@@ -278,3 +278,25 @@ async fn what_would_go_is_said_with_its_reason_and_does_not_go() {
         assert_eq!((&first["kind"], &first["reason"], &first["name"]), (&"image".into(), &"idle".into(), &print("bb").into()));
     }
 }
+
+#[tokio::test]
+async fn completions_know_what_the_running_server_has() {
+    let (_origin, mirror) = setting("").await;
+    done(&mirror, &["image", "copy", "busy", "--alias", "prod"]).await;
+    let completed = async |words: &[&str]| {
+        let mut command = Command::new(CISTERN);
+        command.env("COMPLETE", "fish").env("CISTERN_SOCKET", mirror.socket()).args(["--", "cistern"]).args(words);
+        let output = command.output().await.unwrap();
+        let text = String::from_utf8(output.stdout).unwrap();
+        text.lines().map(|line| line.split('\t').next().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    let images = completed(&["image", "info", "lab:"]).await;
+    assert!(images.contains(&"lab:busy".to_owned()) && images.contains(&"lab:rare".to_owned()), "{images:?}");
+    assert_eq!(completed(&["image", "delete", "bus"]).await, ["busy"]);
+    assert_eq!(completed(&["image", "export", &print("a")[..5]]).await, [&print("a")[..12]]);
+    assert_eq!(completed(&["image", "alias", "rename", "p"]).await, ["prod"]);
+    assert_eq!(completed(&["remote", "refresh", "l"]).await, ["lab"]);
+    for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
+        assert!(done(&mirror, &["completions", shell]).await.contains("COMPLETE"), "{shell}");
+    }
+}

@@ -3,10 +3,12 @@
 use std::path::Path;
 
 use clap::Subcommand;
+use clap_complete::engine::ArgValueCompleter;
 use hyper::Method;
 
 use crate::api::{Alias, AliasRequest};
 use crate::cli::admin::{Target, ask, body};
+use crate::cli::completion;
 use crate::cli::exit::Failure;
 use crate::cli::table::{Format, print};
 
@@ -21,7 +23,7 @@ pub enum Command {
         /// The name
         name: String,
         /// An alias, or 12 or more digits of a fingerprint
-        #[arg(value_name = "[REMOTE:]IMAGE")]
+        #[arg(value_name = "[REMOTE:]IMAGE", add = ArgValueCompleter::new(completion::images))]
         image: String,
         /// A virtual machine, where there is a container of that name too
         #[arg(long)]
@@ -31,12 +33,14 @@ pub enum Command {
     #[command(visible_alias = "rm")]
     Delete {
         /// The name
+        #[arg(add = ArgValueCompleter::new(completion::aliases))]
         name: String,
     },
     /// Give an image another name in the place of one
     #[command(visible_alias = "mv")]
     Rename {
         /// The name that it has
+        #[arg(add = ArgValueCompleter::new(completion::aliases))]
         old: String,
         /// The name that it gets
         new: String,
