@@ -103,7 +103,7 @@ impl Prefetcher {
         };
         self.show_problems(goal, hopeless);
         let now = Instant::now();
-        let progress = Mutex::new(Progress::of(&missing, hopeless));
+        let progress = Mutex::new(Progress::of(&missing, hopeless, self.overfull(goal)));
         self.note(&lock(&progress).missing);
         let goes_on = |_: &File| future::ready(self.goal().as_ref() == Some(goal) && lock(&progress).is_promising());
         let worth_asking = missing.into_iter().filter(|file| hopeless.is_worth_asking(file.expected, now));
@@ -114,6 +114,13 @@ impl Prefetcher {
         self.show_problems(goal, hopeless);
         let wait = if progress.missing.files == 0 { LOOK } else { self.retry };
         wait.min(self.release(goal, hopeless).await)
+    }
+
+    /// Why a selection can never be held whole.
+    fn overfull(&self, goal: &Goal) -> Option<String> {
+        let (bytes, capacity) = (goal.bytes(), self.cache.books().limits().capacity_bytes);
+        (bytes > capacity)
+            .then(|| format!("the selection has {bytes} bytes and storage.capacity is {capacity}; select less, or give it more"))
     }
 
     /// What is wanted and not held.

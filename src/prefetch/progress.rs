@@ -105,15 +105,18 @@ pub struct Progress {
     pub not_there: Vec<NotThere>,
     failures_in_a_row: usize,
     is_full: bool,
+    /// Whether there can never be room for all, which is more worth saying than what became of one file.
+    is_overfull: bool,
 }
 
 impl Progress {
-    /// The beginning of a round.
-    pub fn of(missing: &[File], hopeless: &Hopeless) -> Self {
+    /// The beginning of a round; `overfull` says why it can never come to its end.
+    pub fn of(missing: &[File], hopeless: &Hopeless, overfull: Option<String>) -> Self {
         let bytes = missing.iter().map(size).fold(0, u64::saturating_add);
-        let problem = missing.iter().find_map(|file| Some(format!("{}: {}", file.path, hopeless.problem(file.expected)?)));
-        let missing = Missing { files: missing.len(), bytes, problem };
-        Self { missing, not_there: Vec::new(), failures_in_a_row: 0, is_full: false }
+        let is_overfull = overfull.is_some();
+        let known = missing.iter().find_map(|file| Some(format!("{}: {}", file.path, hopeless.problem(file.expected)?)));
+        let missing = Missing { files: missing.len(), bytes, problem: overfull.or(known) };
+        Self { missing, not_there: Vec::new(), failures_in_a_row: 0, is_full: false, is_overfull }
     }
 
     /// Whether the next file has a chance.
@@ -130,7 +133,9 @@ impl Progress {
 
     /// Notes that a file is not.
     pub fn failed(&mut self, wanted: &Wanted, problem: &Problem) {
-        self.missing.problem = Some(format!("{}: {problem}", wanted.path));
+        if !self.is_overfull {
+            self.missing.problem = Some(format!("{}: {problem}", wanted.path));
+        }
         if problem.is_about_the_file() {
             let is_wrong = problem.is_wrong();
             self.not_there.push(NotThere { file: wanted.expected, problem: problem.to_string(), is_wrong });

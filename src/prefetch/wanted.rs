@@ -53,6 +53,13 @@ impl Goal {
         missing
     }
 
+    /// How many bytes all that is listed has, each file once.
+    pub fn bytes(&self) -> u64 {
+        let mut seen = HashSet::default();
+        let files = self.listing.iter().flat_map(|listing| listing.files()).filter(|file| seen.insert(file.expected));
+        files.filter_map(|file| file.expected.size).fold(0, u64::saturating_add)
+    }
+
     /// What has waited for `longest`, unless `was_wrong` says that its bytes are; and how long until the next one has.
     pub fn by_patience(&self, now: Timestamp, longest: Duration, was_wrong: impl Fn(Expected) -> bool) -> (Vec<Slot>, Option<Duration>) {
         let (mut over, mut waiting) = (Vec::new(), None);

@@ -101,7 +101,10 @@ async fn a_mirror_that_has_no_room_says_so_and_passes_files_on_to_hosts() {
     let large = Version::new("images/large").file("squashfs", &vec![7; 4096]).metadata("lxd.tar.xz", b"metadata");
     origin.put(Stream::default().add("ubuntu:noble:amd64", "24.04", "20260101", large).tree());
     let mirror = mirror.start().await;
-    wait_for(async || missing(&mirror).await.1.is_some_and(|problem| problem.contains("no room"))).await;
+    wait_for(async || {
+        missing(&mirror).await.1.is_some_and(|problem| problem.contains("the selection has") && problem.contains("storage.capacity"))
+    })
+    .await;
     assert_eq!(mirror.body("ubuntu/images/large/squashfs").await.len(), 4096);
 }
 
