@@ -3,6 +3,7 @@
 pub mod certificates;
 pub mod housekeeping;
 pub mod outside;
+pub mod storage;
 pub mod team;
 
 use std::net::SocketAddr;
@@ -21,12 +22,12 @@ use tokio_util::task::TaskTracker;
 
 use crate::app::certificates::{CertificateError, Certificates};
 use crate::app::outside::Outside;
+use crate::app::storage::{QUEUED_EVENTS, Storage, StorageError};
 use crate::app::team::{Means, Team, TeamError};
-use crate::cache::{Cache, restore, scribe};
+use crate::cache::scribe;
 use crate::config::Config;
 use crate::config::error::ConfigError;
-use crate::database::rows::Rows;
-use crate::database::{Database, DatabaseError, Found};
+use crate::database::Database;
 use crate::disk::Disk;
 use crate::fetch::{Fetcher, sink};
 use crate::library::Library;
@@ -44,8 +45,6 @@ use crate::server::observe::{self, Readiness};
 use crate::store::facts::{self, Checked};
 use crate::store::{Store, StoreError};
 
-/// How many events may wait for those who are told of them.
-const QUEUED_EVENTS: usize = 1024;
 /// How often certificates are looked at, and what nobody came back for is removed.
 const HOUSEKEEPING: Duration = Duration::from_hours(24);
 
@@ -58,9 +57,9 @@ pub enum StartError {
     /// What people decided cannot be read; going on without it would lose it.
     #[error("what people decided cannot be read: {0}; mend or remove that file")]
     Intent(std::io::Error),
-    /// The database is none of ours.
+    /// What is held cannot be used.
     #[error(transparent)]
-    Database(#[from] DatabaseError),
+    Storage(#[from] StorageError),
     /// An address cannot be used.
     #[error(transparent)]
     Listen(#[from] CannotListen),
@@ -143,14 +142,7 @@ impl App {
         let sockets = Sockets::bind(&config, &*outside.disk).await?;
         let certificates = Certificates::new(&config, store.layout().tls(), outside.clone(), Arc::clone(&metrics));
         let tls = Arc::new(ArcSwap::from_pointee(certificates.load(false)?));
-        let space = store.space().map_err(|source| StoreError::Unusable { path: config.file.storage.path.clone(), source })?;
-        housekeeping::warn_if_full(space, &config.limits(space));
-        let (events, told) = mpsc::channel(QUEUED_EVENTS);
-        let (database, rows) = open_database(&store, &*outside.disk)?;
-        let unusable = |source| StoreError::Unusable { path: config.file.storage.path.clone(), source };
-        let ledger = restore::restore(&store, rows, outside.clock.now()).map_err(unusable)?;
-        let means = (Arc::clone(&outside.clock), Arc::clone(&metrics));
-        let cache = Arc::new(Cache::new(Arc::clone(&store), ledger, &config.cache(space), events, means));
+        let Storage { store, cache, database, told } = Storage::open(&config, store, &outside, &metrics)?;
         let checked = facts::images(&**store.disk(), store.layout()).unwrap_or_default();
         let wrong = checked.iter().filter(|(_, checked)| *checked == Checked::Wrong).map(|(image, _)| *image).collect();
         let (publisher, publishing) = Publisher::new(Arc::clone(&cache), Arc::clone(&metrics), wrong);
@@ -195,15 +187,8 @@ impl App {
             policy: ArcSwap::from_pointee(config.policy()),
         });
         let closed = CancellationToken::new();
-        let (wishes, wished) = mpsc::channel(QUEUED_EVENTS);
-        let scribe = database.map(|database| tokio::spawn(scribe::run(Arc::clone(cache.books()), database, wished, closed.clone())));
-        library.write_down_with(wishes);
-        let now = outside.clock.now();
-        let keeping = Arc::clone(&metrics);
-        let tasks = vec![tokio::spawn(async move {
-            housekeeping::reconcile(Arc::clone(&cache), now).await;
-            housekeeping::keep(cache, keeping).await;
-        })];
+        let scribe = database.map(|database| write_down(&library, database, closed.clone()));
+        let tasks = vec![tokio::spawn(housekeeping::run(cache, Arc::clone(&metrics)))];
         let mut app = Self {
             addresses: sockets.hosts.iter().filter_map(|socket| socket.local_addr().ok()).collect(),
             config,
@@ -340,24 +325,11 @@ async fn load(certificates: &Certificates) -> Result<ServerConfig, CertificateEr
     loaded.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))
 }
 
-/// Opens the database. Without one everything goes on: the store is looked through at each start then.
-fn open_database(store: &Store, disk: &dyn Disk) -> Result<(Option<Database>, Rows), StartError> {
-    match Database::open(disk, &store.layout().database()) {
-        Ok((database, Found::Rows(rows))) => Ok((Some(database), rows)),
-        Ok((database, Found::Nothing)) => Ok((Some(database), Rows::default())),
-        Ok((database, Found::Damaged(reason))) => {
-            tracing::error!(
-                reason,
-                "the database was damaged and is set aside; it is made anew of what the store holds, and only times of use are lost"
-            );
-            Ok((Some(database), Rows::default()))
-        }
-        Err(error @ DatabaseError::Newer { .. }) => Err(error.into()),
-        Err(error @ DatabaseError::Unusable { .. }) => {
-            tracing::error!(%error, "going on without the database; times of use are not kept");
-            Ok((None, Rows::default()))
-        }
-    }
+/// Writes the ledger down, and whenever a person waits for it.
+fn write_down(library: &Library, database: Database, closed: CancellationToken) -> JoinHandle<()> {
+    let (wishes, wished) = mpsc::channel(QUEUED_EVENTS);
+    library.write_down_with(wishes);
+    tokio::spawn(scribe::run(Arc::clone(library.cache.books()), database, wished, closed))
 }
 
 async fn pass_on(mut gone: mpsc::Receiver<Arc<str>>, desk: Arc<Desk>) {

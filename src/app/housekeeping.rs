@@ -38,10 +38,16 @@ pub async fn sweep(cache: Arc<Cache>, now: Timestamp) {
     }
 }
 
+/// Makes the ledger true of the store, and then lets go of what is due for as long as the program runs.
+pub async fn run(cache: Arc<Cache>, metrics: Arc<Metrics>) {
+    reconcile(Arc::clone(&cache)).await;
+    keep(cache, metrics).await;
+}
+
 /// Compares the ledger with what the store holds, and removes what nobody came back for.
-pub async fn reconcile(cache: Arc<Cache>, now: Timestamp) {
+async fn reconcile(cache: Arc<Cache>) {
     let compared = blocking(move || {
-        cache.sweep(abandoned_before(now))?;
+        cache.sweep(abandoned_before(cache.now()))?;
         let difference = cache.reconcile()?;
         if difference != Difference::default() {
             let Difference { found, lost } = difference;
@@ -55,7 +61,7 @@ pub async fn reconcile(cache: Arc<Cache>, now: Timestamp) {
 }
 
 /// Lets go of what is due, again and again, and shows how things are.
-pub async fn keep(cache: Arc<Cache>, metrics: Arc<Metrics>) {
+async fn keep(cache: Arc<Cache>, metrics: Arc<Metrics>) {
     loop {
         let look = Arc::clone(&cache);
         let metrics = Arc::clone(&metrics);

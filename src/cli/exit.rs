@@ -52,7 +52,7 @@ impl From<StartError> for Failure {
             StartError::Config(_) | StartError::Certificate(_) | StartError::Team(TeamError::Config(_) | TeamError::Remote(_)) => {
                 WRONG_CONFIGURATION
             }
-            StartError::Store(_) | StartError::Database(_) | StartError::Intent(_) | StartError::Listen(_) | StartError::Socket { .. } => {
+            StartError::Store(_) | StartError::Storage(_) | StartError::Intent(_) | StartError::Listen(_) | StartError::Socket { .. } => {
                 FAILED
             }
         };

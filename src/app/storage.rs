@@ -1,0 +1,78 @@
+//! What is held, as a start finds it: the database, what it does not know of, and the cache over both.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use tokio::sync::mpsc;
+
+use crate::app::housekeeping;
+use crate::app::outside::Outside;
+use crate::cache::{Cache, Event, restore};
+use crate::config::Config;
+use crate::database::rows::Rows;
+use crate::database::{Database, DatabaseError, Found};
+use crate::metrics::Metrics;
+use crate::store::{Store, StoreError};
+
+/// How many events may wait for those who are told of them.
+pub const QUEUED_EVENTS: usize = 1024;
+
+/// Why what is held cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum StorageError {
+    /// The store cannot.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The database is none of ours.
+    #[error(transparent)]
+    Database(#[from] DatabaseError),
+}
+
+/// What is held, ready for use.
+#[derive(Debug)]
+pub struct Storage {
+    /// The files.
+    pub store: Arc<Store>,
+    /// The files with their ledger.
+    pub cache: Arc<Cache>,
+    /// Where the ledger is written; `None` if it cannot be.
+    pub database: Option<Database>,
+    /// What happens to files and images.
+    pub told: mpsc::Receiver<Event>,
+}
+
+impl Storage {
+    /// Opens the store that the configuration names.
+    pub fn open(config: &Config, store: Arc<Store>, outside: &Outside, metrics: &Arc<Metrics>) -> Result<Self, StorageError> {
+        let path = &config.file.storage.path;
+        let unusable = |source| StoreError::Unusable { path: path.clone(), source };
+        let space = store.space().map_err(unusable)?;
+        housekeeping::warn_if_full(space, &config.limits(space));
+        let (database, rows) = open_database(outside, &store.layout().database())?;
+        let ledger = restore::restore(&store, rows, outside.clock.now()).map_err(unusable)?;
+        let (events, told) = mpsc::channel(QUEUED_EVENTS);
+        let means = (Arc::clone(&outside.clock), Arc::clone(metrics));
+        let cache = Arc::new(Cache::new(Arc::clone(&store), ledger, &config.cache(space), events, means));
+        Ok(Self { store, cache, database, told })
+    }
+}
+
+/// Opens the database. Without one everything goes on: the store is looked through at each start then.
+fn open_database(outside: &Outside, path: &Path) -> Result<(Option<Database>, Rows), DatabaseError> {
+    match Database::open(&*outside.disk, path) {
+        Ok((database, Found::Rows(rows))) => Ok((Some(database), rows)),
+        Ok((database, Found::Nothing)) => Ok((Some(database), Rows::default())),
+        Ok((database, Found::Damaged(reason))) => {
+            tracing::error!(
+                reason,
+                "the database was damaged and is set aside; it is made anew of what the store holds, and only times of use are lost"
+            );
+            Ok((Some(database), Rows::default()))
+        }
+        Err(error @ DatabaseError::Newer { .. }) => Err(error),
+        Err(error @ DatabaseError::Unusable { .. }) => {
+            tracing::error!(%error, "going on without the database; times of use are not kept");
+            Ok((None, Rows::default()))
+        }
+    }
+}
