@@ -131,7 +131,7 @@ pub fn decisions() {
     let mut ledger = ledger();
     let catalog = catalog();
     let limits = Limits { capacity_bytes: BLOBS, min_free_bytes: 0 };
-    let rules = Rules { auto_update_cached: true, hold_back_max: Duration::ZERO, idle: None, grace: Duration::ZERO };
+    let rules = Rules { auto_update: true, auto_update_cached: true, hold_back_max: Duration::ZERO, idle: None, grace: Duration::ZERO };
     let each = |name: &str, mut act: Box<dyn FnMut(u64) + '_>| {
         const ROUNDS: u64 = 20_000;
         let started = Instant::now();

@@ -265,11 +265,16 @@ impl App {
     async fn take(&mut self, config: Config) -> Result<(), StartError> {
         let certificates = self.certificates.with(&config);
         let tls = load(&certificates).await?;
-        self.team.reassemble(&config).await?;
+        // What is rendered depends on the rules.
+        let rules = self.door.cache.rules();
+        self.door.cache.set_rules(config.rules());
+        if let Err(error) = self.team.reassemble(&config).await {
+            self.door.cache.set_rules(rules);
+            return Err(error.into());
+        }
         self.tls.store(Arc::new(tls));
         self.certificates = certificates;
         self.door.policy.store(Arc::new(config.policy()));
-        self.door.cache.set_rules(config.rules());
         for key in config.needs_restart(&self.config) {
             tracing::warn!(key, "this key is read at the start only; restart to change it");
         }

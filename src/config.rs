@@ -131,7 +131,14 @@ impl Config {
     pub fn rules(&self) -> Rules {
         let images = &self.file.images;
         let idle = Some(images.remote_cache_expiry.0).filter(|idle| !idle.is_zero());
-        Rules { auto_update_cached: images.auto_update_cached, hold_back_max: images.hold_back_max.0, idle, grace: images.grace.0 }
+        let auto_update = !images.auto_update_interval.0.is_zero();
+        Rules {
+            auto_update,
+            auto_update_cached: images.auto_update_cached,
+            hold_back_max: images.hold_back_max.0,
+            idle,
+            grace: images.grace.0,
+        }
     }
 
     /// The bounds of downloads.

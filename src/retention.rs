@@ -18,6 +18,8 @@ use crate::ledger::{Ledger, Unit};
 /// The operator's settings, under LXD's names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rules {
+    /// Whether anything is kept up to date: `images.auto_update_interval` is not 0.
+    pub auto_update: bool,
     /// `images.auto_update_cached`
     pub auto_update_cached: bool,
     /// `images.hold_back_max`

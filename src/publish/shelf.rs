@@ -279,7 +279,9 @@ impl Shelf {
         let held = if settings.mode.has_upstream() { None } else { Some(self.holdings(&settings.name)?) };
         let released = self.released.get(&settings.name).cloned().unwrap_or_default();
         let stock = self.cache.books().read(|ledger| stock::stock(ledger, &settings.name));
-        let stock = Stock { released, ..stock };
+        // What is not kept up to date waits for nothing.
+        let tracked = if self.cache.rules().auto_update { stock.tracked } else { foldhash::HashMap::default() };
+        let stock = Stock { tracked, released, ..stock };
         Some(Policy { selection: settings.selection.clone(), twins: settings.twins, wrong: self.wrong.clone(), held, stock })
     }
 

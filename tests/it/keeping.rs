@@ -258,6 +258,19 @@ async fn a_version_that_is_released_without_being_held_leaves_the_old_one_in_pla
 }
 
 #[tokio::test]
+async fn with_an_interval_of_zero_nothing_is_kept_up_to_date_and_nothing_held_back() {
+    let origin = origin(&[("20260101", container("a"))]).await;
+    let mirror = lab(&origin, "auto_update_interval = 0").start().await;
+    pull(&mirror, "a").await;
+    wait_for(async || is_held(&mirror, &print("a")).await).await;
+    origin.put(stream(&[("20260101", container("a")), ("20260102", container("b"))]).tree());
+    mirror.refresh("lab", false).await;
+    assert_eq!(seen(&mirror).await, ["20260101 squashfs", "20260102 squashfs"]);
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert!(origin.requests("b/squashfs").is_empty());
+}
+
+#[tokio::test]
 async fn both_types_of_an_image_stay_with_their_names_while_the_new_version_is_on_its_way() {
     let origin = origin(&[("20260101", full("a"))]).await;
     let mirror = Builder::default().remote("lab", &[origin.url()], "versions = 1").start().await;

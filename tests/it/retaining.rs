@@ -19,6 +19,7 @@ use jiff::Timestamp;
 use proptest::prelude::{Strategy, any, proptest};
 
 const RULES: Rules = Rules {
+    auto_update: true,
     auto_update_cached: true,
     hold_back_max: Duration::from_secs(100),
     idle: Some(Duration::from_secs(1000)),
