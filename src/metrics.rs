@@ -22,7 +22,7 @@ const KINDS: [&str; 2] = ["document", "blob"];
 const EVICTIONS: [&str; 6] = ["idle", "expired", "superseded", "withdrawn", "size", "deleted"];
 /// What images that are held are there for.
 pub const IMAGE_STATES: [&str; 3] = ["cached", "kept", "leaving"];
-const MISMATCHES: [&str; 3] = ["fetch", "fingerprint", "scrub"];
+const MISMATCHES: [&str; 4] = ["fetch", "fingerprint", "scrub", "document"];
 const FIRST_BYTE_BUCKETS: [f64; 10] = [0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1.0, 5.0, 20.0];
 
 /// All metrics of a process.
@@ -223,7 +223,8 @@ impl Metrics {
         self.upstream_resumes.with_label_values(&[remote]).inc();
     }
 
-    /// Bytes were not what a document says: those of a file (`fetch`), or those of a whole image (`fingerprint`).
+    /// Bytes were not what a document says: those of a file (`fetch`), or those of a whole image (`fingerprint`), of a blob that was fine once (`scrub`),
+    /// or those that a newer document puts in the place of others (`document`).
     pub fn digest_mismatched(&self, source: &str) {
         self.digest_mismatches.with_label_values(&[source]).inc();
     }

@@ -122,7 +122,7 @@ impl Shelf {
             self.retired.insert((Arc::clone(name), newest.accepted_at), Arc::clone(&remote.listing));
         }
         let (fresh, rendered) = self.render(name)?;
-        log(name, &rendered, &fresh.remote);
+        log(name, &rendered, &fresh.remote, &self.metrics);
         Some(fresh)
     }
 
@@ -351,7 +351,7 @@ fn ready(documents: Vec<Ready>) -> HashMap<StreamPath, Arc<Document>> {
     made.collect()
 }
 
-fn log(name: &str, rendered: &Rendered, remote: &Remote) {
+fn log(name: &str, rendered: &Rendered, remote: &Remote, metrics: &Metrics) {
     for (path, fault) in rendered.faults.iter().take(LOGGED_FAULTS) {
         tracing::info!(remote = name, document = %path, "left out: {fault}");
     }
@@ -359,6 +359,7 @@ fn log(name: &str, rendered: &Rendered, remote: &Remote) {
         tracing::info!(remote = name, more, "left out for like reasons");
     }
     for path in remote.retired.first().into_iter().flat_map(|older| remote.listing.changed_since(older)) {
+        metrics.digest_mismatched("document");
         tracing::warn!(remote = name, %path, "upstream changed the file under a path; the newest document wins");
     }
 }

@@ -89,6 +89,7 @@ async fn seen(mirror: &Mirror) -> Vec<String> {
     seen
 }
 
+/// design.md §3: "A host's first download pulls the image through and records it: `cached: true`, remote, product, version."
 #[tokio::test]
 async fn a_hosts_first_download_is_recorded_and_flagged_as_cached() {
     let origin = origin(&[("20260101", container("a"))]).await;
@@ -103,6 +104,8 @@ async fn a_hosts_first_download_is_recorded_and_flagged_as_cached() {
     assert_eq!((&*remote, &*product, &*version), ("lab", PRODUCT, "20260101"));
 }
 
+/// design.md §3: "A host's GET of an image's root, unified file or delta is a use of that image, by any host. A metadata file that several
+/// images share is a use of none. HEAD, 304 and 416 are no use."
 #[tokio::test]
 async fn a_use_by_any_host_counts_and_what_is_no_use_does_not() {
     let origin = origin(&[("20260101", container("a"))]).await;
@@ -124,6 +127,7 @@ async fn a_use_by_any_host_counts_and_what_is_no_use_does_not() {
     assert_eq!(uses().await, before + 2);
 }
 
+/// design.md §3: "A cached image goes when it was not used for `images.remote_cache_expiry` days … image by image, never half an image."
 #[tokio::test]
 async fn an_unused_image_goes_whole_and_a_use_postpones_that() {
     let origin = origin(&[("20260101", container("a")), ("20260102", container("b"))]).await;
@@ -155,6 +159,7 @@ async fn files_that_belong_to_no_image_go_by_the_same_rule() {
     wait_for(async || mirror.files("blobs").is_empty()).await;
 }
 
+/// design.md §3: "Plus a size limit: least recently used `cached` images go first."
 #[tokio::test]
 async fn of_three_images_in_room_for_two_the_least_recently_used_goes_whole() {
     let large = |folder: &str, seed| Version::new(folder).file("squashfs", &noise(100_000, seed)).metadata("lxd.tar.xz", folder.as_bytes());
@@ -176,6 +181,9 @@ async fn of_three_images_in_room_for_two_the_least_recently_used_goes_whole() {
     assert_eq!(mirror.files("blobs").len(), 4, "its metadata went with it");
 }
 
+/// design.md §3: "Until the new image is held and verified whole, hosts get the old one from the cache: hold-back. It works per instance type:
+/// it hides from the new version every root of the held-back type and every delta to them … The successor inherits `cached`,
+/// `auto_update`, `last_used_at`. The old one stays downloadable for `images.grace`."
 #[tokio::test]
 async fn a_new_version_is_listed_when_it_is_held_and_until_then_hosts_get_the_old_one() {
     let origin = origin(&[("20260101", full("a"))]).await;
@@ -208,6 +216,8 @@ async fn a_new_version_is_listed_when_it_is_held_and_until_then_hosts_get_the_ol
     assert!(mirror.remotes().await[0].held_back.is_empty());
 }
 
+/// design.md §3: "A failed download leaves the old one in place; after `images.hold_back_max` the new version is listed and passed through all
+/// the same, unless its bytes were wrong."
 #[tokio::test]
 async fn while_the_new_version_cannot_be_had_the_old_one_stays_and_the_next_refresh_tries_again() {
     let origin = origin(&[("20260101", container("a"))]).await;
@@ -226,6 +236,7 @@ async fn while_the_new_version_cannot_be_had_the_old_one_stays_and_the_next_refr
     wait_for(async || is_held(&mirror, &print("b")).await).await;
 }
 
+/// design.md §3: "After `images.hold_back_max` (24 h) the new version is listed and passed through all the same."
 #[tokio::test]
 async fn a_version_that_cannot_be_had_is_listed_when_it_has_waited_long_enough() {
     let origin = origin(&[("20260101", container("a"))]).await;
@@ -257,6 +268,8 @@ async fn a_version_that_is_released_without_being_held_leaves_the_old_one_in_pla
     assert!(is_held(&mirror, &print("a")).await);
 }
 
+/// design.md §3: "every `images.auto_update_interval` hours (default 6; 0 = off) LXD looks for newer versions of images that are marked
+/// auto-update."
 #[tokio::test]
 async fn with_an_interval_of_zero_nothing_is_kept_up_to_date_and_nothing_held_back() {
     let origin = origin(&[("20260101", container("a"))]).await;
@@ -286,6 +299,8 @@ async fn both_types_of_an_image_stay_with_their_names_while_the_new_version_is_o
     assert_eq!(images(&mirror, false).await.iter().filter(|image| image.aliases == ["busy"]).count(), 2);
 }
 
+/// design.md §3: "A request for a current version counts as a request by alias; a request for an older one is for that exact version and pins it:
+/// never auto-updated, listed beside newer ones while it is held."
 #[tokio::test]
 async fn a_request_for_an_older_version_pins_it_and_it_stays_listed() {
     let origin = origin(&[("20260101", container("a")), ("20260102", container("b"))]).await;
@@ -305,6 +320,7 @@ async fn a_request_for_an_older_version_pins_it_and_it_stays_listed() {
     assert_eq!(seen(&mirror).await.len(), 3);
 }
 
+/// design.md §3: "Only upstream's current documents decide upstream's aliases."
 #[tokio::test]
 async fn an_image_whose_product_is_gone_stays_listed_without_the_aliases_that_others_have_now() {
     let origin = Origin::start().await;
@@ -320,6 +336,8 @@ async fn an_image_whose_product_is_gone_stays_listed_without_the_aliases_that_ot
     assert_eq!(mirror.body("lab/a/squashfs").await, root("a"));
 }
 
+/// design.md §3: "A version that upstream withdrew is unlisted at once … unless it is pinned, copied or auto-updated with nothing newer to take
+/// its place; then it stays listed, in a product without the aliases that upstream now gives elsewhere."
 #[tokio::test]
 async fn a_version_that_upstream_took_back_keeps_no_alias() {
     let origin = origin(&[("20260101", container("a")), ("20260102", container("b"))]).await;
@@ -375,6 +393,7 @@ async fn times_of_use_survive_a_restart_and_lost_files_are_noticed() {
     wait_for(async || is_held(&mirror, &print("a")).await).await;
 }
 
+/// design.md §3: "Deltas belong to the image that they make … asking for one is a use of that image and completes its root in the background."
 #[tokio::test]
 async fn asking_for_a_delta_is_a_use_of_its_image_and_completes_its_root() {
     let origin = Origin::start().await;
@@ -389,6 +408,7 @@ async fn asking_for_a_delta_is_a_use_of_its_image_and_completes_its_root() {
     assert_eq!(image(&mirror, &print("b")).await.unwrap().use_count, before + 1);
 }
 
+/// design.md §3: "Deltas … listed only if held or obtainable, prefetched when their base is held."
 #[tokio::test]
 async fn the_delta_is_there_when_its_base_is_held() {
     let origin = origin(&[("20260101", container("a"))]).await;

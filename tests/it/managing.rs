@@ -68,6 +68,8 @@ async fn shown(mirror: &Mirror, image: &str) -> Value {
     serde_json::from_str(&done(mirror, &["image", "info", image, "--format", "json"]).await).unwrap()
 }
 
+/// design.md §3: "Only pull-through in proxy mode and its successors are `cached`; what a mirror-mode selection, a bundle, `image copy` or
+/// `image import` brought in is `cached: false`."
 #[tokio::test]
 async fn a_copied_image_is_not_cached_and_stays() {
     let (origin, mirror) = setting("remote_cache_expiry = \"500ms\"\ngrace = \"100ms\"").await;
@@ -90,6 +92,7 @@ async fn a_copied_image_is_not_cached_and_stays() {
     assert_eq!(shown(&mirror, "busy").await["cached"], false, "what people decided survives the database");
 }
 
+/// design.md §3: "A copied one is kept up to date only if `--auto-update` was given. `auto_update` can be edited afterwards."
 #[tokio::test]
 async fn a_copied_image_is_kept_up_to_date_only_if_that_was_asked_for() {
     let (origin, mirror) = setting("").await;
@@ -112,6 +115,22 @@ async fn a_copied_image_is_kept_up_to_date_only_if_that_was_asked_for() {
     assert!(done(&mirror, &["image", "refresh", "busy"]).await.contains("unchanged"));
 }
 
+/// design.md §3: "A host's request never changes the flags of an image already recorded."
+#[tokio::test]
+async fn a_hosts_request_changes_no_flag_of_an_image_that_is_there() {
+    let (_origin, mirror) = setting("").await;
+    done(&mirror, &["image", "copy", "busy"]).await;
+    let flags = |image: &Value| [&image["cached"], &image["auto_update"], &image["expires_at"]].map(Clone::clone);
+    let before = shown(&mirror, "busy").await;
+    for file in ["metadata.tar.xz", "squashfs"] {
+        mirror.body(&format!("lab/a/{file}")).await;
+    }
+    let after = shown(&mirror, "busy").await;
+    assert_eq!(flags(&after), flags(&before));
+    assert_eq!(after["use_count"], before["use_count"].as_u64().unwrap() + 1, "it was a use all the same");
+}
+
+/// design.md §3: "An image past its `expires_at` (set by an operator …) goes as soon as it has not been used for `images.grace`."
 #[tokio::test]
 async fn an_end_that_a_person_sets_counts_and_never_is_one_too() {
     let (_origin, mirror) = setting("grace = \"300ms\"").await;
@@ -188,6 +207,7 @@ async fn a_deleted_image_is_gone_and_its_path_pulls_through_again() {
     assert_eq!(origin.requests("a/squashfs").len(), 2);
 }
 
+/// design.md §3: "What only we hold is unlisted first and unlinked after grace (invariant 5)."
 #[tokio::test]
 async fn an_image_that_only_we_have_is_listed_no_more_at_once_and_goes_after_grace() {
     let (origin, mirror) = setting("grace = \"1s\"").await;

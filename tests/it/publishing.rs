@@ -92,6 +92,8 @@ impl Setting {
     }
 }
 
+/// design.md §3: "Images can be copied between servers, and own images published. Properties that begin with `requirements.` … settable on
+/// published images."
 #[tokio::test]
 async fn an_imported_image_is_listed_under_local_and_at_the_root_for_lxd_and_incus_alike() {
     let setting = Setting::make().await;
@@ -238,6 +240,20 @@ async fn what_an_own_image_is_like_can_be_changed_and_it_can_be_deleted() {
     assert!(setting.mirror.files("state/published").is_empty() && setting.mirror.files("state/aliases").is_empty());
 }
 
+/// design.md §3: "An image past its `expires_at` (set … by its own metadata …) goes as soon as it has not been used for
+/// `images.grace`."
+#[tokio::test]
+async fn an_image_that_says_itself_when_it_ends_goes_with_its_names() {
+    let mirror = Builder::default().section("[images]\ngrace = \"1s\"").start().await;
+    let setting = Setting { mirror, folder: tempfile::tempdir().unwrap() };
+    let yaml = format!("{YAML}expiry_date: 1768000000\n");
+    let meta = setting.file("meta", &tarball(&[("metadata.yaml", yaml.as_bytes())], xz));
+    let root = setting.file("root", &squashfs());
+    done(&setting.mirror, &["image", "import", &meta, &root, "--alias", "short", "--public"]).await;
+    wait_for(async || setting.mirror.get("local/streams/v1/images.json").await.status() == 404).await;
+    wait_for(async || setting.mirror.files("blobs").is_empty() && setting.mirror.files("state").is_empty()).await;
+}
+
 #[tokio::test]
 async fn what_is_no_image_is_refused_in_one_line_and_changes_nothing() {
     let setting = Setting::make().await;
@@ -285,6 +301,7 @@ async fn what_is_no_image_is_refused_in_one_line_and_changes_nothing() {
     assert_eq!((setting.document().await, setting.mirror.files("state")), before);
 }
 
+/// design.md §3: "Aliases are as upstream gives them; operators may add more. The successor inherits … aliases of operators."
 #[tokio::test]
 async fn a_name_that_a_person_gives_means_a_held_image_and_follows_its_updates() {
     let origin = Origin::start().await;

@@ -164,6 +164,8 @@ fn what_only_we_hold_is_unlisted_first_and_goes_after_grace() {
     assert_eq!(setting.due(1100), [image("a", Reason::Idle, Deed::Remove)]);
 }
 
+/// design.md §3: "An image past its `expires_at` goes as soon as it has not been used for `images.grace`, so that an image in use is not fetched
+/// over and over."
 #[test]
 fn an_image_past_its_end_goes_when_it_was_not_used_for_grace() {
     let ends = Record { expires_at: Some(at(50)), last_used_at: at(20), ..record("a", "m") };
@@ -174,6 +176,7 @@ fn an_image_past_its_end_goes_when_it_was_not_used_for_grace() {
     assert_eq!(Setting::of(&[by_a_person], Mode::Proxy, &["a", "m"]).due(120), [image("a", Reason::Expired, Deed::Remove)]);
 }
 
+/// design.md §3: "What is not `cached` goes only when its owner (selection, bundle, operator) lets it go."
 #[test]
 fn what_is_not_cached_goes_only_when_its_owner_lets_it_go() {
     for (owner, mode) in
