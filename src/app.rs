@@ -24,7 +24,7 @@ use crate::app::certificates::{CertificateError, Certificates};
 use crate::app::outside::Outside;
 use crate::app::storage::{QUEUED_EVENTS, Storage, StorageError};
 use crate::app::team::{Means, Team, TeamError};
-use crate::cache::scribe;
+use crate::cache::{Cache, scribe};
 use crate::config::Config;
 use crate::config::error::ConfigError;
 use crate::database::Database;
@@ -165,27 +165,13 @@ impl App {
         };
         let shelf = Shelf::load(Arc::clone(&cache), publisher.clone()).map_err(StartError::Intent)?;
         let library = Arc::new(Library::new(Arc::clone(&cache), Arc::clone(&fetcher), Arc::clone(&means.desk), publisher.clone(), shelf));
-        let office = Office {
-            status: Arc::clone(&means.status),
-            desk: Arc::clone(&means.desk),
-            cache: Arc::clone(&cache),
-            library: Arc::clone(&library),
-        };
+        let office = office(&means, Arc::clone(&library));
         let team = Team::assemble(&config, means).await?;
         if let Err(error) = library.start().await {
             tracing::error!(%error, "images of our own are not listed");
         }
         essential.spawn(recorder.run(told).map(|()| "recorder"));
-        let door = Arc::new(Door {
-            current: publisher.current().clone(),
-            fetcher,
-            cache: Arc::clone(&cache),
-            metrics: Arc::clone(&metrics),
-            clock: Arc::clone(&outside.clock),
-            scribe: Scribe::default(),
-            bounds: config.bounds(),
-            policy: ArcSwap::from_pointee(config.policy()),
-        });
+        let door = Arc::new(door(&config, fetcher, &cache, &outside));
         let closed = CancellationToken::new();
         let scribe = database.map(|database| write_down(&library, database, closed.clone()));
         let tasks = vec![tokio::spawn(housekeeping::run(cache, Arc::clone(&metrics)))];
@@ -328,6 +314,25 @@ async fn load(certificates: &Certificates) -> Result<ServerConfig, CertificateEr
     let certificates = certificates.clone();
     let loaded = tokio::task::spawn_blocking(move || certificates.load(false)).await;
     loaded.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))
+}
+
+/// Where hosts come in.
+fn door(config: &Config, fetcher: Arc<Fetcher>, cache: &Arc<Cache>, outside: &Outside) -> Door {
+    Door {
+        current: cache.current().clone(),
+        fetcher,
+        cache: Arc::clone(cache),
+        metrics: Arc::clone(cache.metrics()),
+        clock: Arc::clone(&outside.clock),
+        scribe: Scribe::default(),
+        bounds: config.bounds(),
+        policy: ArcSwap::from_pointee(config.policy()),
+    }
+}
+
+/// Where people's commands come in.
+fn office(means: &Means, library: Arc<Library>) -> Office {
+    Office { status: Arc::clone(&means.status), desk: Arc::clone(&means.desk), cache: Arc::clone(&means.cache), library }
 }
 
 /// Writes the ledger down, and whenever a person waits for it.

@@ -7,6 +7,7 @@
 pub mod allowance;
 pub mod attempts;
 pub mod download;
+pub mod holding;
 pub mod sink;
 pub mod source;
 pub mod writer;

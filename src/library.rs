@@ -5,6 +5,7 @@
 
 pub mod aliases;
 pub mod copy;
+pub mod deciding;
 pub mod entry;
 pub mod error;
 pub mod inspect;
@@ -19,7 +20,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::api::{ImageChange, RefreshReport};
+use crate::api::{ImageChange, RefreshReport, Step};
 use crate::cache::scribe::Waiting;
 use crate::cache::{Cache, blocking};
 use crate::catalog::mode::Mode;
@@ -28,7 +29,8 @@ use crate::fetch::download::Wanted;
 use crate::fetch::{Fetcher, Found};
 use crate::ledger::decision::Decision;
 use crate::ledger::record::Record;
-use crate::library::copy::{Copy, Step};
+use crate::library::copy::Copy;
+use crate::library::deciding::Decisions;
 use crate::library::error::LibraryError;
 use crate::library::intake::Supply;
 use crate::library::names::Named;
@@ -57,8 +59,8 @@ pub struct Library {
     pub shelf: Arc<Shelf>,
     /// Who writes down what changed, as soon as there is somebody.
     wishes: OnceLock<mpsc::Sender<Waiting>>,
-    /// One decision at a time: each is read, changed and written.
-    deciding: tokio::sync::Mutex<()>,
+    /// What people decide about images.
+    decisions: Arc<Decisions>,
     tasks: TaskTracker,
     stop: CancellationToken,
 }
@@ -67,13 +69,13 @@ impl Library {
     /// A library in which nothing is under way.
     pub fn new(cache: Arc<Cache>, fetcher: Arc<Fetcher>, desk: Arc<Desk>, publisher: Publisher, shelf: Shelf) -> Self {
         Self {
+            decisions: Arc::new(Decisions::new(Arc::clone(&cache), publisher.clone())),
             cache,
             fetcher,
             desk,
             publisher,
             shelf: Arc::new(shelf),
             wishes: OnceLock::new(),
-            deciding: tokio::sync::Mutex::default(),
             tasks: TaskTracker::new(),
             stop: CancellationToken::new(),
         }
@@ -112,36 +114,41 @@ impl Library {
 
     /// Brings an image in, to stay until a person says otherwise.
     pub fn copy(&self, named: Named, auto_update: bool) -> mpsc::Receiver<Step> {
-        let copy = Copy {
-            cache: Arc::clone(&self.cache),
-            fetcher: Arc::clone(&self.fetcher),
-            publisher: self.publisher.clone(),
-            decision: Some(Decision { kept: true, auto_update: Some(auto_update), expires_at: None }),
-        };
-        self.begin(copy, named)
+        self.bring(named, Some(auto_update))
     }
 
     /// Asks upstream for newer versions of an image, and brings in what is held back.
     pub async fn refresh(&self, named: Named) -> Result<(RefreshReport, Option<mpsc::Receiver<Step>>), LibraryError> {
         let report = self.desk.refresh(&named.remote, false).await?;
-        let Some(newer) = names::held_back(&self.cache.current().load(), &named) else { return Ok((report, None)) };
-        let copy =
-            Copy { cache: Arc::clone(&self.cache), fetcher: Arc::clone(&self.fetcher), publisher: self.publisher.clone(), decision: None };
-        Ok((report, Some(self.begin(copy, newer))))
+        let newer = names::held_back(&self.cache.current().load(), &named);
+        Ok((report, newer.map(|newer| self.bring(newer, None))))
     }
 
     /// Opens a file of an image, held or not.
     pub async fn open(&self, named: &Named, file: &ListedFile) -> Result<Found, LibraryError> {
-        let wanted = Wanted { remote: Arc::clone(&named.remote), path: file.path.clone(), expected: file.expected };
-        let found = self.fetcher.find(&wanted, 0).await;
-        found.map_err(|reason| LibraryError::Fetch { path: file.path.to_string(), reason: reason.to_string() })
+        self.fetcher.find(&Wanted::of(&named.remote, file), 0).await.map_err(|reason| LibraryError::not_had(file, &reason))
     }
 
-    fn begin(&self, copy: Copy, named: Named) -> mpsc::Receiver<Step> {
+    fn bring(&self, named: Named, kept: Option<bool>) -> mpsc::Receiver<Step> {
         let (steps, told) = mpsc::channel(QUEUED_STEPS);
+        let copy = Copy {
+            cache: Arc::clone(&self.cache),
+            fetcher: Arc::clone(&self.fetcher),
+            publisher: self.publisher.clone(),
+            decisions: Arc::clone(&self.decisions),
+            kept,
+        };
         let stop = self.stop.clone();
         self.tasks.spawn(async move { stop.run_until_cancelled(copy.run(named, steps)).await });
         told
+    }
+
+    /// Does what a person wants also if that person leaves in the middle: half of it would be worse than all or nothing.
+    pub async fn to_the_end<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = Result<T, LibraryError>> + Send + 'static,
+    ) -> Result<T, LibraryError> {
+        self.tasks.spawn(work).await.unwrap_or(Err(LibraryError::NotRecorded))
     }
 
     /// Changes how an image is held. It is as it was if anything of that cannot be done.
@@ -159,11 +166,13 @@ impl Library {
         if change.public.is_some_and(|public| public != record.public) {
             return Err(LibraryError::NotEditable { key: "public".to_owned(), remote: record.remote.to_string() });
         }
-        self.decide(record, move |decision| {
+        let decide = move |decision: &mut Decision| {
             decision.auto_update = change.auto_update.or(decision.auto_update);
             decision.expires_at = expires_at.map(|at| at.map(jiff::Timestamp::as_millisecond)).or(decision.expires_at);
-        })
-        .await
+        };
+        self.decisions.change(&record, decide).await?;
+        self.written_down().await;
+        Ok(())
     }
 
     /// Lets an image go. What upstream lists goes at once; what only we hold is listed no more and goes after grace.
@@ -175,7 +184,7 @@ impl Library {
         let cache = Arc::clone(&self.cache);
         let fingerprint = record.fingerprint;
         let went = blocking(move || {
-            let went = cache.delete(&record, cache.now());
+            let went = cache.delete(&record);
             if went {
                 decisions::remove(&**cache.store().disk(), cache.store().layout(), record.fingerprint)?;
             }
@@ -185,24 +194,6 @@ impl Library {
             return Err(LibraryError::InUse(fingerprint));
         }
         self.shelf.forget(&self.cache, fingerprint).await?;
-        self.written_down().await;
-        Ok(())
-    }
-
-    /// Writes a decision down, and lets it count.
-    async fn decide(&self, record: Record, change: impl FnOnce(&mut Decision) + Send + 'static) -> Result<(), LibraryError> {
-        let _turn = self.deciding.lock().await;
-        let (cache, remote) = (Arc::clone(&self.cache), Arc::clone(&record.remote));
-        blocking(move || {
-            let (disk, layout) = (&**cache.store().disk(), cache.store().layout());
-            let mut decision = decisions::load(disk, layout, record.fingerprint)?;
-            change(&mut decision);
-            decisions::save(disk, layout, record.fingerprint, &decision)?;
-            cache.books().change(|ledger| ledger.amend(record.fingerprint, |record| decision.apply(record)));
-            Ok(())
-        })
-        .await?;
-        self.publisher.review(remote).await?;
         self.written_down().await;
         Ok(())
     }

@@ -16,21 +16,19 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::api::Missing;
-use crate::cache::reader::Reader;
 use crate::cache::{Cache, blocking};
 use crate::catalog::listing::File;
 use crate::catalog::mode::Mode;
+use crate::fetch::Fetcher;
 use crate::fetch::download::Wanted;
+use crate::fetch::holding::hold;
 use crate::fetch::source::Source;
-use crate::fetch::{Fetcher, Found};
 use crate::metrics::Metrics;
-use crate::prefetch::progress::{Hopeless, Problem, Progress, size};
+use crate::prefetch::progress::{Hopeless, Progress, size};
 use crate::prefetch::wanted::Goal;
 use crate::publish::Publisher;
 use crate::refresh::status::StatusBoard;
 
-/// How long an image server may take to accept to send a file.
-const PATIENCE: Duration = Duration::from_mins(1);
 /// How often it is made sure that everything is held, even if nothing changed.
 const LOOK: Duration = Duration::from_hours(1);
 
@@ -136,21 +134,13 @@ impl Prefetcher {
     async fn fetch(&self, file: File, progress: &Mutex<Progress>) {
         let bytes = size(&file);
         let wanted = Wanted { remote: Arc::clone(self.source.name()), path: file.path, expected: file.expected };
-        let brought = self.bring(&wanted).await;
+        let brought = hold(&self.fetcher, &wanted, |_| {}).await;
         let mut progress = lock(progress);
         match brought {
-            Ok(()) => progress.held(bytes),
+            Ok(_) => progress.held(bytes),
             Err(problem) => progress.failed(&wanted, &problem),
         }
         self.note(&progress.missing);
-    }
-
-    /// Waits until a file is held.
-    async fn bring(&self, wanted: &Wanted) -> Result<(), Problem> {
-        match self.fetcher.find(wanted, 0).await? {
-            Found::Held(_) => Ok(()),
-            Found::Fetched(reader) | Found::Collapsed(reader) => held(reader).await,
-        }
     }
 
     /// Lists what waited long enough, unless its bytes were wrong; how long until the next one has.
@@ -177,12 +167,6 @@ impl Prefetcher {
     fn show_problems(&self, goal: &Goal, hopeless: &Hopeless) {
         self.status.problems(self.source.name(), goal.problems(|file| hopeless.problem(file)));
     }
-}
-
-/// Waits until a file is held. Whoever waits no longer holds nobody up.
-async fn held(mut reader: Reader) -> Result<(), Problem> {
-    reader.answered(PATIENCE).await?;
-    if reader.landed().await? { Ok(()) } else { Err(Problem::NoRoom) }
 }
 
 fn lock(progress: &Mutex<Progress>) -> MutexGuard<'_, Progress> {

@@ -66,7 +66,7 @@ async fn keep(cache: Arc<Cache>, metrics: Arc<Metrics>) {
         let look = Arc::clone(&cache);
         let metrics = Arc::clone(&metrics);
         let pruned = blocking(move || {
-            look.prune(look.rules(), look.now());
+            look.prune();
             show(&look, &metrics);
             Ok(())
         });

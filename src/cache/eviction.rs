@@ -6,40 +6,36 @@ use std::io;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use foldhash::HashSet;
-use jiff::Timestamp;
-
 use crate::cache::{Cache, Event, lock};
 use crate::catalog::listing::Listing;
 use crate::digest::{Digest, Fingerprint};
 use crate::ledger::Unit;
 use crate::ledger::record::{Fate, Owner, Reason, Record};
-use crate::retention::{self, Deed, Need, Rules, Scene, Sentence};
+use crate::retention::{self, Deed, Need, Scene, Sentence};
 use crate::store::records;
 
 impl Cache {
     /// What is due by its time.
-    pub fn due(&self, rules: Rules, now: Timestamp) -> Vec<Sentence> {
-        self.decide(rules, now, retention::due)
+    pub fn due(&self) -> Vec<Sentence> {
+        self.decide(retention::due)
     }
 
     /// Lets go of what is due by its time; what went.
-    pub fn prune(&self, rules: Rules, now: Timestamp) -> Vec<Sentence> {
-        let due = self.due(rules, now);
-        self.carry_out(due, now)
+    pub fn prune(&self) -> Vec<Sentence> {
+        self.carry_out(self.due())
     }
 
     /// Lets go of an image that a person wants gone; whether nobody reads it.
-    pub fn delete(&self, record: &Record, now: Timestamp) -> bool {
-        let sentence = self.decide(self.rules(), now, |scene| retention::deletion(scene, record));
-        sentence.is_some_and(|sentence| !self.carry_out(vec![sentence], now).is_empty())
+    pub fn delete(&self, record: &Record) -> bool {
+        let sentence = self.decide(|scene| retention::deletion(scene, record));
+        sentence.is_some_and(|sentence| !self.carry_out(vec![sentence]).is_empty())
     }
 
     /// Lets images of a remote leave that stay on nobody's account: neither upstream nor we list them any more. One that
     /// upstream lists again stays.
     pub fn settle_withdrawn(&self, remote: &str, listing: &Listing) {
         let now = self.now();
-        let listed: HashSet<Fingerprint> = listing.images().iter().map(|image| image.fingerprint).collect();
+        let listed = listing.fingerprints();
         self.books.change(|ledger| {
             let fates: Vec<(Fingerprint, Fate)> = ledger
                 .images()
@@ -59,32 +55,31 @@ impl Cache {
 
     /// Makes room for `wanted` bytes more, if that is to be had. Waits for the disk.
     pub fn make_room(&self, wanted: u64) -> io::Result<()> {
-        let need = self.books.need(wanted, self.space()?.free);
+        let mut need = self.books.need(wanted, self.space()?.free);
+        if need.least > 0 && self.victims(need).is_none() {
+            // What is left of downloads that broke off is worth less than anything else.
+            self.sweep(self.now().try_into().unwrap_or(SystemTime::UNIX_EPOCH))?;
+            need = self.books.need(wanted, self.space()?.free);
+        }
         if need.least > 0 {
-            let now = self.now();
-            if self.victims(need, now).is_none() {
-                // What is left of downloads that broke off is worth less than anything else.
-                self.sweep(now.try_into().unwrap_or(SystemTime::UNIX_EPOCH))?;
-            }
-            let need = self.books.need(wanted, self.space()?.free);
-            let victims = if need.least > 0 { self.victims(need, now) } else { None };
-            self.carry_out(victims.unwrap_or_default(), now);
+            self.carry_out(self.victims(need).unwrap_or_default());
         }
         Ok(())
     }
 
-    fn victims(&self, need: Need, now: Timestamp) -> Option<Vec<Sentence>> {
-        self.decide(self.rules(), now, |scene| retention::victims(scene, need))
+    fn victims(&self, need: Need) -> Option<Vec<Sentence>> {
+        self.decide(|scene| retention::victims(scene, need))
     }
 
-    fn decide<T>(&self, rules: Rules, now: Timestamp, decide: impl FnOnce(&Scene<'_>) -> T) -> T {
-        let catalog = self.current.load();
+    fn decide<T>(&self, decide: impl FnOnce(&Scene<'_>) -> T) -> T {
+        let (catalog, rules, now) = (self.current.load(), self.rules(), self.now());
         let is_leased = |digest| self.leases.has(digest);
         self.books.read(|ledger| decide(&Scene { ledger, catalog: &catalog, is_leased: &is_leased, rules, now }))
     }
 
     /// Carries out sentences one by one; those that could be.
-    fn carry_out(&self, sentences: Vec<Sentence>, now: Timestamp) -> Vec<Sentence> {
+    fn carry_out(&self, sentences: Vec<Sentence>) -> Vec<Sentence> {
+        let now = self.now();
         let remotes: BTreeSet<Arc<str>> = sentences.iter().filter_map(|sentence| self.remote_of(sentence.unit)).collect();
         let mut done = sentences;
         done.retain(|sentence| match sentence.deed {

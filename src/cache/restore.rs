@@ -65,13 +65,9 @@ fn adopt(ledger: &mut Ledger, store: &Store, mut record: Record, now: Timestamp)
 }
 
 fn admit(ledger: &mut Ledger, digest: Digest, size: u64, at: Timestamp) {
-    match ledger.admit(digest, size, at) {
-        None => ledger.account.settle(0, 0, size),
-        Some(before) => {
-            ledger.account.release(before);
-            ledger.account.settle(0, 0, size);
-        }
-    }
+    let before = ledger.admit(digest, size, at).unwrap_or_default();
+    ledger.account.release(before);
+    ledger.account.settle(0, 0, size);
 }
 
 impl Cache {

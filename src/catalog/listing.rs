@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use foldhash::HashMap;
+use foldhash::{HashMap, HashSet};
 
 use crate::digest::{Claim, Digest, Expected, Fingerprint};
 use crate::http::path::StreamPath;
@@ -144,6 +144,11 @@ impl Listing {
     /// All images.
     pub fn images(&self) -> &[Image] {
         &self.images
+    }
+
+    /// What its images are called.
+    pub fn fingerprints(&self) -> HashSet<Fingerprint> {
+        self.images.iter().map(|image| image.fingerprint).collect()
     }
 
     /// Whether an image is among the newest of its product and type.

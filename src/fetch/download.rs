@@ -18,6 +18,7 @@ use crate::fetch::sink::{Means, Sink, Whole};
 use crate::fetch::source::Source;
 use crate::fetch::writer::{self, Batch};
 use crate::http::path::StreamPath;
+use crate::simplestreams::file::ListedFile;
 use crate::store::partial::Partial;
 use crate::upstream::{Answer, Failure, Kind, Request};
 
@@ -39,6 +40,11 @@ pub struct Wanted {
 }
 
 impl Wanted {
+    /// A file that a remote lists.
+    pub fn of(remote: &Arc<str>, file: &ListedFile) -> Self {
+        Self { remote: Arc::clone(remote), path: file.path.clone(), expected: file.expected }
+    }
+
     /// What is remembered of it, if it cannot be had.
     pub fn place(&self) -> Place {
         (Arc::clone(&self.remote), self.path.clone(), self.expected)

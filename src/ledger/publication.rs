@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 /// An image of our own. Ground state: its files are blobs, and everything else is here.
@@ -25,6 +26,31 @@ pub struct Publication {
     pub public: bool,
     /// Its properties.
     pub properties: BTreeMap<String, String>,
+}
+
+/// So many digits of a fingerprint tell images of our own apart.
+const DIGITS: usize = 12;
+
+impl Publication {
+    /// The name of its product.
+    pub fn product(&self) -> String {
+        format!("local:{}", self.fingerprint.get(..DIGITS).unwrap_or(&self.fingerprint))
+    }
+
+    /// When it was made.
+    pub fn made_at(&self) -> Timestamp {
+        Timestamp::from_second(self.created_at).unwrap_or(Timestamp::UNIX_EPOCH)
+    }
+
+    /// When it ends.
+    pub fn ends_at(&self) -> Option<Timestamp> {
+        self.expires_at.and_then(|at| Timestamp::from_second(at).ok())
+    }
+
+    /// The serial of its only version.
+    pub fn serial(&self) -> String {
+        self.made_at().strftime("%Y%m%d_%H%M").to_string()
+    }
 }
 
 /// A file of an image of our own.

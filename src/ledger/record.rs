@@ -157,6 +157,12 @@ impl Record {
         self.auto_update && self.stays()
     }
 
+    /// Whether an image is another version of the same: of the same remote, product and type.
+    pub fn is_sibling_of(&self, other: &Self) -> bool {
+        let is_same = |one: &Version, other: &Version| one.product.name == other.product.name;
+        self.remote == other.remote && self.image_type == other.image_type && is_same(&self.version, &other.version)
+    }
+
     /// Takes over from an image that this one takes the place of. What `owner` wanted, it goes on wanting.
     pub fn inherit(&mut self, older: &Self) {
         self.owner = older.owner;

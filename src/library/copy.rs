@@ -6,35 +6,22 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use crate::cache::reader::Reader;
-use crate::cache::{Cache, blocking};
-use crate::digest::Fingerprint;
+use crate::api::Step;
+use crate::cache::Cache;
+use crate::fetch::Fetcher;
 use crate::fetch::download::Wanted;
-use crate::fetch::{Fetcher, Found};
+use crate::fetch::holding::hold;
 use crate::ledger::decision::Decision;
+use crate::ledger::record::Record;
+use crate::library::deciding::Decisions;
 use crate::library::error::LibraryError;
 use crate::library::names::Named;
 use crate::publish::Publisher;
-use crate::simplestreams::file::ListedFile;
-use crate::store::decisions;
 
-/// How long an image server may take to accept to send a file.
-const PATIENCE: Duration = Duration::from_mins(1);
-/// How often it is said how far a download is.
+/// How often it is looked whether an image is recorded, if nobody says so.
 const PAUSE: Duration = Duration::from_millis(200);
 /// How long it may take to compute an image's fingerprint and to record it.
 const RECORDING: Duration = Duration::from_mins(30);
-
-/// How far it is, and how it ended.
-#[derive(Debug)]
-pub enum Step {
-    /// So many bytes are here, of so many.
-    Progress(u64, u64),
-    /// It is held.
-    Done(Fingerprint),
-    /// It is not.
-    Failed(LibraryError),
-}
 
 /// A copy that is to be made.
 #[derive(Debug)]
@@ -45,8 +32,10 @@ pub struct Copy {
     pub fetcher: Arc<Fetcher>,
     /// Who serves what changed.
     pub publisher: Publisher,
-    /// What the person decided about it.
-    pub decision: Option<Decision>,
+    /// Where it is written down that the image is to stay.
+    pub decisions: Arc<Decisions>,
+    /// Whether it is to stay until a person says otherwise, and then whether it is kept up to date.
+    pub kept: Option<bool>,
 }
 
 impl Copy {
@@ -54,10 +43,10 @@ impl Copy {
     pub async fn run(self, named: Named, steps: mpsc::Sender<Step>) {
         let fingerprint = named.image.fingerprint;
         let step = match self.bring(&named, &steps).await {
-            Ok(()) => Step::Done(fingerprint),
+            Ok(()) => Step::Done { text: fingerprint.to_string() },
             Err(error) => {
                 tracing::warn!(%fingerprint, %error, "an image could not be copied");
-                Step::Failed(error)
+                Step::Failed { error: error.to_string() }
             }
         };
         drop(steps.send(step).await);
@@ -67,32 +56,29 @@ impl Copy {
         let total = named.image.size();
         let mut before = 0;
         for file in &named.image.files {
-            before += self.bring_file(named, file, |received| drop(steps.try_send(Step::Progress(before + received, total)))).await?;
+            let wanted = Wanted::of(&named.remote, file);
+            let tell = |received| drop(steps.try_send(Step::Progress { done: before + received, total }));
+            before += hold(&self.fetcher, &wanted, tell).await.map_err(|reason| LibraryError::not_had(file, &reason))?;
         }
-        self.recorded(named).await?;
-        if let Some(decision) = &self.decision {
-            self.decide(named, decision.clone()).await?;
+        let record = self.recorded(named).await?;
+        if let Some(auto_update) = self.kept {
+            let keep =
+                move |decision: &mut Decision| *decision = Decision { kept: true, auto_update: Some(auto_update), ..decision.clone() };
+            self.decisions.change(&record, keep).await?;
         }
         Ok(())
     }
 
-    /// Waits until a file is held; its size.
-    async fn bring_file(&self, named: &Named, file: &ListedFile, tell: impl Fn(u64)) -> Result<u64, LibraryError> {
-        let failed = |reason: &dyn std::fmt::Display| LibraryError::Fetch { path: file.path.to_string(), reason: reason.to_string() };
-        let wanted = Wanted { remote: Arc::clone(&named.remote), path: file.path.clone(), expected: file.expected };
-        match self.fetcher.find(&wanted, 0).await.map_err(|error| failed(&error))? {
-            Found::Held(blob) => Ok(blob.size),
-            Found::Fetched(reader) | Found::Collapsed(reader) => landed(reader, tell).await.map_err(|reason| failed(&reason)),
-        }
-    }
-
     /// Waits until it is known whether the files together are the image.
-    async fn recorded(&self, named: &Named) -> Result<(), LibraryError> {
+    async fn recorded(&self, named: &Named) -> Result<Record, LibraryError> {
         let (started, fingerprint) = (Instant::now(), named.image.fingerprint);
         let mut generations = self.publisher.generations();
         // What was held already is looked at with the next generation.
         self.publisher.review(Arc::clone(&named.remote)).await?;
-        while self.cache.books().image(fingerprint).is_none() {
+        loop {
+            if let Some(record) = self.cache.books().image(fingerprint) {
+                return Ok(record);
+            }
             // One that is wrong is listed no more.
             let is_listed = self.cache.current().load().remotes.get(&named.remote).is_some_and(|remote| remote.has(fingerprint));
             if !is_listed {
@@ -103,35 +89,6 @@ impl Copy {
             }
             // A generation comes with every image; one that came already is seen on the next look.
             drop(tokio::time::timeout(PAUSE, generations.changed()).await);
-        }
-        Ok(())
-    }
-
-    async fn decide(&self, named: &Named, decision: Decision) -> Result<(), LibraryError> {
-        let (cache, fingerprint) = (Arc::clone(&self.cache), named.image.fingerprint);
-        blocking(move || {
-            let (disk, layout) = (&**cache.store().disk(), cache.store().layout());
-            let before = decisions::load(disk, layout, fingerprint)?;
-            let decision = Decision { expires_at: before.expires_at, ..decision };
-            decisions::save(disk, layout, fingerprint, &decision)?;
-            cache.books().change(|ledger| ledger.amend(fingerprint, |record| decision.apply(record)));
-            Ok(())
-        })
-        .await?;
-        self.publisher.review(Arc::clone(&named.remote)).await?;
-        Ok(())
-    }
-}
-
-/// Waits until a download has landed, and tells how far it is.
-async fn landed(mut reader: Reader, tell: impl Fn(u64)) -> Result<u64, String> {
-    reader.answered(PATIENCE).await.map_err(|error| error.to_string())?;
-    loop {
-        match tokio::time::timeout(PAUSE, reader.landed()).await {
-            Err(_) => tell(reader.received()),
-            Ok(Ok(true)) => return Ok(reader.received()),
-            Ok(Ok(false)) => return Err("there is no room for it; see storage.capacity and storage.min_free".to_owned()),
-            Ok(Err(error)) => return Err(error.to_string()),
         }
     }
 }

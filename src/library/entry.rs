@@ -69,8 +69,7 @@ pub fn check_property(name: &str, value: &str) -> Result<(), LibraryError> {
 
 /// The record of an image of our own; `None` if what is written of it makes no sense.
 fn record(publication: &Publication, now: Timestamp) -> Option<Record> {
-    let created = Timestamp::from_second(publication.created_at).ok()?;
-    let expires_at = publication.expires_at.and_then(|at| Timestamp::from_second(at).ok());
+    let created = publication.made_at();
     let piece = |file: &PublishedFile| {
         let digest = Digest::from_hex(&file.sha256)?;
         let expected = Expected { claim: Claim::Sha256(digest), size: Some(file.size) };
@@ -78,15 +77,19 @@ fn record(publication: &Publication, now: Timestamp) -> Option<Record> {
         Some(Piece::new(path, expected, digest, file.size))
     };
     let product = Product {
-        name: format!("local:{}", publication.fingerprint.get(..12)?),
+        name: publication.product(),
         architecture: Architecture::parse(&publication.architecture)?,
         aliases: Vec::new(),
         properties: publication.properties.clone(),
         title: publication.properties.get("release_title").or_else(|| publication.properties.get("release")).cloned().unwrap_or_default(),
         expires: None,
     };
-    let serial = created.strftime("%Y%m%d_%H%M").to_string();
-    let version = Version { product: Arc::new(product), serial, date: TimeZone::UTC.to_datetime(created).date(), label: String::new() };
+    let version = Version {
+        product: Arc::new(product),
+        serial: publication.serial(),
+        date: TimeZone::UTC.to_datetime(created).date(),
+        label: String::new(),
+    };
     Some(Record {
         fingerprint: Fingerprint::from_hex(&publication.fingerprint)?,
         remote: LOCAL.into(),
@@ -100,7 +103,7 @@ fn record(publication: &Publication, now: Timestamp) -> Option<Record> {
         cached_at: now,
         last_used_at: now,
         use_count: 0,
-        expires_at,
+        expires_at: publication.ends_at(),
         fate: Fate::Stays,
     })
 }

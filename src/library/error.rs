@@ -7,6 +7,7 @@ use crate::digest::Fingerprint;
 use crate::library::inspect::NoImageFile;
 use crate::publish::Gone;
 use crate::refresh::desk::NoRefresh;
+use crate::simplestreams::file::ListedFile;
 
 /// Why it cannot be done.
 #[derive(Debug, thiserror::Error)]
@@ -90,4 +91,11 @@ pub enum LibraryError {
     /// The program ends.
     #[error(transparent)]
     Ending(#[from] Gone),
+}
+
+impl LibraryError {
+    /// A file of an image cannot be had.
+    pub fn not_had(file: &ListedFile, reason: &impl std::fmt::Display) -> Self {
+        Self::Fetch { path: file.path.to_string(), reason: reason.to_string() }
+    }
 }

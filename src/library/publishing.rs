@@ -50,8 +50,7 @@ impl Shelf {
         let (publication, aliases) = made.await??;
         let fingerprint = Fingerprint::from_hex(&publication.fingerprint).ok_or(LibraryError::NotRecorded)?;
         self.change(|published| {
-            published.images.retain(|other| other.fingerprint != publication.fingerprint);
-            published.images.push(publication);
+            published.put(publication);
             published.aliases.extend(aliases);
         });
         self.serve(Serving::Anew).await?;

@@ -28,6 +28,14 @@ pub struct Published {
     pub aliases: Vec<OwnAlias>,
 }
 
+impl Published {
+    /// Takes an image in the place of what was known of it.
+    pub fn put(&mut self, publication: Publication) {
+        self.images.retain(|other| other.fingerprint != publication.fingerprint);
+        self.images.push(publication);
+    }
+}
+
 /// When what is published is to be served.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Serving {
@@ -112,10 +120,7 @@ impl Shelf {
             Ok(enter(&holder, &written))
         })
         .await??;
-        self.change(|published| {
-            published.images.retain(|other| other.fingerprint != publication.fingerprint);
-            published.images.push(publication);
-        });
+        self.change(|published| published.put(publication));
         self.serve(Serving::Anew).await
     }
 
@@ -270,12 +275,6 @@ fn documents(published: &Published, ledger: &Ledger, cache: &Cache) -> Option<Sn
 pub fn target<'a>(alias: &OwnAlias, ledger: &'a Ledger) -> Option<&'a Record> {
     let given = ledger.image(Fingerprint::from_hex(&alias.fingerprint)?);
     let Some(record) = given.filter(|record| !record.stays()) else { return given };
-    let is_heir = |other: &&Record| {
-        other.is_tracked()
-            && other.remote == record.remote
-            && other.image_type == record.image_type
-            && other.version.product.name == record.version.product.name
-            && other.version.serial > record.version.serial
-    };
-    ledger.images().filter(is_heir).max_by(|one, other| one.version.serial.cmp(&other.version.serial)).or(given)
+    let is_heir = |other: &&Record| other.is_tracked() && other.is_sibling_of(record) && other.version.serial > record.version.serial;
+    ledger.images().filter(is_heir).max_by_key(|other| &other.version.serial).or(given)
 }

@@ -11,36 +11,21 @@ use crate::catalog::listing::File;
 use crate::digest::Expected;
 use crate::fetch::NotFound;
 use crate::fetch::download::Wanted;
+use crate::fetch::holding::NotHeld;
 
 /// The longest wait before a file is asked for again that upstream does not have.
 const LONGEST_RETRY: Duration = Duration::from_hours(24);
 /// After so many failures in a row a round is given up: the image server is down, and the rest would fail too.
 const FAILURES: usize = 8;
 
-/// Why a file is not held.
-#[derive(Debug, thiserror::Error)]
-pub enum Problem {
-    /// It is not to be had.
-    #[error(transparent)]
-    NotFound(#[from] NotFound),
-    /// It could not be fetched.
-    #[error(transparent)]
-    Fetch(#[from] FetchError),
-    /// The store does not take it.
-    #[error("there is no room for it; see storage.capacity and storage.min_free")]
-    NoRoom,
+/// Whether upstream sent wrong bytes.
+fn is_wrong(problem: &NotHeld) -> bool {
+    matches!(problem, NotHeld::Fetch(FetchError::Wrong(_)) | NotHeld::NotFound(NotFound::Refused(FetchError::Wrong(_))))
 }
 
-impl Problem {
-    /// Whether upstream sent wrong bytes.
-    fn is_wrong(&self) -> bool {
-        matches!(self, Self::Fetch(FetchError::Wrong(_)) | Self::NotFound(NotFound::Refused(FetchError::Wrong(_))))
-    }
-
-    /// Whether upstream answered, and has not what its documents say: that is about this file and no other.
-    fn is_about_the_file(&self) -> bool {
-        matches!(self, Self::Fetch(error) | Self::NotFound(NotFound::Refused(error)) if matches!(error, FetchError::Gone | FetchError::Wrong(_)))
-    }
+/// Whether upstream answered, and has not what its documents say: that is about this file and no other.
+fn is_about_the_file(problem: &NotHeld) -> bool {
+    matches!(problem, NotHeld::Fetch(error) | NotHeld::NotFound(NotFound::Refused(error)) if matches!(error, FetchError::Gone | FetchError::Wrong(_)))
 }
 
 /// Files that upstream did not have, or had wrong, and when they are worth asking for again.
@@ -132,17 +117,17 @@ impl Progress {
     }
 
     /// Notes that a file is not.
-    pub fn failed(&mut self, wanted: &Wanted, problem: &Problem) {
+    pub fn failed(&mut self, wanted: &Wanted, problem: &NotHeld) {
         if !self.is_overfull {
             self.missing.problem = Some(format!("{}: {problem}", wanted.path));
         }
-        if problem.is_about_the_file() {
-            let is_wrong = problem.is_wrong();
+        if is_about_the_file(problem) {
+            let is_wrong = is_wrong(problem);
             self.not_there.push(NotThere { file: wanted.expected, problem: problem.to_string(), is_wrong });
         } else {
             self.failures_in_a_row += 1;
         }
-        self.is_full |= matches!(problem, Problem::NoRoom);
+        self.is_full |= matches!(problem, NotHeld::NoRoom);
     }
 }
 

@@ -67,7 +67,7 @@ impl Goal {
             let waited = Duration::try_from(now.duration_since(held_back.since)).unwrap_or_default();
             match longest.checked_sub(waited).filter(|left| !left.is_zero()) {
                 Some(left) => waiting = Some(waiting.map_or(left, |least: Duration| least.min(left))),
-                None => over.push(slot(held_back)),
+                None => over.push(Slot::of(&held_back.image.version, held_back.image.image_type)),
             }
         }
         (over, waiting)
@@ -78,9 +78,4 @@ impl Goal {
         let of_image = |held_back: &HeldBack| Some((held_back.image.fingerprint, held_back.image.expected().find_map(&problem)?));
         self.held_back.iter().filter_map(of_image).collect()
     }
-}
-
-fn slot(held_back: &HeldBack) -> Slot {
-    let version = &held_back.image.version;
-    Slot { product: version.product.name.clone(), image_type: held_back.image.image_type, serial: version.serial.clone() }
 }

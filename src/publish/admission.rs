@@ -77,8 +77,7 @@ pub fn admit(
         fate: Fate::Stays,
     };
     // What a selection lists goes when it is listed no more, and not when there is something newer.
-    let older: Vec<&Record> = if is_current && owner != Owner::Selection { predecessors(ledger, &record) } else { Vec::new() };
-    let mut older = older;
+    let mut older = if is_current && owner != Owner::Selection { predecessors(ledger, &record) } else { Vec::new() };
     older.sort_by(|one, other| (&other.version.serial, other.fingerprint).cmp(&(&one.version.serial, one.fingerprint)));
     if let Some(newest) = older.first() {
         record.inherit(newest);
@@ -94,13 +93,7 @@ fn is_held_back(catalog: &Catalog, remote: &str, image: &Image) -> bool {
 
 /// The images that are kept up to date and older than this one.
 fn predecessors<'a>(ledger: &'a Ledger, record: &Record) -> Vec<&'a Record> {
-    let is_older = |other: &&Record| {
-        other.is_tracked()
-            && other.remote == record.remote
-            && other.version.product.name == record.version.product.name
-            && other.image_type == record.image_type
-            && other.version.serial < record.version.serial
-    };
+    let is_older = |other: &&Record| other.is_tracked() && other.is_sibling_of(record) && other.version.serial < record.version.serial;
     ledger.images().filter(is_older).collect()
 }
 

@@ -60,6 +60,16 @@ struct Fresh {
     remote: Remote,
 }
 
+/// What the ledger has of a remote.
+struct InBooks {
+    /// What its documents depend on.
+    relevant: Relevant,
+    /// The files of all its images.
+    held: Arc<Listing>,
+    /// The images that hosts are not to see.
+    private: Vec<Image>,
+}
+
 impl Shelf {
     /// An empty shelf. `wrong` are images that turned out not to be what they say.
     pub fn new(wrong: Vec<Digest>, cache: Arc<Cache>, metrics: Arc<Metrics>) -> Self {
@@ -138,17 +148,11 @@ impl Shelf {
     fn review(&mut self, name: &Arc<str>) -> Option<Fresh> {
         let settings = self.settings(name)?;
         let remote = self.remotes.get(name)?;
-        let awaited: Vec<Image> = remote.held_back.iter().map(|held_back| held_back.image.clone()).collect();
-        let is_offline = !settings.mode.has_upstream();
-        let (relevant, held) = self
-            .cache
-            .books()
-            .read(|ledger| (stock::relevant(ledger, name, &remote.listing, &awaited, is_offline), stock::files(ledger, name)));
+        let InBooks { relevant, held, private } = self.in_books(&settings, &remote.listing, &remote.held_back);
         if self.relevant.get(name) != Some(&relevant) {
             return self.render(name).map(|(fresh, _)| fresh);
         }
-        let private = self.cache.books().read(|ledger| stock::private(ledger, name));
-        let remote = Remote { held: Arc::new(held), private, ..Remote::clone(remote) };
+        let remote = Remote { held, private, ..Remote::clone(remote) };
         self.remotes.insert(Arc::clone(name), Arc::new(remote));
         None
     }
@@ -174,9 +178,9 @@ impl Shelf {
         if is_known {
             self.cache.settle_withdrawn(name, &listing);
         }
-        let held = Arc::new(self.settle_held(&settings, &listing, &held_back));
+        let InBooks { relevant, held, private } = self.in_books(&settings, &listing, &held_back);
+        self.relevant.insert(Arc::clone(name), relevant);
         let stale = self.documents.get(name).is_some_and(|documents| documents.is_stale);
-        let private = self.cache.books().read(|ledger| stock::private(ledger, name));
         let remote = Remote { documents: HashMap::new(), listing, retired, held, private, held_back, stale };
         let fresh = Fresh { name: Arc::clone(name), documents: std::mem::take(&mut rendered.documents), remote };
         Some((fresh, rendered))
@@ -187,8 +191,7 @@ impl Shelf {
         self.parts.remove(&settings.name);
         self.remotes.remove(&settings.name);
         if settings.mode == Mode::Own {
-            let (private, held) =
-                self.cache.books().read(|ledger| (stock::private(ledger, &settings.name), Arc::new(stock::files(ledger, &settings.name))));
+            let InBooks { held, private, .. } = self.in_books(settings, &Listing::default(), &[]);
             self.remotes.insert(Arc::clone(&settings.name), Arc::new(Remote { held, private, ..Remote::default() }));
         }
     }
@@ -213,14 +216,15 @@ impl Shelf {
         }
     }
 
-    /// Remembers what the documents depended on; the files of what is held.
-    fn settle_held(&mut self, settings: &RemoteSettings, listing: &Listing, held_back: &[HeldBack]) -> Listing {
+    /// What the ledger has of a remote that lists this and holds that back.
+    fn in_books(&self, settings: &RemoteSettings, listing: &Listing, held_back: &[HeldBack]) -> InBooks {
         let awaited: Vec<Image> = held_back.iter().map(|held_back| held_back.image.clone()).collect();
         let (name, is_offline) = (&settings.name, !settings.mode.has_upstream());
-        let (relevant, held) =
-            self.cache.books().read(|ledger| (stock::relevant(ledger, name, listing, &awaited, is_offline), stock::files(ledger, name)));
-        self.relevant.insert(Arc::clone(name), relevant);
-        held
+        self.cache.books().read(|ledger| InBooks {
+            relevant: stock::relevant(ledger, name, listing, &awaited, is_offline),
+            held: Arc::new(stock::files(ledger, name)),
+            private: stock::private(ledger, name),
+        })
     }
 
     /// The images that hosts do not see yet, and since when.
@@ -230,9 +234,7 @@ impl Shelf {
         let mut held_back = Vec::new();
         let mut since = HashMap::new();
         for Awaited { image, deltas, excerpt } in awaited {
-            let slot =
-                Slot { product: image.version.product.name.clone(), image_type: image.image_type, serial: image.version.serial.clone() };
-            let key = (Arc::clone(name), slot);
+            let key = (Arc::clone(name), Slot::of(&image.version, image.image_type));
             let has = |other: &Listing| {
                 image.files.iter().all(|file| other.file(&file.path).is_some_and(|there| there.expected == file.expected))
             };

@@ -4,8 +4,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::sync::Arc;
 
-use foldhash::HashSet;
-
 use crate::cache::Cache;
 use crate::catalog::listing::{Image, Listing};
 use crate::digest::{Digest, Fingerprint};
@@ -53,7 +51,7 @@ pub fn relevant(ledger: &Ledger, remote: &str, listing: &Listing, awaited: &[Ima
         let serial = newest.entry((&image.version.product.name, image.image_type)).or_default();
         *serial = image.version.serial.as_str().max(*serial);
     }
-    let listed: HashSet<Fingerprint> = listing.images().iter().map(|image| image.fingerprint).collect();
+    let listed = listing.fingerprints();
     let stock = stock(ledger, remote);
     let tracked =
         stock.tracked.into_iter().flat_map(|(product, types)| types.into_iter().map(move |(of, serial)| (product.clone(), of, serial)));
@@ -74,7 +72,7 @@ pub fn relevant(ledger: &Ledger, remote: &str, listing: &Listing, awaited: &[Ima
 
 /// The images that are there to stay and that a listing does not have.
 pub fn unlisted<'a>(ledger: &'a Ledger, remote: &'a str, listing: &'a Listing) -> impl Iterator<Item = &'a Record> {
-    let listed: HashSet<Fingerprint> = listing.images().iter().map(|image| image.fingerprint).collect();
+    let listed = listing.fingerprints();
     of_remote(ledger, remote).filter(move |record| record.stays() && record.public && !listed.contains(&record.fingerprint))
 }
 
@@ -94,7 +92,7 @@ pub fn retained(cache: &Cache, records: Vec<Record>) -> io::Result<Vec<Retained>
 
 fn of_record(record: Record, excerpt: Excerpt) -> Option<Retained> {
     let Record { fingerprint, image_type, auto_update, version, owner, .. } = record;
-    let slot = Slot { product: version.product.name.clone(), image_type, serial: version.serial.clone() };
+    let slot = Slot::of(&version, image_type);
     let document = StreamPath::from_document(&excerpt.document).ok()?;
     let is_selected = owner == Owner::Selection;
     Some(Retained { fingerprint, slot, is_tracked: auto_update, is_selected, document, product: excerpt.product.into() })

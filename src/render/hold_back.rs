@@ -4,7 +4,7 @@
 //! better kind of root, so that every root of the type is hidden, and every delta to one. Versions show again as soon as
 //! the root that clients prefer is held.
 
-use crate::image::ftype::ImageType;
+use crate::image::ftype::{ImageType, Root};
 use crate::render::policy::{Slot, Stock};
 use crate::render::prune::{Rest, prune};
 use crate::simplestreams::images::{self, Image};
@@ -73,7 +73,7 @@ fn preferred(product: &str, version: &Version<'_>, image_type: ImageType) -> Opt
 }
 
 /// The kind of root, in the order in which clients prefer them; a unified image has none and comes last.
-fn kind(image: &Image) -> (bool, Option<crate::image::ftype::Root>) {
+fn kind(image: &Image) -> (bool, Option<Root>) {
     let root = image.root.map(|(root, _)| root);
     (root.is_none(), root)
 }

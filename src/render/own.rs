@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
 use crate::http::path::StreamPath;
-use crate::image::ftype::Client;
+use crate::image::ftype::{Client, Root};
 use crate::ledger::publication::Publication;
 use crate::ledger::record::Record;
 use crate::simplestreams::snapshot::{Role, Snapshot, Source};
@@ -60,18 +60,15 @@ fn published(publication: &Publication, aliases: &[String]) -> (String, Value) {
         item["combined_type"] = json!("virtual-machine");
     }
     if let [metadata, root] = publication.files.as_slice() {
-        let field =
-            crate::image::ftype::Root::ALL.into_iter().find(|known| known.ftype() == root.ftype).map(|root| root.fingerprint_fields()[0]);
+        let field = Root::ALL.into_iter().find(|known| known.ftype() == root.ftype).map(|root| root.fingerprint_fields()[0]);
         field.into_iter().for_each(|field| items[&metadata.name][field] = json!(publication.fingerprint));
     }
-    let created = Timestamp::from_second(publication.created_at).unwrap_or(Timestamp::UNIX_EPOCH);
-    let serial = created.strftime("%Y%m%d_%H%M").to_string();
     let mut fields = facts(&publication.properties, &publication.architecture, aliases);
-    if let Some(end) = publication.expires_at.and_then(|at| Timestamp::from_second(at).ok()) {
+    if let Some(end) = publication.ends_at() {
         fields["support_eol"] = json!(end.strftime("%Y-%m-%d").to_string());
     }
-    fields["versions"] = json!({serial: {"items": items}});
-    (format!("local:{}", publication.fingerprint.get(..DIGITS).unwrap_or(&publication.fingerprint)), fields)
+    fields["versions"] = json!({publication.serial(): {"items": items}});
+    (publication.product(), fields)
 }
 
 /// An image of a remote lists its files where the remote's are, so that whoever has it there need not have it again.

@@ -8,6 +8,7 @@ use foldhash::{HashMap, HashSet as FoldSet};
 use crate::digest::{Digest, Fingerprint};
 use crate::http::path::StreamPath;
 use crate::image::ftype::ImageType;
+use crate::image::version::Version;
 use crate::ledger::holdings::Holdings;
 use crate::selection::Selection;
 
@@ -65,6 +66,13 @@ pub struct Retained {
     pub document: StreamPath,
     /// Its product with this one version, as JSON.
     pub product: Arc<str>,
+}
+
+impl Slot {
+    /// Where the images of a version and type stand.
+    pub fn of(version: &Version, image_type: ImageType) -> Self {
+        Self { product: version.product.name.clone(), image_type, serial: version.serial.clone() }
+    }
 }
 
 impl Stock {

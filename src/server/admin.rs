@@ -15,7 +15,6 @@ use percent_encoding::percent_decode_str;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -23,8 +22,8 @@ use crate::api::{AliasRequest, CopyRequest, ImageChange, ImageFile, PruneRequest
 use crate::cache::Cache;
 use crate::disk::Disk;
 use crate::fetch::Found;
+use crate::library::Library;
 use crate::library::error::LibraryError;
-use crate::library::{Library, copy};
 use crate::refresh::desk::{Desk, NoRefresh};
 use crate::refresh::status::StatusBoard;
 use crate::server::images::{self, Wish};
@@ -37,8 +36,6 @@ const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 /// As with LXD's socket: who may open it may do everything.
 const SOCKET_MODE: u32 = 0o660;
 const MAX_REQUEST_BYTES: usize = 64 * 1024;
-/// How many lines about work under way may wait for a command to read them.
-const QUEUED_STEPS: usize = 64;
 
 /// What people's commands reach.
 #[derive(Debug)]
@@ -160,18 +157,20 @@ async fn alias(office: &Office, name: String, request: Request<Incoming>) -> Res
     let (library, cache) = (Arc::clone(&office.library), Arc::clone(&office.cache));
     let is_deletion = request.method() == hyper::Method::DELETE;
     let wish: AliasRequest = if is_deletion { AliasRequest::default() } else { read(request).await.unwrap_or_default() };
-    to_the_end(async move {
-        match (wish.image, wish.name) {
-            _ if is_deletion => library.shelf.delete_alias(&cache, &name).await,
-            (Some(image), None) => {
-                let named = images::find(&library, image, Wish::for_machine(wish.virtual_machine, None)).await?;
-                library.shelf.create_alias(&cache, &name, &named).await
+    office
+        .library
+        .to_the_end(async move {
+            match (wish.image, wish.name) {
+                _ if is_deletion => library.shelf.delete_alias(&cache, &name).await,
+                (Some(image), None) => {
+                    let named = images::find(&library, image, Wish::for_machine(wish.virtual_machine, None)).await?;
+                    library.shelf.create_alias(&cache, &name, &named).await
+                }
+                (_, Some(new)) => library.shelf.rename_alias(&cache, &name, &new).await,
+                (None, None) => Err(LibraryError::BadAlias(name)),
             }
-            (_, Some(new)) => library.shelf.rename_alias(&cache, &name, &new).await,
-            (None, None) => Err(LibraryError::BadAlias(name)),
-        }
-    })
-    .await
+        })
+        .await
 }
 
 async fn copy(office: &Office, request: Request<Incoming>) -> Reply {
@@ -180,7 +179,7 @@ async fn copy(office: &Office, request: Request<Incoming>) -> Reply {
         Err(reply) => return reply,
     };
     match images::find(&office.library, image, Wish::for_machine(virtual_machine, architecture)).await {
-        Ok(named) => steps(told(office.library.copy(named, auto_update))),
+        Ok(named) => steps(office.library.copy(named, auto_update)),
         Err(reason) => error(status(&reason), reason),
     }
 }
@@ -191,7 +190,7 @@ async fn change(office: &Office, name: String, wish: Wish, request: Request<Inco
         Err(reply) => return reply,
     };
     let library = Arc::clone(&office.library);
-    let changed = to_the_end(async move {
+    let changed = office.library.to_the_end(async move {
         let named = images::find(&library, name, wish).await?;
         library.change(&named, change).await
     });
@@ -200,16 +199,13 @@ async fn change(office: &Office, name: String, wish: Wish, request: Request<Inco
 
 async fn delete(office: &Office, name: String, wish: Wish) -> Result<(), LibraryError> {
     let library = Arc::clone(&office.library);
-    to_the_end(async move {
-        let named = images::find(&library, name, wish).await?;
-        library.delete(&named).await
-    })
-    .await
-}
-
-/// Does what a person wants also if that person leaves in the middle: half of it would be worse than all or nothing.
-async fn to_the_end<T: Send + 'static>(work: impl Future<Output = Result<T, LibraryError>> + Send + 'static) -> Result<T, LibraryError> {
-    tokio::spawn(work).await.unwrap_or(Err(LibraryError::NotRecorded))
+    office
+        .library
+        .to_the_end(async move {
+            let named = images::find(&library, name, wish).await?;
+            library.delete(&named).await
+        })
+        .await
 }
 
 async fn refresh_image(office: &Office, name: String, wish: Wish) -> Reply {
@@ -218,7 +214,7 @@ async fn refresh_image(office: &Office, name: String, wish: Wish) -> Reply {
         office.library.refresh(named).await
     };
     match refreshed.await {
-        Ok((_, Some(under_way))) => steps(told(under_way)),
+        Ok((_, Some(under_way))) => steps(under_way),
         Ok((report, None)) => {
             let reason = report.reason.map(|reason| format!(": {reason}")).unwrap_or_default();
             json(StatusCode::OK, &Step::Done { text: format!("{} is {}{reason}", report.remote, report.result.label()) })
@@ -249,24 +245,6 @@ async fn file(office: &Office, name: String, wish: Wish, number: &str) -> Reply 
         Ok(Found::Fetched(reader) | Found::Collapsed(reader)) => reply::bytes(body::of_reader(reader)),
         Err(reason) => error(status(&reason), reason),
     }
-}
-
-/// What a copy says, as it travels.
-fn told(mut under_way: mpsc::Receiver<copy::Step>) -> mpsc::Receiver<Step> {
-    let (sender, told) = mpsc::channel(QUEUED_STEPS);
-    tokio::spawn(async move {
-        while let Some(step) = under_way.recv().await {
-            let step = match step {
-                copy::Step::Progress(done, total) => Step::Progress { done, total },
-                copy::Step::Done(fingerprint) => Step::Done { text: fingerprint.to_string() },
-                copy::Step::Failed(reason) => Step::Failed { error: reason.to_string() },
-            };
-            if sender.send(step).await.is_err() {
-                return;
-            }
-        }
-    });
-    told
 }
 
 async fn refresh(office: &Office, name: &str, request: Request<Incoming>) -> Reply {

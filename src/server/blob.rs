@@ -135,7 +135,7 @@ impl Asked<'_> {
         let door = self.door;
         let root = door.current.load().root_of(self.file.expected).map(|(remote, root)| (Arc::clone(remote), root.clone()));
         let Some((remote, root)) = root else { return };
-        let wanted = Wanted { remote, path: root.path, expected: root.expected };
+        let wanted = Wanted::of(&remote, &root);
         match door.fetcher.find(&wanted, 0).await {
             Ok(Found::Held(root)) => door.cache.used(root.digest),
             // The download goes on without this reader.

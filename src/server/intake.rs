@@ -13,7 +13,6 @@ use tokio::sync::mpsc;
 use crate::api::Step;
 use crate::digest::Digest;
 use crate::library::Library;
-use crate::library::error::LibraryError;
 use crate::library::intake::{Sent, Supply};
 use crate::library::publishing::Offer;
 use crate::server::reply::{Reply, error, json};
@@ -34,8 +33,8 @@ pub async fn publish(library: Arc<Library>, request: Request<Incoming>) -> Reply
     let (pieces, queue) = mpsc::channel(QUEUED_PIECES);
     let feeding = tokio::spawn(feed(request.into_body(), pieces));
     // Once all is here it is done to the end, also if the command leaves.
-    let published =
-        tokio::spawn(async move { library.publish(offer, Supply::new(queue)).await }).await.unwrap_or(Err(LibraryError::NotRecorded));
+    let publisher = Arc::clone(&library);
+    let published = library.to_the_end(async move { publisher.publish(offer, Supply::new(queue)).await }).await;
     // An answer in the middle of what a command sends would be lost.
     drop(feeding.await);
     match published {

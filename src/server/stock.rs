@@ -45,10 +45,7 @@ fn status(cache: &Cache) -> std::io::Result<CacheStatus> {
 /// Lets go of what is due, or says what would go.
 pub async fn prune(cache: &Arc<Cache>, is_dry: bool) -> Reply {
     let cache = Arc::clone(cache);
-    let pruned = blocking(move || {
-        let (rules, now) = (cache.rules(), cache.now());
-        Ok(if is_dry { cache.due(rules, now) } else { cache.prune(rules, now) })
-    });
+    let pruned = blocking(move || Ok(if is_dry { cache.due() } else { cache.prune() }));
     match pruned.await {
         Ok(sentences) => json(StatusCode::OK, &sentences.iter().map(show).collect::<Vec<_>>()),
         Err(reason) => error(StatusCode::INTERNAL_SERVER_ERROR, reason),

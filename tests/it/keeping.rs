@@ -56,6 +56,12 @@ async fn pull(mirror: &Mirror, folder: &str) {
     }
 }
 
+/// The same, and waits until it is recorded.
+async fn hold(mirror: &Mirror, folder: &str) {
+    pull(mirror, folder).await;
+    wait_for(async || is_held(mirror, &print(folder)).await).await;
+}
+
 async fn images(mirror: &Mirror, held: bool) -> Vec<api::Image> {
     let path = if held { "/1.0/images?held" } else { "/1.0/images" };
     cistern::cli::admin::ask(&mirror.socket(), hyper::Method::GET, path, Vec::new()).await.unwrap()
@@ -110,8 +116,7 @@ async fn a_hosts_first_download_is_recorded_and_flagged_as_cached() {
 async fn a_use_by_any_host_counts_and_what_is_no_use_does_not() {
     let origin = origin(&[("20260101", container("a"))]).await;
     let mirror = lab(&origin, "").start().await;
-    pull(&mirror, "a").await;
-    wait_for(async || is_held(&mirror, &print("a")).await).await;
+    hold(&mirror, "a").await;
     let uses = async || image(&mirror, &print("a")).await.unwrap().use_count;
     let before = uses().await;
     mirror.body("lab/a/metadata.tar.xz").await;
@@ -188,8 +193,7 @@ async fn of_three_images_in_room_for_two_the_least_recently_used_goes_whole() {
 async fn a_new_version_is_listed_when_it_is_held_and_until_then_hosts_get_the_old_one() {
     let origin = origin(&[("20260101", full("a"))]).await;
     let mirror = lab(&origin, "grace = \"2s\"").start().await;
-    pull(&mirror, "a").await;
-    wait_for(async || is_held(&mirror, &print("a")).await).await;
+    hold(&mirror, "a").await;
     origin.act("b/squashfs", [Act::StallAt(100, Duration::from_millis(1500))]);
     origin.put(stream(&[("20260102", full("b"))]).tree());
     assert_eq!(mirror.refresh("lab", true).await.result.label(), "changed");
@@ -222,8 +226,7 @@ async fn a_new_version_is_listed_when_it_is_held_and_until_then_hosts_get_the_ol
 async fn while_the_new_version_cannot_be_had_the_old_one_stays_and_the_next_refresh_tries_again() {
     let origin = origin(&[("20260101", container("a"))]).await;
     let mirror = lab(&origin, "grace = \"1s\"\nhold_back_max = \"1500ms\"").start().await;
-    pull(&mirror, "a").await;
-    wait_for(async || is_held(&mirror, &print("a")).await).await;
+    hold(&mirror, "a").await;
     origin.act("b/squashfs", vec![Act::WrongBytes; 50]);
     origin.put(stream(&[("20260101", container("a")), ("20260102", container("b"))]).tree());
     mirror.refresh("lab", false).await;
@@ -241,8 +244,7 @@ async fn while_the_new_version_cannot_be_had_the_old_one_stays_and_the_next_refr
 async fn a_version_that_cannot_be_had_is_listed_when_it_has_waited_long_enough() {
     let origin = origin(&[("20260101", container("a"))]).await;
     let mirror = lab(&origin, "hold_back_max = \"1s\"").start().await;
-    pull(&mirror, "a").await;
-    wait_for(async || is_held(&mirror, &print("a")).await).await;
+    hold(&mirror, "a").await;
     origin.act("b/squashfs", vec![Act::Status(500, ""); 50]);
     origin.put(stream(&[("20260101", container("a")), ("20260102", container("b"))]).tree());
     mirror.refresh("lab", false).await;
@@ -257,8 +259,7 @@ async fn a_version_that_cannot_be_had_is_listed_when_it_has_waited_long_enough()
 async fn a_version_that_is_released_without_being_held_leaves_the_old_one_in_place() {
     let origin = origin(&[("20260101", container("a"))]).await;
     let mirror = lab(&origin, "hold_back_max = \"500ms\"\ngrace = \"200ms\"").start().await;
-    pull(&mirror, "a").await;
-    wait_for(async || is_held(&mirror, &print("a")).await).await;
+    hold(&mirror, "a").await;
     origin.act("b/squashfs", vec![Act::Status(500, ""); 500]);
     origin.put(stream(&[("20260102", container("b"))]).tree());
     mirror.refresh("lab", true).await;
@@ -274,8 +275,7 @@ async fn a_version_that_is_released_without_being_held_leaves_the_old_one_in_pla
 async fn with_an_interval_of_zero_nothing_is_kept_up_to_date_and_nothing_held_back() {
     let origin = origin(&[("20260101", container("a"))]).await;
     let mirror = lab(&origin, "auto_update_interval = 0").start().await;
-    pull(&mirror, "a").await;
-    wait_for(async || is_held(&mirror, &print("a")).await).await;
+    hold(&mirror, "a").await;
     origin.put(stream(&[("20260101", container("a")), ("20260102", container("b"))]).tree());
     mirror.refresh("lab", false).await;
     assert_eq!(seen(&mirror).await, ["20260101 squashfs", "20260102 squashfs"]);
@@ -305,8 +305,7 @@ async fn both_types_of_an_image_stay_with_their_names_while_the_new_version_is_o
 async fn a_request_for_an_older_version_pins_it_and_it_stays_listed() {
     let origin = origin(&[("20260101", container("a")), ("20260102", container("b"))]).await;
     let mirror = lab(&origin, "grace = \"300ms\"").start().await;
-    pull(&mirror, "a").await;
-    wait_for(async || is_held(&mirror, &print("a")).await).await;
+    hold(&mirror, "a").await;
     let pinned = image(&mirror, &print("a")).await.unwrap();
     assert!(pinned.cached && !pinned.auto_update);
     origin.put(stream(&[("20260102", container("b")), ("20260103", container("c"))]).tree());
@@ -326,8 +325,7 @@ async fn an_image_whose_product_is_gone_stays_listed_without_the_aliases_that_ot
     let origin = Origin::start().await;
     origin.put(Stream::default().add("busy:1:amd64", "busy,lts", "20260101", container("a")).tree());
     let mirror = lab(&origin, "").start().await;
-    pull(&mirror, "a").await;
-    wait_for(async || is_held(&mirror, &print("a")).await).await;
+    hold(&mirror, "a").await;
     origin.put(Stream::default().add("busy:2:amd64", "busy2,lts", "20260201", container("b")).tree());
     mirror.refresh("lab", true).await;
     let document = mirror.json(IMAGES).await;
@@ -342,8 +340,7 @@ async fn an_image_whose_product_is_gone_stays_listed_without_the_aliases_that_ot
 async fn a_version_that_upstream_took_back_keeps_no_alias() {
     let origin = origin(&[("20260101", container("a")), ("20260102", container("b"))]).await;
     let mirror = lab(&origin, "").start().await;
-    pull(&mirror, "b").await;
-    wait_for(async || is_held(&mirror, &print("b")).await).await;
+    hold(&mirror, "b").await;
     origin.put(stream(&[("20260101", container("a"))]).tree());
     mirror.refresh("lab", true).await;
     let document = mirror.json(IMAGES).await;
@@ -389,8 +386,7 @@ async fn times_of_use_survive_a_restart_and_lost_files_are_noticed() {
     let mirror = mirror.restart_after(|| std::fs::remove_file(blob.join(&digest[..2]).join(&digest)).unwrap()).await;
     wait_for(async || !is_held(&mirror, &print("a")).await).await;
     assert!(is_held(&mirror, &print("b")).await);
-    pull(&mirror, "a").await;
-    wait_for(async || is_held(&mirror, &print("a")).await).await;
+    hold(&mirror, "a").await;
 }
 
 /// design.md §3: "Deltas belong to the image that they make … asking for one is a use of that image and completes its root in the background."
@@ -413,8 +409,7 @@ async fn asking_for_a_delta_is_a_use_of_its_image_and_completes_its_root() {
 async fn the_delta_is_there_when_its_base_is_held() {
     let origin = origin(&[("20260101", container("a"))]).await;
     let mirror = lab(&origin, "").start().await;
-    pull(&mirror, "a").await;
-    wait_for(async || is_held(&mirror, &print("a")).await).await;
+    hold(&mirror, "a").await;
     let with_delta = container("b").delta("squashfs.vcdiff", "20260101", b"delta");
     origin.put(stream(&[("20260101", container("a")), ("20260102", with_delta)]).tree());
     mirror.refresh("lab", false).await;

@@ -1,0 +1,46 @@
+//! Waits until a file is held, for whoever has no host to send it to.
+
+use std::time::Duration;
+
+use crate::cache::error::FetchError;
+use crate::cache::reader::Reader;
+use crate::fetch::download::Wanted;
+use crate::fetch::{Fetcher, Found, NotFound};
+
+/// How long an image server may take to accept to send a file.
+const PATIENCE: Duration = Duration::from_mins(1);
+/// How often it is said how far a download is.
+const PAUSE: Duration = Duration::from_millis(200);
+
+/// Why a file is not held.
+#[derive(Debug, thiserror::Error)]
+pub enum NotHeld {
+    /// It is not to be had.
+    #[error(transparent)]
+    NotFound(#[from] NotFound),
+    /// It could not be fetched.
+    #[error(transparent)]
+    Fetch(#[from] FetchError),
+    /// The store does not take it.
+    #[error("there is no room for it; see storage.capacity and storage.min_free")]
+    NoRoom,
+}
+
+/// Waits until a file is held, and tells how many bytes are here; its size.
+pub async fn hold(fetcher: &Fetcher, wanted: &Wanted, tell: impl Fn(u64)) -> Result<u64, NotHeld> {
+    match fetcher.find(wanted, 0).await? {
+        Found::Held(blob) => Ok(blob.size),
+        Found::Fetched(reader) | Found::Collapsed(reader) => landed(reader, tell).await,
+    }
+}
+
+/// Whoever waits no longer holds nobody up.
+async fn landed(mut reader: Reader, tell: impl Fn(u64)) -> Result<u64, NotHeld> {
+    reader.answered(PATIENCE).await?;
+    loop {
+        match tokio::time::timeout(PAUSE, reader.landed()).await {
+            Err(_) => tell(reader.received()),
+            Ok(landed) => return if landed? { Ok(reader.received()) } else { Err(NotHeld::NoRoom) },
+        }
+    }
+}
