@@ -127,6 +127,16 @@ mod tests {
         assert_eq!(account.promise(1, 11, &LIMITS), Ok(()), "what is set aside is not counted twice");
     }
 
+    #[test]
+    fn what_is_short_is_what_would_have_to_go_first() {
+        let mut account = Account::new(80);
+        assert_eq!(account.shortage(20, 1000, &LIMITS), 0);
+        assert_eq!(account.shortage(25, 1000, &LIMITS), 5, "of the capacity");
+        assert_eq!(account.shortage(20, 25, &LIMITS), 5, "of the file system, for min_free is never eaten");
+        account.promise(20, 1000, &LIMITS).unwrap();
+        assert_eq!(account.shortage(1, 31, &LIMITS), 1, "promises count");
+    }
+
     proptest! {
         #[test]
         fn no_order_of_events_goes_over_the_capacity(events in proptest::collection::vec((0_u64..60, any::<bool>()), 0..50)) {

@@ -225,7 +225,16 @@ fn what_keeps_it_from_starting_is_said_in_one_line() {
     let (code, said) = failure(&["serve", "--config", &mistyped]);
     assert!(code == 1 && said.contains("something else of that name"), "{said}");
     assert!(precious.join("data").is_dir(), "what is no socket is never removed");
+    for store in ["newer", "garbled/state/published"] {
+        std::fs::create_dir_all(folder.path().join(store)).unwrap();
+    }
+    rusqlite::Connection::open(folder.path().join("newer/ledger.sqlite")).unwrap().pragma_update(None, "user_version", 99).unwrap();
+    let newer = || std::fs::read(folder.path().join("newer/ledger.sqlite")).unwrap();
+    let before = newer();
+    std::fs::write(folder.path().join("garbled/state/published/x"), "nonsense").unwrap();
     for ((code, said), expected_code, expected) in [
+        (start(free, &format!("[storage]\npath = \"{path}/newer\"")), 1, "was written by a newer cistern (its version is 99"),
+        (start(free, &format!("[storage]\npath = \"{path}/garbled\"")), 1, "what people decided cannot be read"),
         (start(&format!("listen = [\"{}\"]", taken.local_addr().unwrap()), &store), 1, "another program has that port"),
         (start(free, "[storage]\npath = \"/dev/null/store\""), 1, "storage.path must be a folder that this user may write to"),
         (
@@ -247,6 +256,7 @@ fn what_keeps_it_from_starting_is_said_in_one_line() {
         assert_eq!(code, expected_code, "{said}");
         assert!(said.starts_with("cistern: ") && said.contains(expected), "{expected}: {said}");
     }
+    assert!(newer() == before, "nothing is changed of what a newer program wrote");
 }
 
 #[test]

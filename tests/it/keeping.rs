@@ -186,6 +186,51 @@ async fn of_three_images_in_room_for_two_the_least_recently_used_goes_whole() {
     assert_eq!(mirror.files("blobs").len(), 4, "its metadata went with it");
 }
 
+#[tokio::test]
+async fn an_image_that_a_slow_host_downloads_stays_to_the_end_and_another_goes_in_its_place() {
+    const LARGE: usize = 24 << 20;
+    let origin = Origin::start().await;
+    let large = |seed| noise(LARGE, seed);
+    let stream = ["a", "b", "c"].iter().zip(1..).fold(Stream::default(), |stream, (folder, seed)| {
+        let version = Version::new(folder).file("squashfs", &large(seed)).metadata("lxd.tar.xz", folder.as_bytes());
+        stream.add(&format!("os:{folder}:amd64"), folder, "20260101", version)
+    });
+    origin.put(stream.tree());
+    let mirror = lab(&origin, "").storage("capacity = \"60MiB\"\nmin_free = \"0%\"").start().await;
+    let prints = [("a", 1), ("b", 2), ("c", 3)].map(|(folder, seed)| fingerprint(folder.as_bytes(), &large(seed)));
+    pull(&mirror, "a").await;
+    pull(&mirror, "b").await;
+    wait_for(async || images(&mirror, true).await.len() == 2).await;
+    let mut slow = mirror.get("lab/a/squashfs").await;
+    let mut got = slow.chunk().await.unwrap().unwrap().to_vec();
+    mirror.body("lab/b/squashfs").await;
+    pull(&mirror, "c").await;
+    wait_for(async || is_held(&mirror, &prints[2]).await).await;
+    assert!(is_held(&mirror, &prints[0]).await, "it was used the longest ago, and is being read");
+    assert!(!is_held(&mirror, &prints[1]).await);
+    while let Some(chunk) = slow.chunk().await.unwrap() {
+        got.extend(chunk);
+    }
+    assert!(got == large(1));
+}
+
+#[tokio::test]
+async fn what_goes_is_counted_by_its_reason() {
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let origin = origin(&[("20260101", container("a"))]).await;
+    let mirror = lab(&origin, "remote_cache_expiry = \"700ms\"").metrics(port).start().await;
+    let counted = async |reason: &str| {
+        let text = reqwest::get(format!("http://127.0.0.1:{port}/metrics")).await.unwrap().text().await.unwrap();
+        let name = format!("cistern_cache_evicted_bytes_total{{reason=\"{reason}\"}} ");
+        text.lines().find_map(|line| line.strip_prefix(&name)).unwrap().to_owned()
+    };
+    hold(&mirror, "a").await;
+    assert_eq!(counted("idle").await, "0");
+    wait_for(async || mirror.files("blobs").is_empty()).await;
+    wait_for(async || counted("idle").await == (root("a").len() + METADATA.len()).to_string()).await;
+    assert_eq!(counted("size").await, "0");
+}
+
 /// design.md §3: "Until the new image is held and verified whole, hosts get the old one from the cache: hold-back. It works per instance type:
 /// it hides from the new version every root of the held-back type and every delta to them … The successor inherits `cached`,
 /// `auto_update`, `last_used_at`. The old one stays downloadable for `images.grace`."
