@@ -202,6 +202,11 @@ impl Library {
         self.cache.books().image(named.image.fingerprint).ok_or_else(|| LibraryError::NotHeld(named.name.clone()))
     }
 
+    /// Whether the program stops.
+    pub fn is_ending(&self) -> bool {
+        self.stop.is_cancelled()
+    }
+
     /// Ends what is under way; what came of it stays in partial files.
     pub async fn end(&self) {
         self.stop.cancel();

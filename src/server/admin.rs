@@ -125,7 +125,7 @@ async fn answer(office: &Office, request: Request<Incoming>) -> Reply {
             Err(reply) => reply,
         },
         ("POST", ["1.0", "cache", "verify"]) => match read::<VerifyRequest>(request).await {
-            Ok(wish) => stock::verify(cache, wish.repair),
+            Ok(wish) => stock::verify(&office.library, wish.repair),
             Err(reply) => reply,
         },
         _ => error(StatusCode::NOT_FOUND, "this cistern has no such command; is the program of another version than the server?"),

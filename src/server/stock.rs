@@ -9,6 +9,7 @@ use crate::api::{CacheStatus, Pruned, Step};
 use crate::cache::{Cache, blocking};
 use crate::digest::Digest;
 use crate::ledger::Unit;
+use crate::library::Library;
 use crate::retention::{Deed, Sentence, is_cached};
 use crate::server::reply::{Reply, error, json, steps};
 
@@ -69,19 +70,20 @@ fn show(sentence: &Sentence) -> Pruned {
 
 /// Reads every file, and says which are not what they are called; with `repair`, these leave the store and are fetched
 /// again when somebody asks.
-pub fn verify(cache: &Arc<Cache>, repair: bool) -> Reply {
+pub fn verify(library: &Arc<Library>, repair: bool) -> Reply {
     let (told, lines) = mpsc::channel(QUEUED_STEPS);
-    let cache = Arc::clone(cache);
+    let library = Arc::clone(library);
     tokio::task::spawn_blocking(move || {
-        let last =
-            read_all(&cache, repair, &told).unwrap_or_else(|reason| Step::Failed { error: format!("the store cannot be read: {reason}") });
+        let last = read_all(&library, repair, &told)
+            .unwrap_or_else(|reason| Step::Failed { error: format!("the store cannot be read: {reason}") });
         // Whoever asked may have left.
         drop(told.blocking_send(last));
     });
     steps(lines)
 }
 
-fn read_all(cache: &Cache, repair: bool, told: &mpsc::Sender<Step>) -> std::io::Result<Step> {
+fn read_all(library: &Library, repair: bool, told: &mpsc::Sender<Step>) -> std::io::Result<Step> {
+    let cache = &library.cache;
     let blobs = cache.store().blobs()?;
     let total = blobs.iter().map(|(_, size)| size).sum();
     let (mut done, mut shown, mut broken, mut unreadable) = (0, 0, 0, 0);
@@ -94,6 +96,10 @@ fn read_all(cache: &Cache, repair: bool, told: &mpsc::Sender<Step>) -> std::io::
             drop(told.blocking_send(Step::Note { text }));
         }
         done += size;
+        // A stop does not wait for a large store to be read.
+        if library.is_ending() {
+            return Ok(Step::Failed { error: "the server is stopping".to_owned() });
+        }
         // Whoever asked has left, and nothing is to be repaired: there is no more to do.
         if told.is_closed() && !repair {
             break;
