@@ -21,6 +21,7 @@ use cistern::ledger::account::Limits;
 use cistern::ledger::record::{Fate, Owner, Piece, Record};
 use cistern::retention::{Need, Rules, Scene, victims};
 use cistern::store::layout::Layout;
+use cistern::store::records;
 use jiff::Timestamp;
 
 use crate::support::large::large_document;
@@ -123,6 +124,9 @@ async fn fill(folder: &Path) {
     database.close().await;
     for number in 0..BLOBS {
         std::fs::write(layout.blob(digest(number)), b"x").unwrap();
+    }
+    for number in 0..IMAGES {
+        records::save(&OsDisk, &layout, &record(number), None).unwrap();
     }
 }
 

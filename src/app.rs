@@ -42,7 +42,7 @@ use crate::server::admin::{self, Office};
 use crate::server::door::Door;
 use crate::server::listener::{self, CannotListen, Listener};
 use crate::server::observe::{self, Readiness};
-use crate::store::facts::{self, Checked};
+use crate::store::facts;
 use crate::store::{Store, StoreError};
 
 /// How often certificates are looked at, and what nobody came back for is removed.
@@ -143,10 +143,9 @@ impl App {
         let certificates = Certificates::new(&config, store.layout().tls(), outside.clone(), Arc::clone(&metrics));
         let tls = Arc::new(ArcSwap::from_pointee(certificates.load(false)?));
         let Storage { store, cache, database, told } = Storage::open(&config, store, &outside, &metrics)?;
-        let checked = facts::images(&**store.disk(), store.layout()).unwrap_or_default();
-        let wrong = checked.iter().filter(|(_, checked)| *checked == Checked::Wrong).map(|(image, _)| *image).collect();
-        let (publisher, publishing) = Publisher::new(Arc::clone(&cache), Arc::clone(&metrics), wrong);
-        let recorder = Recorder::new(Arc::clone(&cache), publisher.clone(), Arc::clone(&metrics), checked);
+        let wrong = facts::all_wrong(&**store.disk(), store.layout()).unwrap_or_default();
+        let (publisher, publishing) = Publisher::new(Arc::clone(&cache), Arc::clone(&metrics), wrong.clone());
+        let recorder = Recorder::new(Arc::clone(&cache), publisher.clone(), Arc::clone(&metrics), wrong);
         let (gone, listed_as_gone) = mpsc::channel(QUEUED_EVENTS);
         let fetcher = Arc::new(Fetcher::new(sink::Means::new(Arc::clone(&cache), config.fetch(), gone)));
         let (status, desk) = (Arc::new(StatusBoard::default()), Arc::new(Desk::default()));

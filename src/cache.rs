@@ -39,7 +39,6 @@ use crate::disk::{Found, Space};
 use crate::http::path::StreamPath;
 use crate::ledger::Ledger;
 use crate::ledger::account::Limits;
-use crate::ledger::holdings::Holdings;
 use crate::metrics::Metrics;
 use crate::retention::Rules;
 use crate::store::Store;
@@ -67,8 +66,6 @@ pub struct Options {
 pub enum Event {
     /// A remote's file is held from now on.
     Committed(Arc<str>, Expected),
-    /// There are more files than was known.
-    Found,
     /// Images of this remote are on their way out, or gone.
     Left(Arc<str>),
 }
@@ -211,7 +208,9 @@ impl Cache {
     /// Finds a blob like [`Cache::find`], on a thread that may wait.
     pub fn find_on_disk(&self, expected: Expected) -> io::Result<Option<Lent>> {
         let Some(digest) = self.digest_on_disk(expected) else { return Ok(None) };
-        let blob = self.store.blob(digest)?.filter(|blob| is_as_expected(blob, expected));
+        let blob = self.store.blob(digest)?;
+        self.correct(digest, blob.as_ref().map(|blob| blob.size))?;
+        let blob = blob.filter(|blob| is_as_expected(blob, expected));
         blob.iter().for_each(|blob| self.open.insert(digest, blob.clone()));
         Ok(blob.map(|blob| self.leases.lend(blob)))
     }
@@ -286,12 +285,6 @@ impl Cache {
         if let Err(error) = self.events.try_send(event) {
             tracing::warn!(%error, "nobody could be told of a change in the store");
         }
-    }
-
-    /// What is held. Waits for the disk.
-    pub fn holdings(&self) -> io::Result<Holdings> {
-        let learnt = facts::all_learnt(&**self.store.disk(), self.store.layout())?;
-        Ok(Holdings::new(self.store.blobs()?, learnt))
     }
 
     /// Removes what was left of fetches that nobody came back for since `oldest`. Waits for the disk.

@@ -4,7 +4,8 @@
 //! It indexes what lies in the store and can be made anew from it; only times of use would be lost. One that is damaged is
 //! set aside. One that a newer program wrote is left alone, and so is the start.
 
-pub mod rows;
+mod load;
+mod tables;
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -13,14 +14,17 @@ use rusqlite::{Connection, OpenFlags};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
-use crate::database::rows::Rows;
 use crate::disk::Disk;
+use crate::ledger::Ledger;
 use crate::ledger::change::Change;
 
 /// How many batches may wait to be written.
 const QUEUED_BATCHES: usize = 4;
 /// The version of the tables below.
 const VERSION: i64 = 1;
+/// How much `SQLite` reads at a time. A start reads everything, and with the 4 KiB that are usual most of its time goes
+/// into asking for them.
+const PAGE_BYTES: u32 = 16 << 10;
 /// What `SQLite` leaves beside its file.
 const SIDES: [&str; 3] = ["", "-wal", "-shm"];
 
@@ -63,8 +67,8 @@ struct Batch {
 /// What a database had.
 #[derive(Debug)]
 pub enum Found {
-    /// These rows.
-    Rows(Rows),
+    /// A ledger.
+    Ledger(Box<Ledger>),
     /// Nothing: it was not there.
     Nothing,
     /// Nothing that could be read; it was set aside.
@@ -76,7 +80,7 @@ impl Database {
     pub fn open(disk: &dyn Disk, path: &Path) -> Result<(Self, Found), DatabaseError> {
         let is_there = disk.open(path).is_ok();
         let (connection, found) = match read(path) {
-            Ok((connection, rows)) => (connection, if is_there { Found::Rows(rows) } else { Found::Nothing }),
+            Ok((connection, ledger)) => (connection, if is_there { Found::Ledger(Box::new(ledger)) } else { Found::Nothing }),
             Err(NotRead::Newer(version)) => return Err(DatabaseError::Newer { path: path.to_owned(), version }),
             Err(NotRead::Broken(reason)) => {
                 let unusable = |source| DatabaseError::Unusable { path: path.to_owned(), source };
@@ -120,8 +124,8 @@ enum NotRead {
     Broken(#[from] rusqlite::Error),
 }
 
-fn read(path: &Path) -> Result<(Connection, Rows), NotRead> {
-    let mut connection = Connection::open_with_flags(
+fn read(path: &Path) -> Result<(Connection, Ledger), NotRead> {
+    let connection = Connection::open_with_flags(
         path,
         OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX,
     )?;
@@ -129,14 +133,18 @@ fn read(path: &Path) -> Result<(Connection, Rows), NotRead> {
     if version > VERSION {
         return Err(NotRead::Newer(version));
     }
+    if version < VERSION {
+        // The size of pages counts only before there is one.
+        connection.pragma_update(None, "page_size", PAGE_BYTES)?;
+    }
     // Times of use may be lost with the power; the order of writes may not, or the file would be damaged.
     connection.execute_batch("PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL;")?;
     if version < VERSION {
-        connection.execute_batch(rows::TABLES)?;
+        connection.execute_batch(tables::TABLES)?;
         connection.pragma_update(None, "user_version", VERSION)?;
     }
-    let rows = rows::load(&mut connection)?;
-    Ok((connection, rows))
+    let ledger = load::load(&connection)?;
+    Ok((connection, ledger))
 }
 
 /// Whether it is the disk that is in trouble, and not what is written there: then nobody knows whether that is good.
@@ -168,7 +176,7 @@ fn with(path: &Path, more: &str) -> PathBuf {
 
 fn write_all(mut connection: Connection, mut queue: mpsc::Receiver<Batch>) {
     while let Some(Batch { changes, written }) = queue.blocking_recv() {
-        let outcome = rows::write(&mut connection, &changes).map_err(|error| (error, changes));
+        let outcome = tables::write(&mut connection, &changes).map_err(|error| (error, changes));
         // Whoever waited may have left.
         drop(written.send(outcome));
     }

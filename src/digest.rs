@@ -20,6 +20,16 @@ impl Digest {
         Self(Sha256::digest(bytes).into())
     }
 
+    /// The digest of these bytes, which were one before; `None` if they are not 32.
+    pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        bytes.try_into().ok().map(Self)
+    }
+
+    /// Its 32 bytes.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+
     /// Parses 64 hexadecimal digits of either case.
     pub fn from_hex(hex: &str) -> Option<Self> {
         decode_hex(hex).map(Self)
@@ -48,6 +58,16 @@ impl fmt::Debug for Digest {
 pub struct Fingerprint([u8; 32]);
 
 impl Fingerprint {
+    /// The fingerprint of these bytes, which were one before; `None` if they are not 32.
+    pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        bytes.try_into().ok().map(Self)
+    }
+
+    /// Its 32 bytes.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+
     /// Parses 64 hexadecimal digits of either case.
     pub fn from_hex(hex: &str) -> Option<Self> {
         decode_hex(hex).map(Self)

@@ -45,6 +45,9 @@ pub trait Disk: fmt::Debug + Send + Sync + 'static {
     fn is_socket(&self, path: &Path) -> io::Result<bool>;
     /// What is in a folder, in the order of names; nothing if it is not there.
     fn list(&self, path: &Path) -> io::Result<Vec<Found>>;
+    /// The names of what is in a folder, in no order; nothing if it is not there. Unlike [`Disk::list`] it looks at no file,
+    /// which is a hundred times quicker where there are very many.
+    fn names(&self, path: &Path) -> io::Result<Vec<String>>;
     /// How large the file system is, and how much of that is free to us.
     fn space(&self, path: &Path) -> io::Result<Space>;
 }
@@ -207,13 +210,8 @@ impl Disk for OsDisk {
     }
 
     fn list(&self, path: &Path) -> io::Result<Vec<Found>> {
-        let entries = match fs::read_dir(path) {
-            Ok(entries) => entries,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-            Err(error) => return Err(error),
-        };
         let mut found = Vec::new();
-        for entry in entries {
+        for entry in entries(path)? {
             let entry = entry?;
             let Ok(name) = entry.file_name().into_string() else { continue };
             let metadata = entry.metadata()?;
@@ -224,9 +222,21 @@ impl Disk for OsDisk {
         Ok(found)
     }
 
+    fn names(&self, path: &Path) -> io::Result<Vec<String>> {
+        entries(path)?.filter_map(|entry| entry.map(|entry| entry.file_name().into_string().ok()).transpose()).collect()
+    }
+
     fn space(&self, path: &Path) -> io::Result<Space> {
         let stat = rustix::fs::statvfs(path)?;
         Ok(Space { total: stat.f_blocks.saturating_mul(stat.f_frsize), free: stat.f_bavail.saturating_mul(stat.f_frsize) })
+    }
+}
+
+fn entries(path: &Path) -> io::Result<impl Iterator<Item = io::Result<fs::DirEntry>>> {
+    match fs::read_dir(path) {
+        Ok(entries) => Ok(Some(entries).into_iter().flatten()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None.into_iter().flatten()),
+        Err(error) => Err(error),
     }
 }
 

@@ -10,9 +10,9 @@ pub mod account;
 pub mod change;
 pub mod decision;
 pub mod holdings;
+pub mod loading;
 pub mod publication;
 pub mod record;
-pub mod shared;
 pub mod written;
 
 use std::collections::BTreeSet;
@@ -42,7 +42,7 @@ pub struct Held {
     /// When it was last asked for.
     pub last_used_at: Timestamp,
     /// The images that need it.
-    pub images: Vec<Fingerprint>,
+    pub images: Box<[Fingerprint]>,
 }
 
 /// All that is held.
@@ -52,43 +52,21 @@ pub struct Ledger {
     pub account: Account,
     blobs: HashMap<Digest, Held>,
     images: HashMap<Fingerprint, Record>,
-    /// What documents claim of blobs whose digest they do not give.
+    /// What documents claim of blobs whose digest they do not give, and the other way round.
     learnt: HashMap<Digest, Claim>,
+    digests: HashMap<Claim, Digest>,
     by_last_use: BTreeSet<(Timestamp, Unit)>,
     unwritten: HashSet<Unit>,
 }
 
 impl Ledger {
-    /// The ledger of these blobs and images, as they were written down. An image of which a blob is missing is left out.
-    /// Putting all in order at once takes a fraction of the time that one by one would take.
-    pub fn of(blobs: Vec<(Digest, u64, Timestamp)>, records: Vec<Record>) -> Self {
-        let mut ledger = Self::default();
-        ledger.account.settle(0, 0, blobs.iter().map(|(_, size, _)| size).sum());
-        ledger.blobs =
-            blobs.into_iter().map(|(digest, size, last_used_at)| (digest, Held { size, last_used_at, images: Vec::new() })).collect();
-        ledger.images.reserve(records.len());
-        for record in records {
-            if record.pieces.iter().all(|piece| ledger.blobs.contains_key(&piece.digest)) {
-                for digest in own_digests(&record) {
-                    ledger.blobs.entry(digest).and_modify(|held| held.images.push(record.fingerprint));
-                }
-                ledger.images.insert(record.fingerprint, record);
-            }
-        }
-        let images = ledger.images.values().map(|record| (record.last_used_at, Unit::Image(record.fingerprint)));
-        let loose =
-            ledger.blobs.iter().filter(|(_, held)| held.images.is_empty()).map(|(digest, held)| (held.last_used_at, Unit::Blob(*digest)));
-        ledger.by_last_use = images.chain(loose).collect();
-        ledger
-    }
-
     /// Notes a blob that is in the store; the size that it had before, if it was there.
     pub fn admit(&mut self, digest: Digest, size: u64, now: Timestamp) -> Option<u64> {
         self.unwritten.insert(Unit::Blob(digest));
         if let Some(held) = self.blobs.get_mut(&digest) {
             return Some(std::mem::replace(&mut held.size, size));
         }
-        self.blobs.insert(digest, Held { size, last_used_at: now, images: Vec::new() });
+        self.blobs.insert(digest, Held { size, last_used_at: now, images: Box::default() });
         self.by_last_use.insert((now, Unit::Blob(digest)));
         None
     }
@@ -96,6 +74,7 @@ impl Ledger {
     /// Notes what documents claim of a blob.
     pub fn learn(&mut self, claim: Claim, digest: Digest) {
         self.learnt.insert(digest, claim);
+        self.digests.insert(claim, digest);
     }
 
     /// What documents may claim of a blob.
@@ -112,9 +91,7 @@ impl Ledger {
         for piece in &record.pieces {
             let Some(held) = self.blobs.get_mut(&piece.digest) else { continue };
             self.by_last_use.remove(&(held.last_used_at, Unit::Blob(piece.digest)));
-            if !held.images.contains(&record.fingerprint) {
-                held.images.push(record.fingerprint);
-            }
+            held.add_image(record.fingerprint);
         }
         let unit = Unit::Image(record.fingerprint);
         self.by_last_use.insert((record.last_used_at, unit));
@@ -177,7 +154,7 @@ impl Ledger {
         match unit {
             Unit::Blob(digest) => size(&digest).into_iter().collect(),
             Unit::Image(fingerprint) => {
-                let is_its_own = |digest: &Digest| self.blobs.get(digest).is_some_and(|held| held.images == [fingerprint]);
+                let is_its_own = |digest: &Digest| self.blobs.get(digest).is_some_and(|held| *held.images == [fingerprint]);
                 self.images
                     .get(&fingerprint)
                     .map_or_else(Vec::new, |record| own_digests(record).filter(is_its_own).filter_map(|digest| size(&digest)).collect())
@@ -213,7 +190,7 @@ impl Ledger {
         self.unwritten.insert(unit);
         for digest in own_digests(&record) {
             let Some(held) = self.blobs.get_mut(&digest) else { continue };
-            held.images.retain(|other| *other != fingerprint);
+            held.images = held.images.iter().copied().filter(|other| *other != fingerprint).collect();
             if held.images.is_empty() {
                 self.by_last_use.insert((held.last_used_at, Unit::Blob(digest)));
             }
@@ -226,7 +203,20 @@ impl Ledger {
             self.by_last_use.remove(&(held.last_used_at, Unit::Blob(digest)));
             self.unwritten.insert(Unit::Blob(digest));
         }
-        self.learnt.remove(&digest);
+        if let Some(claim) = self.learnt.remove(&digest) {
+            self.digests.remove(&claim);
+        }
+    }
+
+    /// Whether a file is held, with the size that its document says.
+    pub fn has(&self, expected: Expected) -> bool {
+        let digest = expected.digest().or_else(|| self.digests.get(&expected.claim).copied());
+        digest.and_then(|digest| self.blobs.get(&digest)).is_some_and(|held| held.is_as_expected(expected))
+    }
+
+    /// The files of which documents give another hash than their digest: that hash, and the digest.
+    pub fn learnt(&self) -> impl Iterator<Item = (Claim, Digest)> {
+        self.digests.iter().map(|(claim, digest)| (*claim, *digest))
     }
 
     /// A blob.
@@ -291,6 +281,13 @@ fn own_digests(record: &Record) -> impl Iterator<Item = Digest> {
 }
 
 impl Held {
+    /// Notes that an image needs it.
+    fn add_image(&mut self, image: Fingerprint) {
+        if !self.images.contains(&image) {
+            self.images = self.images.iter().copied().chain([image]).collect();
+        }
+    }
+
     /// Whether it is what a document claims, by its size.
     pub fn is_as_expected(&self, expected: Expected) -> bool {
         expected.size.is_none_or(|size| size == self.size)

@@ -16,7 +16,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::api::Missing;
-use crate::cache::{Cache, blocking};
+use crate::cache::Cache;
 use crate::catalog::listing::File;
 use crate::catalog::mode::Mode;
 use crate::fetch::Fetcher;
@@ -92,13 +92,7 @@ impl Prefetcher {
     /// Fetches what is missing; how long to wait for the next round.
     async fn round(&self, goal: Option<&Goal>, hopeless: &mut Hopeless) -> Duration {
         let Some(goal) = goal else { return LOOK };
-        let missing = match self.missing(goal).await {
-            Ok(missing) => missing,
-            Err(error) => {
-                self.note(&Missing { problem: Some(format!("the store cannot be looked at: {error}")), ..Missing::default() });
-                return self.retry;
-            }
-        };
+        let missing = self.cache.books().read(|held| goal.missing(held));
         self.show_problems(goal, hopeless);
         let now = Instant::now();
         let progress = Mutex::new(Progress::of(&missing, hopeless, self.overfull(goal)));
@@ -119,16 +113,6 @@ impl Prefetcher {
         let (bytes, capacity) = (goal.bytes(), self.cache.books().limits().capacity_bytes);
         (bytes > capacity)
             .then(|| format!("the selection has {bytes} bytes and storage.capacity is {capacity}; select less, or give it more"))
-    }
-
-    /// What is wanted and not held.
-    async fn missing(&self, goal: &Goal) -> std::io::Result<Vec<File>> {
-        let (cache, goal) = (Arc::clone(&self.cache), goal.clone());
-        blocking(move || {
-            let held = cache.holdings()?;
-            Ok(goal.missing(&held))
-        })
-        .await
     }
 
     async fn fetch(&self, file: File, progress: &Mutex<Progress>) {

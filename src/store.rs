@@ -98,9 +98,9 @@ impl Store {
         Blob::open(&*self.disk, &self.layout, digest)
     }
 
-    /// The digest and size of every blob.
-    pub fn blobs(&self) -> io::Result<Vec<(Digest, u64)>> {
-        blob::scan(&*self.disk, &self.layout)
+    /// Calls for the digest of every blob.
+    pub fn each_digest(&self, each: impl FnMut(Digest)) -> io::Result<()> {
+        blob::scan(&*self.disk, &self.layout, each)
     }
 
     /// Takes a blob out of the way; one that is not there is out of the way. [`Self::remove_discarded`] removes it.

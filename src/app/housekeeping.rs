@@ -1,11 +1,11 @@
-//! What is done beside serving: at the start the store is looked through in the background, and every day it is swept.
+//! What is done beside serving: at the start and every day what was left of downloads is swept away, and again and again
+//! what is due is let go.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use jiff::Timestamp;
 
-use crate::cache::restore::Difference;
 use crate::cache::{Cache, blocking};
 use crate::disk::Space;
 use crate::ledger::account::Limits;
@@ -38,26 +38,11 @@ pub async fn sweep(cache: Arc<Cache>, now: Timestamp) {
     }
 }
 
-/// Makes the ledger true of the store, and then lets go of what is due for as long as the program runs.
+/// Removes what nobody came back for, and then lets go of what is due for as long as the program runs.
 pub async fn run(cache: Arc<Cache>, metrics: Arc<Metrics>) {
-    reconcile(Arc::clone(&cache)).await;
+    let now = cache.now();
+    sweep(Arc::clone(&cache), now).await;
     keep(cache, metrics).await;
-}
-
-/// Compares the ledger with what the store holds, and removes what nobody came back for.
-async fn reconcile(cache: Arc<Cache>) {
-    let compared = blocking(move || {
-        cache.sweep(abandoned_before(cache.now()))?;
-        let difference = cache.reconcile()?;
-        if difference != Difference::default() {
-            let Difference { found, lost } = difference;
-            tracing::warn!(found, lost, "the store had other files than its database knew of; now it knows");
-        }
-        cache.space().map(drop)
-    });
-    if let Err(error) = compared.await {
-        tracing::error!(%error, "the store could not be looked through; what its database does not know of is not counted");
-    }
 }
 
 /// Lets go of what is due, again and again, and shows how things are.

@@ -9,8 +9,8 @@ use crate::app::housekeeping;
 use crate::app::outside::Outside;
 use crate::cache::{Cache, Event, restore};
 use crate::config::Config;
-use crate::database::rows::Rows;
 use crate::database::{Database, DatabaseError, Found};
+use crate::ledger::Ledger;
 use crate::metrics::Metrics;
 use crate::store::{Store, StoreError};
 
@@ -48,8 +48,8 @@ impl Storage {
         let unusable = |source| StoreError::Unusable { path: path.clone(), source };
         let space = store.space().map_err(unusable)?;
         housekeeping::warn_if_full(space, &config.limits(space));
-        let (database, rows) = open_database(outside, &store.layout().database())?;
-        let ledger = restore::restore(&store, rows, outside.clock.now()).map_err(unusable)?;
+        let (database, ledger) = open_database(outside, &store.layout().database())?;
+        let ledger = restore::restore(&store, ledger, outside.clock.now()).map_err(unusable)?;
         let (events, told) = mpsc::channel(QUEUED_EVENTS);
         let means = (Arc::clone(&outside.clock), Arc::clone(metrics));
         let cache = Arc::new(Cache::new(Arc::clone(&store), ledger, &config.cache(space), events, means));
@@ -58,21 +58,21 @@ impl Storage {
 }
 
 /// Opens the database. Without one everything goes on: the store is looked through at each start then.
-fn open_database(outside: &Outside, path: &Path) -> Result<(Option<Database>, Rows), DatabaseError> {
+fn open_database(outside: &Outside, path: &Path) -> Result<(Option<Database>, Ledger), DatabaseError> {
     match Database::open(&*outside.disk, path) {
-        Ok((database, Found::Rows(rows))) => Ok((Some(database), rows)),
-        Ok((database, Found::Nothing)) => Ok((Some(database), Rows::default())),
+        Ok((database, Found::Ledger(ledger))) => Ok((Some(database), *ledger)),
+        Ok((database, Found::Nothing)) => Ok((Some(database), Ledger::default())),
         Ok((database, Found::Damaged(reason))) => {
             tracing::error!(
                 reason,
                 "the database was damaged and is set aside; it is made anew of what the store holds, and only times of use are lost"
             );
-            Ok((Some(database), Rows::default()))
+            Ok((Some(database), Ledger::default()))
         }
         Err(error @ DatabaseError::Newer { .. }) => Err(error),
         Err(error @ DatabaseError::Unusable { .. }) => {
             tracing::error!(%error, "going on without the database; times of use are not kept");
-            Ok((None, Rows::default()))
+            Ok((None, Ledger::default()))
         }
     }
 }

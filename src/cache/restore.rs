@@ -1,29 +1,19 @@
-//! The ledger at the start: out of the database, and out of what lies in the store where the database does not know.
+//! The ledger at the start: what the database had, made true of what lies in the store.
 
 use std::io;
 
+use foldhash::HashSet;
 use jiff::Timestamp;
 
 use crate::cache::{Cache, Event, lock};
-use crate::database::rows::Rows;
 use crate::digest::Digest;
 use crate::ledger::Ledger;
 use crate::ledger::record::Record;
 use crate::store::{Store, decisions, facts, records};
 
-/// What a look through the store changed in the ledger.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Difference {
-    /// Blobs that the ledger did not know of.
-    pub found: usize,
-    /// Blobs that are not there any more, or are not what they were.
-    pub lost: usize,
-}
-
-/// Makes a ledger. Images that the database does not know of, because it is new or was not written to the end, are read
-/// from their own files; that they are used now is better than that they go at once.
-pub fn restore(store: &Store, rows: Rows, now: Timestamp) -> io::Result<Ledger> {
-    let mut ledger = Ledger::of(rows.blobs, rows.images);
+/// Makes what the database had true of the store. Images that it does not know of, because it is new or was not written to
+/// the end, are read from their own files; that they are used now is better than that they go at once.
+pub fn restore(store: &Store, mut ledger: Ledger, now: Timestamp) -> io::Result<Ledger> {
     for (claim, digest) in facts::all_learnt(&**store.disk(), store.layout())? {
         ledger.learn(claim, digest);
     }
@@ -34,31 +24,58 @@ pub fn restore(store: &Store, rows: Rows, now: Timestamp) -> io::Result<Ledger> 
     }
     let partials: u64 = store.partials()?.iter().map(|partial| partial.len).sum();
     ledger.account.settle(0, 0, partials);
+    if let Err(error) = compare(&mut ledger, store, now) {
+        tracing::error!(%error, "the store could not be looked through; what its database does not know of is not counted until the next start");
+        return Ok(ledger);
+    }
     for fingerprint in records::list(&**store.disk(), store.layout())? {
         if ledger.image(fingerprint).is_none()
             && let Some(record) = records::load(&**store.disk(), store.layout(), fingerprint)
         {
-            // One that cannot be looked at now is looked at by the next start; nobody knows that it is not there.
-            if let Err(error) = adopt(&mut ledger, store, Record { last_used_at: now, ..record }, now) {
-                tracing::warn!(%fingerprint, %error, "an image could not be looked at");
-            }
+            adopt(&mut ledger, store, Record { last_used_at: now, ..record })?;
         }
     }
     Ok(ledger)
 }
 
-/// Notes an image, if all its files are there.
-fn adopt(ledger: &mut Ledger, store: &Store, mut record: Record, now: Timestamp) -> io::Result<()> {
-    decisions::load(&**store.disk(), store.layout(), record.fingerprint)?.apply(&mut record);
-    for piece in &record.pieces {
-        if ledger.blob(piece.digest).is_none()
-            && let Some(blob) = store.blob(piece.digest)?.filter(|blob| blob.size == piece.size)
-        {
+/// Notes blobs that the database did not know of, and strikes out those that are not there. A file is only looked at if it
+/// was not known: where there are very many, names alone are read in a moment.
+fn compare(ledger: &mut Ledger, store: &Store, now: Timestamp) -> io::Result<()> {
+    let (mut known, mut found) = (0, Vec::new());
+    store.each_digest(|digest| if ledger.blob(digest).is_some() { known += 1 } else { found.push(digest) })?;
+    let lost = if known < ledger.blobs().len() { lost(ledger, store)? } else { Vec::new() };
+    for digest in &lost {
+        let size = ledger.blob(*digest).map_or(0, |held| held.size);
+        ledger.account.release(size);
+        for record in ledger.strike_lost(*digest) {
+            say_lost(&record, *digest);
+            records::remove(&**store.disk(), store.layout(), record.fingerprint)?;
+        }
+    }
+    for digest in &found {
+        if let Some(blob) = store.blob(*digest)? {
             admit(ledger, blob.digest, blob.size, now);
         }
     }
+    if (found.len(), lost.len()) != (0, 0) {
+        tracing::warn!(found = found.len(), lost = lost.len(), "the store had other files than its database knew of; now it knows");
+    }
+    Ok(())
+}
+
+/// The blobs that are not in the store.
+fn lost(ledger: &Ledger, store: &Store) -> io::Result<Vec<Digest>> {
+    let mut there = HashSet::default();
+    store.each_digest(|digest| there.extend([digest]))?;
+    Ok(ledger.blobs().map(|(digest, _)| digest).filter(|digest| !there.contains(digest)).collect())
+}
+
+/// Notes an image, if all its files are there. Of one that is not, nothing has to be known any more.
+fn adopt(ledger: &mut Ledger, store: &Store, mut record: Record) -> io::Result<()> {
+    decisions::load(&**store.disk(), store.layout(), record.fingerprint)?.apply(&mut record);
     let fingerprint = record.fingerprint;
-    if !ledger.record(record) {
+    let is_whole = record.pieces.iter().all(|piece| ledger.blob(piece.digest).is_some_and(|held| held.size == piece.size));
+    if !is_whole || !ledger.record(record) {
         records::remove(&**store.disk(), store.layout(), fingerprint)?;
     }
     Ok(())
@@ -70,34 +87,22 @@ fn admit(ledger: &mut Ledger, digest: Digest, size: u64, at: Timestamp) {
     ledger.account.settle(0, 0, size);
 }
 
-impl Cache {
-    /// Compares the ledger with what lies in the store, which is right, and mends the ledger. Waits for the disk.
-    pub fn reconcile(&self) -> io::Result<Difference> {
-        let mut difference = Difference::default();
-        let mut there = self.store.blobs()?;
-        there.sort_unstable();
-        for (digest, size) in &there {
-            if self.books.read(|ledger| ledger.blob(*digest).is_none_or(|held| held.size != *size)) {
-                difference.found += usize::from(self.correct(*digest)?);
-            }
-        }
-        let held: Vec<Digest> = self.books.read(|ledger| ledger.blobs().map(|(digest, _)| digest).collect());
-        for digest in held.into_iter().filter(|digest| there.binary_search_by_key(digest, |(there, _)| *there).is_err()) {
-            difference.lost += usize::from(self.correct(digest)?);
-        }
-        if difference.found > 0 {
-            self.tell(Event::Found);
-        }
-        Ok(difference)
-    }
+fn say_lost(record: &Record, digest: Digest) {
+    tracing::warn!(fingerprint = %record.fingerprint, %digest, "an image is not whole any more: one of its files is gone or damaged");
+}
 
-    /// Makes the ledger true of one blob; whether it was not. Meanwhile nothing goes, and what arrives is seen.
-    fn correct(&self, digest: Digest) -> io::Result<bool> {
+impl Cache {
+    /// Makes the ledger true of one blob that was looked at and has this size now. Meanwhile nothing goes, and what arrives
+    /// is seen. Waits for the disk.
+    pub fn correct(&self, digest: Digest, seen: Option<u64>) -> io::Result<()> {
+        let known = || self.books.read(|ledger| ledger.blob(digest).map(|held| held.size));
+        if seen == known() {
+            return Ok(());
+        }
         let _flights = lock(&self.flights);
-        let there = self.store.blob(digest)?.map(|blob| blob.size);
-        let known = self.books.read(|ledger| ledger.blob(digest).map(|held| held.size));
+        let (there, known) = (self.store.blob(digest)?.map(|blob| blob.size), known());
         if there == known {
-            return Ok(false);
+            return Ok(());
         }
         self.open.invalidate(&digest);
         let now = self.now();
@@ -108,10 +113,10 @@ impl Cache {
             lost
         });
         for record in lost {
-            tracing::warn!(fingerprint = %record.fingerprint, %digest, "an image is not whole any more: one of its files is gone or damaged");
+            say_lost(&record, digest);
             self.forget_record(record.fingerprint);
             self.tell(Event::Left(record.remote));
         }
-        Ok(true)
+        Ok(())
     }
 }

@@ -52,14 +52,24 @@ pub enum ImageType {
 impl ImageType {
     /// Both of them.
     pub const ALL: [Self; 2] = [Self::Container, Self::VirtualMachine];
+
+    /// What LXD calls it.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Container => "container",
+            Self::VirtualMachine => "virtual-machine",
+        }
+    }
+
+    /// The one that LXD calls so.
+    pub fn of_label(label: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|known| known.label() == label)
+    }
 }
 
 impl fmt::Display for ImageType {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Container => "container",
-            Self::VirtualMachine => "virtual-machine",
-        })
+        f.write_str(self.label())
     }
 }
 
@@ -91,6 +101,11 @@ impl Root {
             Self::Uefi1 => "uefi1.img",
             Self::Disk1 => "disk1.img",
         }
+    }
+
+    /// The one with this `ftype`.
+    pub fn of_ftype(ftype: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|known| known.ftype() == ftype)
     }
 
     /// What an image with this root runs as.
@@ -131,16 +146,15 @@ pub enum Ftype {
 impl Ftype {
     /// Reads an item's `ftype`.
     pub fn parse(ftype: &str) -> Self {
-        let root = |name: &str| Root::ALL.into_iter().find(|root| root.ftype() == name);
         let client = |of: fn(Client) -> &'static str| Client::ALL.into_iter().find(|client| of(*client) == ftype);
         if let Some(client) = client(Client::metadata_ftype) {
             Self::Metadata(client)
         } else if let Some(client) = client(Client::unified_ftype) {
             Self::Unified(client)
-        } else if let Some(root) = root(ftype) {
+        } else if let Some(root) = Root::of_ftype(ftype) {
             Self::Root(root)
         } else {
-            ftype.strip_suffix(".vcdiff").and_then(root).map_or(Self::Other, Self::Delta)
+            ftype.strip_suffix(".vcdiff").and_then(Root::of_ftype).map_or(Self::Other, Self::Delta)
         }
     }
 }

@@ -17,14 +17,6 @@ impl Holdings {
         Self { sizes: blobs.into_iter().collect(), learnt: learnt.into_iter().collect() }
     }
 
-    /// The same without these blobs.
-    pub fn without(mut self, blobs: &[Digest]) -> Self {
-        for digest in blobs {
-            self.sizes.remove(digest);
-        }
-        self
-    }
-
     /// Whether a file is held, with the size that its document says.
     pub fn has(&self, expected: Expected) -> bool {
         let digest = expected.digest().or_else(|| self.learnt.get(&expected.claim).copied());

@@ -109,6 +109,11 @@ impl Owner {
     /// All of them.
     pub const ALL: [Self; 3] = [Self::Hosts, Self::Selection, Self::Operator];
 
+    /// The one that is called so where it is written down.
+    pub fn of_label(label: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|known| known.label() == label)
+    }
+
     /// What it is called where it is written down.
     pub fn label(self) -> &'static str {
         match self {
@@ -122,6 +127,11 @@ impl Owner {
 impl Reason {
     /// All of them.
     pub const ALL: [Self; 6] = [Self::Idle, Self::Expired, Self::Superseded, Self::Withdrawn, Self::Size, Self::Deleted];
+
+    /// The one that logs and metrics call so.
+    pub fn of_label(label: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|known| known.label() == label)
+    }
 
     /// What logs and metrics call it.
     pub fn label(self) -> &'static str {

@@ -1,4 +1,5 @@
-//! A record as it is written down: in the database, and in a file of its own from which the database can be made anew.
+//! A record as it is written down in a file of its own, from which the database can be made anew, and the parts of it that
+//! the database has too.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -18,55 +19,38 @@ use crate::ledger::record::{Fate, Owner, Piece, Reason, Record};
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Written {
     /// In hexadecimal.
-    pub fingerprint: String,
+    fingerprint: String,
     /// The remote that it came from.
-    pub remote: String,
-    /// The product's name.
-    pub product: String,
-    /// The version's serial.
-    pub version: String,
-    /// `container` or `virtual-machine`.
+    remote: String,
+    product: Facts,
+    version: String,
+    date: String,
+    label: String,
     #[serde(rename = "type")]
-    pub image_type: String,
-    /// By LXD's name.
-    pub architecture: String,
-    /// In bytes.
-    pub size: u64,
+    image_type: String,
+    root: Option<String>,
+    files: Vec<File>,
     /// Who wants it held.
-    pub owner: String,
-    /// LXD's flag.
-    pub auto_update: bool,
-    /// LXD's flag.
-    pub public: bool,
-    /// The day of its serial.
-    pub created_at: i64,
-    /// When its last file arrived.
-    pub cached_at: i64,
-    /// When a host last used it.
-    pub last_used_at: i64,
-    /// How often hosts did.
-    pub use_count: u64,
-    /// When it ends.
-    pub expires_at: Option<i64>,
-    /// Since when it is on its way out.
-    pub leaves_at: Option<i64>,
-    /// And why.
-    pub leaves_because: Option<String>,
-    /// The rest.
-    pub details: Details,
+    owner: String,
+    auto_update: bool,
+    public: bool,
+    cached_at: i64,
+    last_used_at: i64,
+    use_count: u64,
+    expires_at: Option<i64>,
+    leaves_at: Option<i64>,
+    leaves_because: Option<String>,
 }
 
-/// What nobody would look for by.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Details {
-    root: Option<String>,
-    label: String,
-    date: String,
+/// What is known of a product.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Facts {
+    name: String,
+    architecture: String,
     title: String,
     support_eol: Option<String>,
     aliases: Vec<String>,
     properties: BTreeMap<String, String>,
-    files: Vec<File>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -80,39 +64,27 @@ struct File {
 
 impl From<&Record> for Written {
     fn from(record: &Record) -> Self {
-        let (version, product) = (&record.version, &record.version.product);
-        let (leaves_at, leaves_because) = match record.fate {
-            Fate::Stays => (None, None),
-            Fate::Leaves(at, reason) => (Some(at.as_millisecond()), Some(reason.label().to_owned())),
-        };
+        let version = &record.version;
+        let (leaves_at, leaves_because) = of_fate(record.fate);
         Self {
             fingerprint: record.fingerprint.to_string(),
             remote: record.remote.to_string(),
-            product: product.name.clone(),
+            product: Facts::from(&*version.product),
             version: version.serial.clone(),
-            image_type: record.image_type.to_string(),
-            architecture: product.architecture.to_string(),
-            size: record.size(),
+            date: version.date.to_string(),
+            label: version.label.clone(),
+            image_type: record.image_type.label().to_owned(),
+            root: record.root.map(|root| root.ftype().to_owned()),
+            files: record.pieces.iter().map(File::from).collect(),
             owner: record.owner.label().to_owned(),
             auto_update: record.auto_update,
             public: record.public,
-            created_at: version.created_at().as_millisecond(),
             cached_at: record.cached_at.as_millisecond(),
             last_used_at: record.last_used_at.as_millisecond(),
             use_count: record.use_count,
             expires_at: record.expires_at.map(Timestamp::as_millisecond),
             leaves_at,
-            leaves_because,
-            details: Details {
-                root: record.root.map(|root| root.ftype().to_owned()),
-                label: version.label.clone(),
-                date: version.date.to_string(),
-                title: product.title.clone(),
-                support_eol: product.expires.map(|date| date.to_string()),
-                aliases: product.aliases.clone(),
-                properties: product.properties.clone(),
-                files: record.pieces.iter().map(File::from).collect(),
-            },
+            leaves_because: leaves_because.map(str::to_owned),
         }
     }
 }
@@ -120,35 +92,70 @@ impl From<&Record> for Written {
 impl Written {
     /// The record, if it can be read; `None` if it was written by something else.
     pub fn read(self) -> Option<Record> {
-        let time = |at: i64| Timestamp::from_millisecond(at).ok();
-        let fate = match (self.leaves_at, self.leaves_because) {
-            (Some(at), Some(reason)) => Fate::Leaves(time(at)?, Reason::ALL.into_iter().find(|known| known.label() == reason)?),
-            _ => Fate::Stays,
-        };
-        let Details { root, label, date, title, support_eol, aliases, properties, files } = self.details;
-        let product = Product {
-            name: self.product,
-            architecture: Architecture::parse(&self.architecture)?,
-            aliases,
-            properties,
-            title,
-            expires: support_eol.and_then(|date| date.parse().ok()),
-        };
+        let date = self.date.parse::<Date>().ok()?;
         Some(Record {
             fingerprint: Fingerprint::from_hex(&self.fingerprint)?,
             remote: self.remote.into(),
-            image_type: ImageType::ALL.into_iter().find(|known| known.to_string() == self.image_type)?,
-            root: root.map(|root| Root::ALL.into_iter().find(|known| known.ftype() == root).ok_or(())).transpose().ok()?,
-            version: Arc::new(Version { product: Arc::new(product), serial: self.version, date: date.parse::<Date>().ok()?, label }),
-            pieces: files.iter().map(File::read).collect::<Option<_>>()?,
-            owner: Owner::ALL.into_iter().find(|known| known.label() == self.owner)?,
+            image_type: ImageType::of_label(&self.image_type)?,
+            root: self.root.map(|root| Root::of_ftype(&root).ok_or(())).transpose().ok()?,
+            version: Arc::new(Version { product: Arc::new(self.product.read()?), serial: self.version, date, label: self.label }),
+            pieces: self.files.iter().map(File::read).collect::<Option<_>>()?,
+            owner: Owner::of_label(&self.owner)?,
             auto_update: self.auto_update,
             public: self.public,
             cached_at: time(self.cached_at)?,
             last_used_at: time(self.last_used_at)?,
             use_count: self.use_count,
             expires_at: self.expires_at.and_then(time),
-            fate,
+            fate: fate(self.leaves_at, self.leaves_because.as_deref())?,
+        })
+    }
+}
+
+/// A time that was written down.
+pub fn time(at: i64) -> Option<Timestamp> {
+    Timestamp::from_millisecond(at).ok()
+}
+
+/// How a fate is written: since when an image leaves, and why.
+pub fn of_fate(fate: Fate) -> (Option<i64>, Option<&'static str>) {
+    match fate {
+        Fate::Stays => (None, None),
+        Fate::Leaves(at, reason) => (Some(at.as_millisecond()), Some(reason.label())),
+    }
+}
+
+/// A fate that was written so.
+pub fn fate(leaves_at: Option<i64>, leaves_because: Option<&str>) -> Option<Fate> {
+    match (leaves_at, leaves_because) {
+        (Some(at), Some(reason)) => Some(Fate::Leaves(time(at)?, Reason::of_label(reason)?)),
+        _ => Some(Fate::Stays),
+    }
+}
+
+impl From<&Product> for Facts {
+    fn from(product: &Product) -> Self {
+        Self {
+            name: product.name.clone(),
+            architecture: product.architecture.to_string(),
+            title: product.title.clone(),
+            support_eol: product.expires.map(|date| date.to_string()),
+            aliases: product.aliases.clone(),
+            properties: product.properties.clone(),
+        }
+    }
+}
+
+impl Facts {
+    /// The product, if it can be read.
+    pub fn read(self) -> Option<Product> {
+        Some(Product {
+            name: self.name,
+            architecture: Architecture::parse(&self.architecture)?,
+            aliases: self.aliases,
+            properties: self.properties,
+            title: self.title,
+            expires: self.support_eol.and_then(|date| date.parse().ok()),
         })
     }
 }

@@ -93,8 +93,8 @@ fn record(publication: &Publication, now: Timestamp) -> Option<Record> {
     Some(Record {
         fingerprint: Fingerprint::from_hex(&publication.fingerprint)?,
         remote: LOCAL.into(),
-        image_type: ImageType::ALL.into_iter().find(|known| known.to_string() == publication.image_type)?,
-        root: publication.files.get(1).and_then(|file| Root::ALL.into_iter().find(|root| root.ftype() == file.ftype)),
+        image_type: ImageType::of_label(&publication.image_type)?,
+        root: publication.files.get(1).and_then(|file| Root::of_ftype(&file.ftype)),
         version: Arc::new(version),
         pieces: publication.files.iter().map(piece).collect::<Option<_>>()?,
         owner: Owner::Operator,

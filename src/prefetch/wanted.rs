@@ -11,7 +11,7 @@ use crate::catalog::listing::{File, Listing};
 use crate::catalog::mode::Mode;
 use crate::catalog::{HeldBack, Remote};
 use crate::digest::{Expected, Fingerprint};
-use crate::ledger::holdings::Holdings;
+use crate::ledger::Ledger;
 use crate::render::policy::Slot;
 
 /// What is to be held.
@@ -41,7 +41,7 @@ impl Goal {
     }
 
     /// What is not held: first what hosts wait for, then the newest.
-    pub fn missing(&self, held: &Holdings) -> Vec<File> {
+    pub fn missing(&self, held: &Ledger) -> Vec<File> {
         let mut listed: Vec<File> =
             self.listing.iter().flat_map(|listing| listing.files()).filter(|file| !held.has(file.expected)).collect();
         listed.sort_by(|one, other| (other.modified, &one.path).cmp(&(one.modified, &other.path)));

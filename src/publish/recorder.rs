@@ -4,7 +4,7 @@
 //! download. An image that has another one is hidden, since no client would take it. One that is right is recorded: from
 //! then on it stays or goes as one, and its newer versions are kept up to date.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashSet};
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,7 +22,7 @@ use crate::metrics::Metrics;
 use crate::publish::Publisher;
 use crate::publish::admission::{self, Admitted};
 use crate::store::blob::Blob;
-use crate::store::facts::{self, Checked};
+use crate::store::facts;
 use crate::store::{decisions, records};
 
 const READ_BYTES: usize = 256 * 1024;
@@ -35,15 +35,16 @@ pub struct Recorder {
     cache: Arc<Cache>,
     publisher: Publisher,
     metrics: Arc<Metrics>,
-    checked: HashMap<Digest, Checked>,
+    /// Keys of images that are not what they were listed as.
+    wrong: HashSet<Digest>,
     /// Remotes of which something is held that was not when they were last rendered, or the other way round.
     changed: BTreeSet<Arc<str>>,
 }
 
 impl Recorder {
-    /// A recorder that knows already of `checked` images.
-    pub fn new(cache: Arc<Cache>, publisher: Publisher, metrics: Arc<Metrics>, checked: Vec<(Digest, Checked)>) -> Self {
-        Self { cache, publisher, metrics, checked: checked.into_iter().collect(), changed: BTreeSet::new() }
+    /// A recorder that knows of these already that they are not what they were listed as.
+    pub fn new(cache: Arc<Cache>, publisher: Publisher, metrics: Arc<Metrics>, wrong: Vec<Digest>) -> Self {
+        Self { cache, publisher, metrics, wrong: wrong.into_iter().collect(), changed: BTreeSet::new() }
     }
 
     /// Goes on until nobody sends events any more. Images that were whole already when the program began are looked at
@@ -56,7 +57,6 @@ impl Recorder {
             tokio::select! {
                 event = events.recv() => match event {
                     Some(Event::Committed(remote, file)) => self.look_at(&remote, file).await,
-                    Some(Event::Found) => self.look_at_all().await,
                     Some(Event::Left(remote)) => drop(self.changed.insert(remote)),
                     None => return,
                 },
@@ -122,21 +122,16 @@ impl Recorder {
     }
 
     async fn look_at_one(&mut self, catalog: &Arc<Catalog>, remote: Arc<str>, image: Image) {
-        let fingerprint = image.fingerprint;
-        if self.cache.books().read(|ledger| ledger.image(fingerprint).is_some()) || self.checked.get(&image.key()) == Some(&Checked::Wrong)
-        {
+        let (fingerprint, key) = (image.fingerprint, image.key());
+        if self.cache.books().read(|ledger| ledger.image(fingerprint).is_some()) || self.wrong.contains(&key) {
             return;
         }
-        let (cache, is_checked) = (Arc::clone(&self.cache), self.checked.contains_key(&image.key()));
-        let (wanted, key) = (image.clone(), image.key());
-        match blocking(move || check(&cache, &wanted, is_checked)).await {
-            Ok(None) => {}
-            Ok(Some((Checked::Right, blobs))) => {
-                self.checked.insert(key, Checked::Right);
-                self.record(catalog, remote, image, blobs).await;
-            }
-            Ok(Some((Checked::Wrong, _))) => {
-                self.checked.insert(key, Checked::Wrong);
+        let (cache, wanted) = (Arc::clone(&self.cache), image.clone());
+        match blocking(move || check(&cache, &wanted)).await {
+            Ok(Checked::NotWhole) => {}
+            Ok(Checked::Right(blobs)) => self.record(catalog, remote, image, blobs).await,
+            Ok(Checked::Wrong) => {
+                self.wrong.insert(key);
                 self.metrics.digest_mismatched("fingerprint");
                 tracing::error!(%fingerprint, "an image's files do not have its fingerprint; it is listed no more");
                 if let Err(error) = self.publisher.hide(key).await {
@@ -192,18 +187,27 @@ fn digests(blobs: &[Lent]) -> Vec<(Digest, u64)> {
     blobs.iter().map(|blob| (blob.digest, blob.size)).collect()
 }
 
-/// Reads all files of an image, if all of them are held, and notes what came of it. One that `is_checked` is right.
-fn check(cache: &Cache, image: &Image, is_checked: bool) -> io::Result<Option<(Checked, Vec<Lent>)>> {
+/// What a look at an image's bytes said.
+enum Checked {
+    /// Not all of its files are held.
+    NotWhole,
+    /// They have the fingerprint that its document says.
+    Right(Vec<Lent>),
+    /// They have another one, and no client would take the image.
+    Wrong,
+}
+
+/// Reads all files of an image, if all of them are held, and notes it if they are not the image.
+fn check(cache: &Cache, image: &Image) -> io::Result<Checked> {
     let blobs: Option<Vec<Lent>> = image.expected().map(|file| cache.find_on_disk(file)).collect::<io::Result<_>>()?;
-    let Some(blobs) = blobs else { return Ok(None) };
-    if is_checked {
-        return Ok(Some((Checked::Right, blobs)));
-    }
+    let Some(blobs) = blobs else { return Ok(Checked::NotWhole) };
     let mut hasher = FingerprintHasher::default();
     blobs.iter().try_for_each(|blob| hash(blob, &mut hasher))?;
-    let checked = if hasher.finish() == image.fingerprint { Checked::Right } else { Checked::Wrong };
-    facts::note_image(&**cache.store().disk(), cache.store().layout(), image.key(), checked)?;
-    Ok(Some((checked, blobs)))
+    if hasher.finish() == image.fingerprint {
+        return Ok(Checked::Right(blobs));
+    }
+    facts::note_wrong(&**cache.store().disk(), cache.store().layout(), image.key())?;
+    Ok(Checked::Wrong)
 }
 
 fn hash(blob: &Blob, hasher: &mut FingerprintHasher) -> io::Result<()> {

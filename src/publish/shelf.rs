@@ -13,7 +13,6 @@ use crate::catalog::mode::Mode;
 use crate::catalog::{Catalog, HeldBack, Remote};
 use crate::digest::Digest;
 use crate::http::path::StreamPath;
-use crate::ledger::holdings::Holdings;
 use crate::metrics::Metrics;
 use crate::publish::command::{Command, Documents, RemoteSettings, Settings};
 use crate::publish::stock::{self, Relevant};
@@ -47,8 +46,6 @@ pub struct Shelf {
     /// Versions that waited long enough.
     released: HashMap<Arc<str>, foldhash::HashSet<Slot>>,
     wrong: HashSet<Digest>,
-    /// What was held when the disk last said so.
-    held: Option<Arc<Holdings>>,
     cache: Arc<Cache>,
     metrics: Arc<Metrics>,
 }
@@ -84,7 +81,6 @@ impl Shelf {
             since: HashMap::new(),
             released: HashMap::new(),
             wrong: wrong.into_iter().collect(),
-            held: None,
             cache,
             metrics,
         }
@@ -163,11 +159,11 @@ impl Shelf {
 
     fn render(&mut self, name: &Arc<str>) -> Option<(Fresh, Rendered)> {
         let settings = self.settings(name)?;
-        let mut policy = self.policy(&settings)?;
         let Some(newest) = self.documents.get(name)?.newest.clone() else {
             self.render_nothing(&settings);
             return None;
         };
+        let mut policy = self.policy(&settings);
         let mut rendered = render(name, &newest, &policy);
         let is_known = self.retain(name, &newest, &mut policy, &mut rendered);
         self.metrics.images_are_listed(name, rendered.listing.images().len());
@@ -222,7 +218,7 @@ impl Shelf {
         let (name, is_offline) = (&settings.name, !settings.mode.has_upstream());
         self.cache.books().read(|ledger| InBooks {
             relevant: stock::relevant(ledger, name, listing, &awaited, is_offline),
-            held: Arc::new(stock::files(ledger, name)),
+            held: Arc::new(stock::files(ledger, name, listing)),
             private: stock::private(ledger, name),
         })
     }
@@ -276,30 +272,17 @@ impl Shelf {
         self.root = root;
     }
 
-    /// How a remote is rendered; `None` if it cannot be told what is held of it.
-    fn policy(&mut self, settings: &RemoteSettings) -> Option<Policy> {
-        let held = if settings.mode.has_upstream() { None } else { Some(self.holdings(&settings.name)?) };
+    /// How a remote is rendered.
+    fn policy(&self, settings: &RemoteSettings) -> Policy {
         let released = self.released.get(&settings.name).cloned().unwrap_or_default();
-        let stock = self.cache.books().read(|ledger| stock::stock(ledger, &settings.name));
+        let (stock, held) = self.cache.books().read(|ledger| {
+            let held = (!settings.mode.has_upstream()).then(|| Arc::new(stock::holdings(ledger)));
+            (stock::stock(ledger, &settings.name), held)
+        });
         // What is not kept up to date waits for nothing.
         let tracked = if self.cache.rules().auto_update { stock.tracked } else { foldhash::HashMap::default() };
         let stock = Stock { tracked, released, ..stock };
-        Some(Policy { selection: settings.selection.clone(), twins: settings.twins, wrong: self.wrong.clone(), held, stock })
-    }
-
-    /// What is held; if the disk does not say, what was held when it last did. That it does not say is no reason to take
-    /// anything from hosts.
-    fn holdings(&mut self, name: &str) -> Option<Arc<Holdings>> {
-        match self.cache.holdings() {
-            Ok(held) => {
-                let leaving = self.cache.books().read(stock::leaving);
-                self.held = Some(Arc::new(held.without(&leaving)));
-            }
-            Err(error) => {
-                tracing::error!(remote = name, %error, "the store cannot be looked at; what was held before goes on being listed");
-            }
-        }
-        self.held.clone()
+        Policy { selection: settings.selection.clone(), twins: settings.twins, wrong: self.wrong.clone(), held, stock }
     }
 
     /// Whether a remote is offline and has no documents.

@@ -9,8 +9,9 @@ use crate::catalog::listing::{Image, Listing};
 use crate::digest::{Digest, Fingerprint};
 use crate::http::path::StreamPath;
 use crate::image::ftype::ImageType;
-use crate::ledger::Ledger;
-use crate::ledger::record::{Owner, Record};
+use crate::ledger::holdings::Holdings;
+use crate::ledger::record::{Owner, Piece, Record};
+use crate::ledger::{Held, Ledger};
 use crate::render::policy::{Retained, Slot, Stock};
 use crate::simplestreams::file::ListedFile;
 use crate::store::records::{self, Excerpt};
@@ -98,12 +99,14 @@ fn of_record(record: Record, excerpt: Excerpt) -> Option<Retained> {
     Some(Retained { fingerprint, slot, is_tracked: auto_update, is_selected, document, product: excerpt.product.into() })
 }
 
-/// The files of all images that are held of a remote: hosts that know of them may ask for as long as they are.
-pub fn files(ledger: &Ledger, remote: &str) -> Listing {
+/// The files of all images that are held of a remote and that are not listed: hosts that know of them may ask for as long as
+/// they are held.
+pub fn files(ledger: &Ledger, remote: &str, listed: &Listing) -> Listing {
     let mut listing = Listing::default();
     for record in of_remote(ledger, remote).filter(|record| record.public) {
         let modified = record.version.created_at().try_into().ok();
-        record.pieces.iter().for_each(|piece| listing.add_file(&piece.path, piece.expected(), modified));
+        let is_listed = |piece: &&Piece| listed.file(&piece.path).is_some_and(|file| file.expected == piece.expected());
+        record.pieces.iter().filter(|piece| !is_listed(piece)).for_each(|piece| listing.add_file(&piece.path, piece.expected(), modified));
     }
     listing
 }
@@ -122,13 +125,20 @@ pub fn private(ledger: &Ledger, remote: &str) -> Vec<Image> {
     images
 }
 
-/// The roots of images that are listed no more, and that no other image needs.
-pub fn leaving(ledger: &Ledger) -> Vec<Digest> {
-    let leaves = |digest: &Digest| {
-        let images = ledger.blob(*digest).map_or(&[][..], |held| &held.images);
-        images.iter().all(|image| ledger.image(*image).is_some_and(|record| !record.stays()))
+/// What is held that a remote without an upstream can list. The roots of images that are listed no more are not, unless
+/// another image needs them.
+pub fn holdings(ledger: &Ledger) -> Holdings {
+    let leaves = |digest: Digest, held: &Held| {
+        let needs = |image: &Fingerprint| ledger.image(*image).is_some_and(|record| !leaves_with(record, digest));
+        !held.images.is_empty() && !held.images.iter().any(needs)
     };
-    ledger.images().filter(|record| !record.stays()).filter_map(|record| Some(record.root()?.digest)).filter(leaves).collect()
+    let held = ledger.blobs().filter(|(digest, held)| !leaves(*digest, held));
+    Holdings::new(held.map(|(digest, held)| (digest, held.size)), ledger.learnt())
+}
+
+/// Whether a file is the root of an image that is on its way out.
+fn leaves_with(record: &Record, digest: Digest) -> bool {
+    !record.stays() && record.root().is_some_and(|root| root.digest == digest)
 }
 
 fn of_remote<'a>(ledger: &'a Ledger, remote: &'a str) -> impl Iterator<Item = &'a Record> {

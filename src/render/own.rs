@@ -60,7 +60,7 @@ fn published(publication: &Publication, aliases: &[String]) -> (String, Value) {
         item["combined_type"] = json!("virtual-machine");
     }
     if let [metadata, root] = publication.files.as_slice() {
-        let field = Root::ALL.into_iter().find(|known| known.ftype() == root.ftype).map(|root| root.fingerprint_fields()[0]);
+        let field = Root::of_ftype(&root.ftype).map(|root| root.fingerprint_fields()[0]);
         field.into_iter().for_each(|field| items[&metadata.name][field] = json!(publication.fingerprint));
     }
     let mut fields = facts(&publication.properties, &publication.architecture, aliases);

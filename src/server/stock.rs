@@ -84,7 +84,11 @@ pub fn verify(library: &Arc<Library>, repair: bool) -> Reply {
 
 fn read_all(library: &Library, repair: bool, told: &mpsc::Sender<Step>) -> std::io::Result<Step> {
     let cache = &library.cache;
-    let blobs = cache.store().blobs()?;
+    let mut digests = Vec::new();
+    cache.store().each_digest(|digest| digests.push(digest))?;
+    digests.sort_unstable();
+    let size = |digest: &Digest| cache.books().read(|ledger| ledger.blob(*digest).map_or(0, |held| held.size));
+    let blobs: Vec<(Digest, u64)> = digests.into_iter().map(|digest| (digest, size(&digest))).collect();
     let total = blobs.iter().map(|(_, size)| size).sum();
     let (mut done, mut shown, mut broken, mut unreadable) = (0, 0, 0, 0);
     for (digest, size) in &blobs {

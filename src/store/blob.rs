@@ -37,12 +37,11 @@ impl Blob {
     }
 }
 
-/// The digest and size of every blob; files with other names are none of ours.
-pub fn scan(disk: &dyn Disk, layout: &Layout) -> io::Result<Vec<(Digest, u64)>> {
-    let mut blobs = Vec::new();
-    for folder in disk.list(&layout.blobs())?.into_iter().filter(|found| found.is_directory) {
-        let files = disk.list(&folder.path)?;
-        blobs.extend(files.iter().filter(|file| !file.is_directory).filter_map(|file| Some((Digest::from_hex(&file.name)?, file.len))));
+/// Calls for the digest of every blob; files with other names are none of ours.
+pub fn scan(disk: &dyn Disk, layout: &Layout, mut each: impl FnMut(Digest)) -> io::Result<()> {
+    for folder in disk.names(&layout.blobs())? {
+        let names = disk.names(&layout.blobs().join(folder))?;
+        names.iter().filter_map(|name| Digest::from_hex(name)).for_each(&mut each);
     }
-    Ok(blobs)
+    Ok(())
 }

@@ -28,7 +28,7 @@ pub fn load(disk: &dyn Disk, layout: &Layout, fingerprint: Fingerprint) -> io::R
 
 /// The images about which something was decided.
 pub fn list(disk: &dyn Disk, layout: &Layout) -> io::Result<Vec<Fingerprint>> {
-    Ok(disk.list(&layout.decisions())?.iter().filter_map(|found| Fingerprint::from_hex(&found.name)).collect())
+    Ok(disk.names(&layout.decisions())?.iter().filter_map(|name| Fingerprint::from_hex(name)).collect())
 }
 
 /// Forgets what was decided about an image.

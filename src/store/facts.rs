@@ -12,15 +12,6 @@ use crate::store::layout::Layout;
 
 const MAX_FACT_BYTES: u64 = 256;
 
-/// Whether an image's bytes have the fingerprint that its document says.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Checked {
-    /// They have.
-    Right,
-    /// They have another one, and no client would take the image.
-    Wrong,
-}
-
 /// Notes the digest of a file whose document gives another hash, and that hash for the digest. Whoever sees the first
 /// can rely on the second.
 pub fn learn(disk: &dyn Disk, layout: &Layout, claim: Claim, digest: Digest) -> io::Result<()> {
@@ -35,8 +26,8 @@ pub fn learnt(disk: &dyn Disk, layout: &Layout, claim: Claim) -> Option<Digest> 
 
 /// All digests that were learnt.
 pub fn all_learnt(disk: &dyn Disk, layout: &Layout) -> io::Result<Vec<(Claim, Digest)>> {
-    let found = disk.list(&layout.learnt_folder())?;
-    let claims = found.iter().filter_map(|found| Claim::parse(&found.name)).filter(|claim| !matches!(claim, Claim::Sha256(_)));
+    let names = disk.names(&layout.learnt_folder())?;
+    let claims = names.iter().filter_map(|name| Claim::parse(name)).filter(|claim| !matches!(claim, Claim::Sha256(_)));
     let mut learnt = Vec::new();
     for claim in claims {
         let text = try_read(disk, &layout.learnt(claim))?;
@@ -50,27 +41,15 @@ pub fn learnt_claim(disk: &dyn Disk, layout: &Layout, digest: Digest) -> Option<
     read(disk, &layout.learnt(Claim::Sha256(digest))).and_then(|text| Claim::parse(text.trim()))
 }
 
-/// Notes whether an image's bytes have its fingerprint. `image` is the key of fingerprint and files together.
-pub fn note_image(disk: &dyn Disk, layout: &Layout, image: Digest, checked: Checked) -> io::Result<()> {
-    let text = match checked {
-        Checked::Right => "right",
-        Checked::Wrong => "wrong",
-    };
-    disk::replace(disk, &layout.image(image), text.as_bytes())
+/// Notes that an image's bytes do not have its fingerprint, so that no client would take it. `image` is the key of
+/// fingerprint and files together.
+pub fn note_wrong(disk: &dyn Disk, layout: &Layout, image: Digest) -> io::Result<()> {
+    disk::replace(disk, &layout.wrong(image), b"wrong")
 }
 
-/// All images that were checked.
-pub fn images(disk: &dyn Disk, layout: &Layout) -> io::Result<Vec<(Digest, Checked)>> {
-    let found = disk.list(&layout.images())?;
-    let checked = found.iter().filter_map(|found| {
-        let image = Digest::from_hex(&found.name)?;
-        match read(disk, &found.path)?.as_str() {
-            "right" => Some((image, Checked::Right)),
-            "wrong" => Some((image, Checked::Wrong)),
-            _ => None,
-        }
-    });
-    Ok(checked.collect())
+/// All images that are not what they were listed as.
+pub fn all_wrong(disk: &dyn Disk, layout: &Layout) -> io::Result<Vec<Digest>> {
+    Ok(disk.names(&layout.all_wrong())?.iter().filter_map(|name| Digest::from_hex(name)).collect())
 }
 
 fn read(disk: &dyn Disk, path: &Path) -> Option<String> {

@@ -64,14 +64,14 @@ impl Layout {
         self.root.join("learnt")
     }
 
-    /// What is known of an image.
-    pub fn image(&self, image: Digest) -> PathBuf {
-        self.images().join(image.to_string())
+    /// What says that an image is not what it was listed as.
+    pub fn wrong(&self, image: Digest) -> PathBuf {
+        self.all_wrong().join(image.to_string())
     }
 
-    /// The folder of checked images.
-    pub fn images(&self) -> PathBuf {
-        self.root.join("images")
+    /// The folder of images that are not what they were listed as.
+    pub fn all_wrong(&self) -> PathBuf {
+        self.root.join("wrong")
     }
 
     /// What is known of a held image.
@@ -122,7 +122,7 @@ impl Layout {
     /// Makes all folders. Those of blobs are made at once, so that a commit has one folder to sync and not two.
     pub fn create(&self, disk: &dyn Disk) -> io::Result<()> {
         let blobs = self.blobs();
-        if disk.list(&blobs)?.len() < 256 {
+        if disk.names(&blobs)?.len() < 256 {
             (0..=u8::MAX).try_for_each(|first| disk.create_directory(&blobs.join(format!("{first:02x}"))))?;
             disk.sync_directory(&blobs)?;
         }
@@ -130,7 +130,7 @@ impl Layout {
             self.partials(),
             self.root.join("documents"),
             self.learnt_folder(),
-            self.images(),
+            self.all_wrong(),
             self.records(),
             self.decisions(),
             self.publications(),

@@ -48,7 +48,7 @@ pub fn excerpt(disk: &dyn Disk, layout: &Layout, fingerprint: Fingerprint) -> io
 
 /// The images of which something is written.
 pub fn list(disk: &dyn Disk, layout: &Layout) -> io::Result<Vec<Fingerprint>> {
-    Ok(disk.list(&layout.records())?.iter().filter_map(|found| Fingerprint::from_hex(&found.name)).collect())
+    Ok(disk.names(&layout.records())?.iter().filter_map(|name| Fingerprint::from_hex(name)).collect())
 }
 
 /// What is written of an image; `None` if it cannot be read.

@@ -12,6 +12,7 @@ use cistern::http::path::StreamPath;
 use cistern::image::architecture::Architecture;
 use cistern::image::ftype::{ImageType, Root};
 use cistern::image::version::{Product, Version};
+use cistern::ledger::loading::Loading;
 use cistern::ledger::record::{Fate, Owner, Piece, Reason, Record};
 use cistern::ledger::{Ledger, Unit};
 use cistern::retention::{Deed, Need, Rules, Scene, Sentence, due, victims};
@@ -145,7 +146,10 @@ fn a_ledger_that_is_read_is_the_one_that_was_written() {
     grown.admit(digest("loose"), 3, at(5));
     let blobs: Vec<_> = grown.blobs().map(|(digest, held)| (digest, held.size, held.last_used_at)).collect();
     let lost = Record { ..record("lost", "nowhere") };
-    let read = Ledger::of(blobs, records.iter().cloned().chain([lost]).collect());
+    let mut loading = Loading::default();
+    blobs.into_iter().for_each(|(digest, size, at)| loading.blob(digest, size, at));
+    records.iter().cloned().chain([lost]).for_each(|record| loading.image(record));
+    let read = loading.finish();
     assert_eq!(read.by_last_use().collect::<Vec<_>>(), grown.by_last_use().collect::<Vec<_>>());
     for (digest, held) in grown.blobs() {
         let mut there = read.blob(digest).unwrap().clone();

@@ -84,6 +84,10 @@ impl Disk for FullDisk {
         OsDisk.list(path)
     }
 
+    fn names(&self, path: &Path) -> io::Result<Vec<String>> {
+        OsDisk.names(path)
+    }
+
     fn space(&self, path: &Path) -> io::Result<Space> {
         OsDisk.space(path)
     }
