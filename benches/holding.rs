@@ -66,9 +66,9 @@ fn record(number: u64) -> Record {
     };
     let version = Version {
         product: Arc::new(product),
-        serial: format!("202601{:02}", number % 10 + 1),
+        serial: format!("202601{:02}", number % 10 + 1).into(),
         date: "2026-01-01".parse().unwrap(),
-        label: "release".to_owned(),
+        label: "release".into(),
     };
     let piece = |blob: u64, name: &str| {
         let path = StreamPath::from_document(&format!("server/releases/noble/release-{number}/{name}")).unwrap();

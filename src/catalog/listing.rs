@@ -154,8 +154,8 @@ impl Listing {
     /// Whether an image is among the newest of its product and type.
     pub fn is_newest(&self, image: &Image) -> bool {
         let is_rival = |other: &&Image| other.image_type == image.image_type && other.version.product.name == image.version.product.name;
-        let newest = self.images.iter().filter(is_rival).map(|other| other.version.serial.as_str()).max();
-        newest.is_some_and(|newest| newest == image.version.serial)
+        let newest = self.images.iter().filter(is_rival).map(|other| &*other.version.serial).max();
+        newest.is_some_and(|newest| *newest == *image.version.serial)
     }
 
     /// All images that need this file.

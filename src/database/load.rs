@@ -58,14 +58,14 @@ fn blob(row: &Row<'_>) -> rusqlite::Result<(Digest, u64, Timestamp)> {
 fn record(row: &Row<'_>, fingerprint: Fingerprint, pieces: Vec<Piece>, shared: &mut Shared) -> rusqlite::Result<Record> {
     let version = Version {
         product: shared.product(row.get(2)?).ok_or(FromSqlError::InvalidType)?,
-        serial: row.get(3)?,
+        serial: text(row, 3, |serial| Some(shared.text(serial)))?,
         date: text(row, 4, |date| date.parse().ok())?,
-        label: row.get(5)?,
+        label: text(row, 5, |label| Some(shared.text(label)))?,
     };
     let leaves_because: Option<String> = row.get(16)?;
     Ok(Record {
         fingerprint,
-        remote: text(row, 1, |name| Some(shared.remote(name)))?,
+        remote: text(row, 1, |name| Some(shared.text(name)))?,
         image_type: text(row, 6, ImageType::of_label)?,
         root: optional(row, 7, Root::of_ftype)?,
         version: Arc::new(version),
@@ -108,7 +108,8 @@ fn time(row: &Row<'_>, column: usize) -> rusqlite::Result<Timestamp> {
 /// What many images have in common: a fleet's mirror holds a hundred versions of one product, and none needs a copy of its
 /// properties.
 struct Shared {
-    remotes: HashSet<Arc<str>>,
+    /// Names of remotes and versions, and labels.
+    texts: HashSet<Arc<str>>,
     products: HashMap<i64, Arc<Product>>,
     /// Products of which there was no image so far.
     unused: HashSet<i64>,
@@ -125,13 +126,16 @@ impl Shared {
             let product = text(row, 1, |facts| serde_json::from_str::<Facts>(facts).ok()?.read());
             products.extend(product.ok().map(|product| (id, Arc::new(product))));
         }
-        Ok(Self { remotes: HashSet::default(), products, unused })
+        Ok(Self { texts: HashSet::default(), products, unused })
     }
 
-    fn remote(&mut self, name: &str) -> Arc<str> {
-        let remote = self.remotes.get(name).cloned().unwrap_or_else(|| name.into());
-        self.remotes.insert(Arc::clone(&remote));
-        remote
+    fn text(&mut self, text: &str) -> Arc<str> {
+        if let Some(known) = self.texts.get(text) {
+            return Arc::clone(known);
+        }
+        let text: Arc<str> = text.into();
+        self.texts.insert(Arc::clone(&text));
+        text
     }
 
     fn product(&mut self, id: i64) -> Option<Arc<Product>> {

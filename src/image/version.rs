@@ -15,11 +15,11 @@ pub struct Version {
     /// Of what.
     pub product: Arc<Product>,
     /// Its name.
-    pub serial: String,
+    pub serial: Arc<str>,
     /// The day that its name begins with.
     pub date: Date,
     /// `label`
-    pub label: String,
+    pub label: Arc<str>,
 }
 
 /// What is built again and again under one name.
@@ -48,7 +48,7 @@ impl Version {
     /// The properties that LXD gives an image of this version; `kind` is the `ftype` of its root.
     pub fn properties(&self, kind: &str) -> BTreeMap<String, String> {
         let mut properties = self.product.properties.clone();
-        let own = [("label", self.label.as_str()), ("serial", &self.serial), ("type", kind), ("description", &self.description())];
+        let own = [("label", &*self.label), ("serial", &self.serial), ("type", kind), ("description", &self.description())];
         properties.extend(own.into_iter().filter(|(_, value)| !value.is_empty()).map(|(name, value)| (name.to_owned(), value.to_owned())));
         properties
     }

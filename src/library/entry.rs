@@ -86,9 +86,9 @@ fn record(publication: &Publication, now: Timestamp) -> Option<Record> {
     };
     let version = Version {
         product: Arc::new(product),
-        serial: publication.serial(),
+        serial: publication.serial().into(),
         date: TimeZone::UTC.to_datetime(created).date(),
-        label: String::new(),
+        label: "".into(),
     };
     Some(Record {
         fingerprint: Fingerprint::from_hex(&publication.fingerprint)?,

@@ -160,7 +160,7 @@ impl Recorder {
         match recorded.await {
             Ok(Some(Admitted { record, superseded })) => {
                 let is_update = !superseded.is_empty();
-                tracing::info!(%fingerprint, %remote, product = record.version.product.name, version = record.version.serial, is_update, "an image is held");
+                tracing::info!(%fingerprint, %remote, product = record.version.product.name, version = &*record.version.serial, is_update, "an image is held");
                 if is_update {
                     self.metrics.image_updated(&remote);
                 }

@@ -36,7 +36,7 @@ pub fn stock(ledger: &Ledger, remote: &str) -> Stock {
     let mut newest: BTreeMap<(&str, ImageType), &str> = BTreeMap::new();
     for record in of_remote(ledger, remote).filter(|record| record.is_tracked()) {
         let serial = newest.entry((&record.version.product.name, record.image_type)).or_default();
-        *serial = record.version.serial.as_str().max(*serial);
+        *serial = (&*record.version.serial).max(*serial);
     }
     let mut stock = Stock { whole: ledger.images().map(|record| record.fingerprint).collect(), ..Stock::default() };
     for ((product, image_type), serial) in newest {
@@ -50,7 +50,7 @@ pub fn relevant(ledger: &Ledger, remote: &str, listing: &Listing, awaited: &[Ima
     let mut newest: foldhash::HashMap<(&str, ImageType), &str> = foldhash::HashMap::default();
     for image in listing.images().iter().chain(awaited) {
         let serial = newest.entry((&image.version.product.name, image.image_type)).or_default();
-        *serial = image.version.serial.as_str().max(*serial);
+        *serial = (&*image.version.serial).max(*serial);
     }
     let listed = listing.fingerprints();
     let stock = stock(ledger, remote);

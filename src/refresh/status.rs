@@ -105,7 +105,7 @@ impl Shown {
         let catalog::HeldBack { image, since, .. } = held_back;
         HeldBack {
             product: image.version.product.name.clone(),
-            version: image.version.serial.clone(),
+            version: image.version.serial.to_string(),
             image_type: image.image_type.to_string(),
             since: since.to_string(),
             problem: self.problems.get(&image.fingerprint).cloned(),

@@ -89,8 +89,8 @@ fn named(record: &Record, aliases: &[String]) -> Option<(String, Value)> {
     let product = &record.version.product;
     let mut fields = facts(&product.properties, &product.architecture.to_string(), aliases);
     fields["release_title"] = json!(product.title);
-    let version: BTreeMap<&str, Value> = BTreeMap::from([("label", json!(record.version.label)), ("items", Value::Object(items))]);
-    fields["versions"] = json!({record.version.serial.clone(): version});
+    let version: BTreeMap<&str, Value> = BTreeMap::from([("label", json!(&*record.version.label)), ("items", Value::Object(items))]);
+    fields["versions"] = json!({record.version.serial.to_string(): version});
     (record.pieces.len() == ftypes.len()).then(|| (format!("named:{}", &fingerprint[..DIGITS]), fields))
 }
 

@@ -71,7 +71,7 @@ pub struct Retained {
 impl Slot {
     /// Where the images of a version and type stand.
     pub fn of(version: &Version, image_type: ImageType) -> Self {
-        Self { product: version.product.name.clone(), image_type, serial: version.serial.clone() }
+        Self { product: version.product.name.clone(), image_type, serial: version.serial.to_string() }
     }
 }
 

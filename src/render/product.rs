@@ -339,9 +339,9 @@ fn files_of(image: &images::Image, version: &Version<'_>) -> Option<Vec<ListedFi
 
 /// What a document says of a version; `None` if clients skip it.
 fn facts_of_version(version: &Version<'_>, product: &Arc<version::Product>) -> Option<version::Version> {
-    let label = version.fields.text_or_none("label").unwrap_or_default().into_owned();
+    let label = version.fields.text_or_none("label").unwrap_or_default().as_ref().into();
     let date = images::serial_date(&version.name).ok()?;
-    Some(version::Version { product: Arc::clone(product), serial: version.name.to_string(), date, label })
+    Some(version::Version { product: Arc::clone(product), serial: version.name.as_ref().into(), date, label })
 }
 
 /// What a document says of a product, under LXD's names.

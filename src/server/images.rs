@@ -100,7 +100,7 @@ fn show(found: &Found<'_>, catalog: &Catalog, cache: &Cache, own: &[OwnAlias]) -
         fingerprint: image.fingerprint.to_string(),
         remote: remote.to_string(),
         product: product.name.clone(),
-        version: version.serial.clone(),
+        version: version.serial.to_string(),
         image_type: image.image_type.to_string(),
         architecture: product.architecture.to_string(),
         aliases: if ***remote == *LOCAL { named(image, own) } else { aliases.to_vec() },

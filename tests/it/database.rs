@@ -50,12 +50,8 @@ fn image(name: &str) -> (Record, Vec<Change>) {
         title: "title".to_owned(),
         expires: Some("2030-04-01".parse().unwrap()),
     };
-    let version = Version {
-        product: Arc::new(product),
-        serial: "20260101".to_owned(),
-        date: "2026-01-01".parse().unwrap(),
-        label: "release".to_owned(),
-    };
+    let version =
+        Version { product: Arc::new(product), serial: "20260101".into(), date: "2026-01-01".parse().unwrap(), label: "release".into() };
     let (metadata, root, at) = (Digest::of(b"metadata"), Digest::of(name.as_bytes()), |at| Timestamp::from_millisecond(at).unwrap());
     let piece = |path: &str, claim, size, digest| Piece::new(StreamPath::from_document(path).unwrap(), Expected { claim, size }, digest, 7);
     let record = Record {

@@ -50,8 +50,7 @@ fn record(name: &str, metadata: &str) -> Record {
         title: String::new(),
         expires: None,
     };
-    let version =
-        Version { product: Arc::new(product), serial: name.to_owned(), date: "2026-01-01".parse().unwrap(), label: String::new() };
+    let version = Version { product: Arc::new(product), serial: name.into(), date: "2026-01-01".parse().unwrap(), label: "".into() };
     let piece = |name: &str| {
         let expected = Expected { claim: Claim::Sha256(digest(name)), size: Some(SIZE) };
         Piece::new(StreamPath::from_document(name).unwrap(), expected, digest(name), SIZE)
