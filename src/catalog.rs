@@ -7,7 +7,7 @@ pub mod listing;
 pub mod mode;
 pub mod query;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -34,6 +34,8 @@ pub struct Catalog {
     pub modes: HashMap<Arc<str>, Mode>,
     /// Remotes that are configured and have no documents yet: nobody knows what they have.
     pub awaited: HashSet<Arc<str>>,
+    /// Images that are held of remotes that the configuration does not have any more. No host sees them; people do.
+    pub former: BTreeMap<Arc<str>, Vec<Image>>,
 }
 
 /// What is served of one remote.

@@ -125,18 +125,20 @@ impl Found<'_> {
     }
 }
 
-/// All images of a remote, or of every remote in the order of `server.root`: by product, the newest first.
+/// All images of a remote, or of every remote in the order of `server.root` and then of those that there are no more: by
+/// product, the newest first.
 pub fn images<'a>(catalog: &'a Catalog, remote: Option<&str>) -> Result<Vec<Found<'a>>, NoImage> {
-    if let Some(name) = remote.filter(|name| !catalog.order.iter().any(|other| **other == **name)) {
+    let names = || catalog.order.iter().chain(catalog.former.keys());
+    if let Some(name) = remote.filter(|name| !names().any(|other| **other == **name)) {
         return Err(NoImage::Remote(name.to_owned()));
     }
-    let wanted = catalog.order.iter().filter(|name| remote.is_none_or(|remote| *remote == ***name));
+    let wanted = names().filter(|name| remote.is_none_or(|remote| *remote == ***name));
     Ok(wanted.flat_map(|name| of_remote(catalog, name)).collect())
 }
 
 fn of_remote<'a>(catalog: &'a Catalog, remote: &'a Arc<str>) -> Vec<Found<'a>> {
-    let mut images: Vec<&Image> =
-        catalog.remotes.get(remote).into_iter().flat_map(|remote| remote.listing.images().iter().chain(&remote.private)).collect();
+    let listed = catalog.remotes.get(remote).into_iter().flat_map(|remote| remote.listing.images().iter().chain(&remote.private));
+    let mut images: Vec<&Image> = listed.chain(catalog.former.get(remote).into_iter().flatten()).collect();
     images.sort_by_key(|image| (&image.version.product.name, image.image_type, Reverse((&image.version.serial, Reverse(image.root)))));
     let mut newest: HashMap<(&str, ImageType), &Image> = HashMap::new();
     for image in &images {

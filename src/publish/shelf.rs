@@ -118,7 +118,8 @@ impl Shelf {
         let is_known = |name: &Arc<str>| self.remotes.contains_key(name) || self.is_unfed(name);
         let awaited = order.iter().filter(|name| !is_known(name)).cloned().collect();
         let modes = self.settings.remotes.iter().map(|settings| (Arc::clone(&settings.name), settings.mode)).collect();
-        Catalog { generation, root: self.root.clone(), order, modes, remotes: self.remotes.clone(), awaited }
+        let former = self.cache.books().read(|ledger| stock::former(ledger, &order));
+        Catalog { generation, root: self.root.clone(), order, modes, remotes: self.remotes.clone(), awaited, former }
     }
 
     fn replace(&mut self, name: &Arc<str>, documents: Documents) -> Option<Fresh> {

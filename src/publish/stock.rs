@@ -113,16 +113,29 @@ pub fn files(ledger: &Ledger, remote: &str, listed: &Listing) -> Listing {
 
 /// The images of a remote that are held and that hosts are not to see.
 pub fn private(ledger: &Ledger, remote: &str) -> Vec<Image> {
-    let image = |record: &Record| Image {
+    let mut images: Vec<Image> = of_remote(ledger, remote).filter(|record| !record.public && record.stays()).map(image).collect();
+    images.sort_by_key(|image| image.fingerprint);
+    images
+}
+
+/// The images that are held of other remotes than these.
+pub fn former(ledger: &Ledger, remotes: &[Arc<str>]) -> BTreeMap<Arc<str>, Vec<Image>> {
+    let mut former: BTreeMap<Arc<str>, Vec<Image>> = BTreeMap::new();
+    for record in ledger.images().filter(|record| !remotes.contains(&record.remote)) {
+        former.entry(Arc::clone(&record.remote)).or_default().push(image(record));
+    }
+    former.values_mut().for_each(|images| images.sort_by_key(|image| image.fingerprint));
+    former
+}
+
+fn image(record: &Record) -> Image {
+    Image {
         fingerprint: record.fingerprint,
         files: record.pieces.iter().map(|piece| ListedFile { path: piece.path.clone(), expected: piece.expected() }).collect(),
         image_type: record.image_type,
         root: record.root,
         version: Arc::clone(&record.version),
-    };
-    let mut images: Vec<Image> = of_remote(ledger, remote).filter(|record| !record.public && record.stays()).map(image).collect();
-    images.sort_by_key(|image| image.fingerprint);
-    images
+    }
 }
 
 /// What is held that a remote without an upstream can list. The roots of images that are listed no more are not, unless

@@ -364,6 +364,79 @@ async fn a_request_for_an_older_version_pins_it_and_it_stays_listed() {
     assert_eq!(seen(&mirror).await.len(), 3);
 }
 
+/// design.md §3: "On start … LXD looks for newer versions of images that are marked auto-update."
+#[tokio::test]
+async fn a_start_looks_for_newer_versions_without_waiting_for_the_interval() {
+    let origin = origin(&[("20260101", container("a"))]).await;
+    let mirror = lab(&origin, "auto_update_interval = \"6h\"").start().await;
+    hold(&mirror, "a").await;
+    let mirror = mirror.restart_after(|| origin.put(stream(&[("20260102", container("b"))]).tree())).await;
+    wait_for(async || is_held(&mirror, &print("b")).await).await;
+    wait_for(async || seen(&mirror).await == ["20260102 squashfs"]).await;
+    assert_eq!(origin.requests("b/squashfs").len(), 1, "no host asked for it");
+}
+
+/// design.md §3: "Grace ends holding, not listing: while upstream lists a version, its path pulls through again."
+#[tokio::test]
+async fn a_version_that_went_is_pulled_through_again_for_as_long_as_upstream_lists_it() {
+    let both = [("20260101", container("a")), ("20260102", container("b"))];
+    let origin = origin(&both[..1]).await;
+    let mirror = lab(&origin, "grace = \"200ms\"").start().await;
+    hold(&mirror, "a").await;
+    origin.put(stream(&both).tree());
+    mirror.refresh("lab", true).await;
+    wait_for(async || is_held(&mirror, &print("b")).await && !is_held(&mirror, &print("a")).await).await;
+    let gone = cistern::digest::Digest::of(&root("a")).to_string();
+    wait_for(async || mirror.files("blobs").iter().all(|blob| !blob.ends_with(&gone))).await;
+    assert_eq!(seen(&mirror).await, ["20260101 squashfs", "20260102 squashfs"], "it is listed all the same");
+    let before = origin.requests("a/squashfs").len();
+    assert_eq!(mirror.body("lab/a/squashfs").await, root("a"));
+    assert_eq!(origin.requests("a/squashfs").len(), before + 1);
+}
+
+/// design.md §4: "Any remote can be switched between modes by configuration reload": what a selection brought in goes by the
+/// rules of pull-through once there is no selection any more, and is held again when there is.
+#[tokio::test]
+async fn what_a_selection_brought_in_is_cached_once_its_remote_is_a_proxy() {
+    let origin = origin(&[("20260101", container("a"))]).await;
+    let images = "remote_cache_expiry = \"400ms\"\ngrace = \"100ms\"";
+    let section = format!("[images]\n{images}");
+    let mut mirror = Builder::default().section(&section).remote("lab", &[origin.url()], "mode = \"mirror\"").start().await;
+    wait_for(async || is_held(&mirror, &print("a")).await).await;
+    tokio::time::sleep(Duration::from_millis(700)).await;
+    let held = image(&mirror, &print("a")).await.unwrap();
+    assert!(held.held && !held.cached, "a selection holds it, used or not: {held:?}");
+    mirror.reload(|text| text.replace("mode = \"mirror\"", "mode = \"proxy\"")).await;
+    wait_for(async || !is_held(&mirror, &print("a")).await && mirror.files("blobs").is_empty()).await;
+    assert_eq!(seen(&mirror).await, ["20260101 squashfs"]);
+    mirror.reload(|text| text.replace("mode = \"proxy\"", "mode = \"mirror\"")).await;
+    wait_for(async || is_held(&mirror, &print("a")).await).await;
+    assert!(!image(&mirror, &print("a")).await.unwrap().cached);
+}
+
+/// An image keeps the remote that it came from when the configuration loses that.
+#[tokio::test]
+async fn an_image_of_a_remote_that_is_gone_is_seen_by_people_and_can_be_deleted() {
+    let origin = origin(&[("20260101", container("a"))]).await;
+    let mut mirror = lab(&origin, "grace = \"100ms\"").start().await;
+    crate::managing::done(&mirror, &["image", "copy", "lab:busy"]).await;
+    mirror.reload(|text| text.replace("[remotes.lab]", "[remotes.new]")).await;
+    wait_for(async || mirror.get("new/streams/v1/index.json").await.status() == 200).await;
+    let of_lab = async |mirror: &Mirror| -> usize {
+        let listed: Vec<api::Image> =
+            serde_json::from_str(&crate::managing::done(mirror, &["image", "list", "lab:", "--format", "json"]).await).unwrap();
+        listed.iter().filter(|image| image.held && image.remote == "lab").count()
+    };
+    assert_eq!(of_lab(&mirror).await, 1);
+    assert_eq!(mirror.get("lab/a/squashfs").await.status(), 404, "no host has it from there");
+    let mirror = mirror.restart().await;
+    assert_eq!(of_lab(&mirror).await, 1);
+    crate::managing::done(&mirror, &["image", "delete", "lab:busy"]).await;
+    wait_for(async || mirror.files("records").is_empty() && mirror.files("blobs").is_empty()).await;
+    let (code, line) = crate::managing::failed(&mirror, &["image", "list", "lab:"]).await;
+    assert!(code == 1 && line.contains("there is no remote 'lab'"), "{line}");
+}
+
 /// design.md §3: "Only upstream's current documents decide upstream's aliases."
 #[tokio::test]
 async fn an_image_whose_product_is_gone_stays_listed_without_the_aliases_that_others_have_now() {
