@@ -144,3 +144,42 @@ async fn a_full_disk_at_the_start_is_said_in_one_line_and_one_that_holds_a_store
     assert_eq!(mirror.body(&format!("ubuntu/{FILE}")).await, b"root", "what cannot be stored is passed through");
     assert_eq!(mirror.files("blobs"), [""; 0]);
 }
+
+/// Times of use are written down every few seconds: what was written survives a crash, and what is held does in any case.
+#[tokio::test]
+async fn a_crash_loses_at_most_one_batch_of_uses() {
+    let origin = Origin::start().await;
+    origin.put(stream().tree());
+    let remote = format!("[remotes.ubuntu]\nurl = [\"{}\"]", origin.url());
+    let server = Server::start(&format!("[server]\nlisten = [\"127.0.0.1:0\"]\n{SOCKETS}\n{remote}"), &[]);
+    let pull = async |server: &Server, file: &str| {
+        let url = format!("http://{}/ubuntu/images/noble/{file}", server.addresses()[0]);
+        server.client().get(url).send().await.unwrap().error_for_status().unwrap().bytes().await.unwrap();
+    };
+    let images = async |server: &Server| -> Vec<cistern::api::Image> {
+        let socket = server.folder().join("admin.sock");
+        cistern::cli::admin::ask(&socket, hyper::Method::GET, "/1.0/images?held", Vec::new()).await.unwrap_or_default()
+    };
+    wait_for(async || {
+        !server.client().get(format!("https://localhost:{}/{INDEX}", port(&server))).send().await.unwrap().status().is_server_error()
+    })
+    .await;
+    pull(&server, "metadata.tar.xz").await;
+    pull(&server, "squashfs").await;
+    wait_for(async || images(&server).await.len() == 1).await;
+    for _ in 0..4 {
+        pull(&server, "squashfs").await;
+    }
+    wait_for(async || images(&server).await[0].use_count == 5).await;
+    // The pause between two batches is five seconds.
+    tokio::time::sleep(Duration::from_secs(6)).await;
+    pull(&server, "squashfs").await;
+    let server = server.kill_and_restart();
+    wait_for(async || images(&server).await.len() == 1).await;
+    let image = images(&server).await.remove(0);
+    assert!(image.use_count == 5 || image.use_count == 6, "{image:?}");
+}
+
+fn port(server: &Server) -> &str {
+    server.addresses()[0].rsplit(':').next().unwrap()
+}

@@ -26,8 +26,20 @@ impl Server {
     /// Starts it with this configuration, in which `{folder}` is a folder of its own, and with these variables.
     pub fn start(config: &str, variables: &[(&str, &str)]) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().display().to_string();
         write(&folder, config);
+        Self::start_in(folder, variables)
+    }
+
+    /// Kills it as the kernel does when there is no memory left, and starts it anew over what is on the disk.
+    pub fn kill_and_restart(mut self) -> Self {
+        self.signal(rustix::process::Signal::KILL);
+        self.ended();
+        let folder = std::mem::replace(&mut self.folder, tempfile::tempdir().unwrap());
+        Self::start_in(folder, &[])
+    }
+
+    fn start_in(folder: TempDir, variables: &[(&str, &str)]) -> Self {
+        let path = folder.path().display().to_string();
         let mut command = Command::new(CISTERN);
         command.args(["serve", "--config", &format!("{path}/cistern.toml")]).env_remove("RUST_LOG").envs(variables.iter().copied());
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
