@@ -47,7 +47,7 @@ pub struct Remote {
     pub listing: Arc<Listing>,
     /// What older documents listed, the newest of them first. It is served, and not listed any more.
     pub retired: Vec<Arc<Listing>>,
-    /// The files of images that are held, whoever listed them.
+    /// The files of images that are held, whoever listed them; of a remote that is offline, all that is held.
     pub held: Arc<Listing>,
     /// Images that are held and not listed: their owner does not want hosts to see them.
     pub private: Vec<Image>,
@@ -140,6 +140,7 @@ impl Catalog {
             match self.mode(name) {
                 Some(Mode::Proxy) if is_in(&remote.listing) => Standing::Upstream,
                 Some(Mode::Mirror | Mode::Offline) if is_in(&remote.listing) => Standing::Protected,
+                Some(Mode::Offline) if is_in(&remote.held) => Standing::Protected,
                 _ if remote.retired.iter().any(is_in) => Standing::Retired,
                 _ => Standing::Unlisted,
             }

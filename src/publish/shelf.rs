@@ -217,10 +217,22 @@ impl Shelf {
     fn in_books(&self, settings: &RemoteSettings, listing: &Listing, held_back: &[HeldBack]) -> InBooks {
         let awaited: Vec<Image> = held_back.iter().map(|held_back| held_back.image.clone()).collect();
         let (name, is_offline) = (&settings.name, !settings.mode.has_upstream());
-        self.cache.books().read(|ledger| InBooks {
-            relevant: stock::relevant(ledger, name, listing, &awaited, is_offline),
-            held: Arc::new(stock::files(ledger, name, listing)),
-            private: stock::private(ledger, name),
+        let named = self.named(settings);
+        self.cache.books().read(|ledger| {
+            let mut held = stock::files(ledger, name, listing);
+            let files = named.files().filter(|file| ledger.has(file.expected) && listing.file(&file.path).is_none());
+            files.for_each(|file| held.add_file(&file.path, file.expected, file.modified));
+            let relevant = stock::relevant(ledger, name, listing, &awaited, is_offline);
+            InBooks { relevant, held: Arc::new(held), private: stock::private(ledger, name) }
+        })
+    }
+
+    /// Everything that the documents of an offline remote name, listed or not: it loses nothing, not even half an image.
+    fn named(&self, settings: &RemoteSettings) -> Listing {
+        let documents = self.documents.get(&settings.name).filter(|_| settings.mode == Mode::Offline);
+        let newest = documents.and_then(|documents| documents.newest.as_ref());
+        newest.map_or_else(Listing::default, |newest| {
+            listing_of(newest, &Policy { selection: settings.selection.clone(), ..Policy::default() })
         })
     }
 

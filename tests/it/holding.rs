@@ -139,6 +139,26 @@ async fn an_offline_remote_asks_nobody_and_lists_what_is_held_whole() {
     mirror.body("ubuntu/images/20260103/squashfs").await;
 }
 
+/// design.md §4: "offline: never contact upstream; list only images that are held whole; evict nothing."
+#[tokio::test]
+async fn an_offline_remote_loses_not_even_half_an_image() {
+    let origin = origin(&["20260101"]).await;
+    let images = "[images]\nremote_cache_expiry = \"300ms\"\ngrace = \"100ms\"";
+    let mut mirror = Builder::default().section(images).remote("ubuntu", &[origin.url()], "mode = \"proxy\"").start().await;
+    let half = "ubuntu/images/20260101/squashfs";
+    mirror.body(half).await;
+    mirror.reload(|text| text.replace("mode = \"proxy\"", "mode = \"offline\"")).await;
+    wait_for(async || mirror.remotes().await[0].mode == "offline").await;
+    tokio::time::sleep(Duration::from_millis(800)).await;
+    assert_eq!(mirror.files("blobs").len(), 1);
+    assert!(serials(&mirror, IMAGES).await.is_empty());
+    let mut mirror = mirror.restart().await;
+    tokio::time::sleep(Duration::from_millis(800)).await;
+    assert_eq!(mirror.files("blobs").len(), 1);
+    mirror.reload(|text| text.replace("mode = \"offline\"", "mode = \"proxy\"")).await;
+    wait_for(async || mirror.files("blobs").is_empty()).await;
+}
+
 #[tokio::test]
 async fn an_offline_remote_that_was_never_fed_has_nothing_and_holds_nobody_up() {
     let origin = origin(&["20260101"]).await;
