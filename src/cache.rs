@@ -34,7 +34,7 @@ use crate::cache::flight::{Flight, Pilot};
 use crate::cache::lease::{Leases, Lent};
 use crate::cache::reader::Reader;
 use crate::clock::Clock;
-use crate::digest::{Claim, Digest, Expected};
+use crate::digest::{Claim, Digest, Expected, Fingerprint};
 use crate::disk::{Found, Space};
 use crate::http::path::StreamPath;
 use crate::ledger::Ledger;
@@ -81,6 +81,8 @@ pub struct Cache {
     open: Moka<Digest, Blob>,
     learnt: Moka<Claim, Digest>,
     refused: [Moka<Place, FetchError>; 2],
+    /// Why images that are here are not recorded.
+    unrecorded: Moka<Fingerprint, Arc<str>>,
     flights: Mutex<HashMap<Expected, Arc<Flight>>>,
     events: mpsc::Sender<Event>,
     clock: Arc<dyn Clock>,
@@ -126,6 +128,7 @@ impl Cache {
             open: Moka::builder().max_capacity(options.open_files).time_to_idle(IDLE_FILE).build(),
             learnt: Moka::new(REMEMBERED),
             refused,
+            unrecorded: Moka::new(REMEMBERED),
             flights: Mutex::default(),
             events,
             clock,
@@ -232,6 +235,19 @@ impl Cache {
     /// Forgets what upstream did not have: it has new documents.
     pub fn forget_gone(&self) {
         self.refused[0].invalidate_all();
+    }
+
+    /// Why an image that is here is not recorded, if that was tried.
+    pub fn unrecorded(&self, fingerprint: Fingerprint) -> Option<Arc<str>> {
+        self.unrecorded.get(&fingerprint)
+    }
+
+    /// Notes why an image is not recorded, or that it is to be tried anew.
+    pub fn note_unrecorded(&self, fingerprint: Fingerprint, reason: Option<&str>) {
+        match reason {
+            Some(reason) => self.unrecorded.insert(fingerprint, reason.into()),
+            None => self.unrecorded.invalidate(&fingerprint),
+        }
     }
 
     /// Joins the fetch of a blob, for a reader that begins at `start`; or begins one. The reader has its place before

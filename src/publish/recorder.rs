@@ -16,7 +16,7 @@ use crate::cache::lease::Lent;
 use crate::cache::{Cache, Event, blocking};
 use crate::catalog::Catalog;
 use crate::catalog::listing::Image;
-use crate::digest::{Digest, Expected, FingerprintHasher};
+use crate::digest::{Digest, Expected, Fingerprint, FingerprintHasher};
 use crate::ledger::decision::Decision;
 use crate::metrics::Metrics;
 use crate::publish::Publisher;
@@ -138,7 +138,7 @@ impl Recorder {
                     tracing::debug!(%fingerprint, %error, "it could not be hidden");
                 }
             }
-            Err(error) => tracing::warn!(%fingerprint, %error, "an image could not be checked"),
+            Err(error) => self.failed(fingerprint, &error, "an image could not be checked"),
         }
     }
 
@@ -167,8 +167,14 @@ impl Recorder {
                 self.changed.insert(remote);
             }
             Ok(None) => self.cache.forget_record(fingerprint),
-            Err(error) => tracing::warn!(%fingerprint, %error, "an image could not be recorded"),
+            Err(error) => self.failed(fingerprint, &error, "an image could not be recorded"),
         }
+    }
+
+    /// Says so, to whoever waits for the image too. It is tried again with the next generation.
+    fn failed(&self, fingerprint: Fingerprint, error: &io::Error, what: &str) {
+        tracing::warn!(%fingerprint, %error, "{what}");
+        self.cache.note_unrecorded(fingerprint, Some(&error.to_string()));
     }
 }
 

@@ -1,6 +1,7 @@
 //! Tests from outside: of the sources, of the server, of the commands.
 
 mod commands;
+mod crashing;
 mod database;
 mod fetching;
 mod holding;

@@ -14,7 +14,7 @@ use crate::support::stream::{Stream, Version, fingerprint, noise};
 const CISTERN: &str = env!("CARGO_BIN_EXE_cistern");
 
 /// What a command did: its exit code, standard output and standard error.
-async fn typed(mirror: &Mirror, arguments: &[&str], input: &str) -> (i32, String, String) {
+pub async fn typed(mirror: &Mirror, arguments: &[&str], input: &str) -> (i32, String, String) {
     let mut command = Command::new(CISTERN);
     command.args(arguments).env("CISTERN_SOCKET", mirror.socket()).env_remove("EDITOR").stdin(Stdio::piped());
     let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();

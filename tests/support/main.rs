@@ -5,6 +5,7 @@ pub mod documents;
 pub mod large;
 pub mod mirror;
 pub mod origin;
+pub mod power;
 pub mod proxy;
 pub mod server;
 pub mod stream;
