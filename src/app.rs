@@ -37,6 +37,7 @@ use crate::publish::Publisher;
 use crate::publish::recorder::Recorder;
 use crate::refresh::desk::Desk;
 use crate::refresh::status::StatusBoard;
+use crate::scrub::Scrubber;
 use crate::server::access::Scribe;
 use crate::server::admin::{self, Office};
 use crate::server::door::Door;
@@ -173,7 +174,14 @@ impl App {
         let door = Arc::new(door(&config, fetcher, &cache, &outside));
         let closed = CancellationToken::new();
         let scribe = database.map(|database| write_down(&library, database, closed.clone()));
-        let tasks = vec![tokio::spawn(housekeeping::run(cache, Arc::clone(&metrics)))];
+        let mut tasks = Vec::new();
+        let within = config.file.storage.scrub.0;
+        if !within.is_zero() {
+            let scrubber =
+                Scrubber { cache: Arc::clone(&cache), fetcher: Arc::clone(&door.fetcher), metrics: Arc::clone(&metrics), within };
+            tasks.push(tokio::spawn(scrubber.run()));
+        }
+        tasks.push(tokio::spawn(housekeeping::run(cache, Arc::clone(&metrics))));
         let mut app = Self {
             addresses: sockets.hosts.iter().filter_map(|socket| socket.local_addr().ok()).collect(),
             config,

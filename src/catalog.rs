@@ -117,7 +117,7 @@ impl Catalog {
     }
 
     /// A file of which this is claimed, with a remote that can be asked for it.
-    fn upstream_of(&self, claim: Claim) -> Option<(&Arc<str>, File)> {
+    pub fn upstream_of(&self, claim: Claim) -> Option<(&Arc<str>, File)> {
         let asked = self.remotes.iter().filter(|(name, _)| self.mode(name).is_some_and(Mode::has_upstream));
         asked.into_iter().find_map(|(name, remote)| remote.listing.file_with(claim).map(|file| (name, file)))
     }

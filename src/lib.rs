@@ -23,7 +23,7 @@
 //! 4 doors       server
 //! ──────────────────────────────────────────────────────────────────
 //! 3 work        library
-//!               prefetch
+//!               prefetch · scrub
 //!               refresh
 //!               publish
 //!               fetch
@@ -52,7 +52,7 @@
 //! - **Floor 3, work**: long-lived tasks. [`cache`] has blobs and the fetches under way; [`fetch`] brings them in;
 //!   [`publish`] alone makes the next generation of what is served; [`refresh`] keeps documents like upstream's; [`prefetch`]
 //!   holds ahead of requests what is to be held: all that a mirrored remote lists, and new versions of what is kept up to
-//!   date; [`library`] does what people want done with images.
+//!   date; [`scrub`] reads again what is held; [`library`] does what people want done with images.
 //! - **Floor 4, doors**: [`server`]: HTTP in, HTTP out, over any `AsyncRead + AsyncWrite`.
 //! - **Floor 5, assembly**: [`cli`] reads arguments, [`config`] reads the configuration, [`app`] puts everything together
 //!   and ends it, [`demo`] shows it. Modules define their own `Options`; only [`config`] knows them all.
@@ -165,6 +165,7 @@ pub mod refresh;
 pub mod render;
 pub mod retention;
 pub mod revalidation;
+pub mod scrub;
 pub mod selection;
 pub mod server;
 pub mod signature;

@@ -50,6 +50,8 @@ pub struct Metrics {
     images_held_back_oldest: IntGaugeVec,
     /// How long ago the unit that was not used for the longest was used.
     pub cache_oldest_use: IntGauge,
+    /// When all that is held was last read again.
+    pub scrub_last_completed: IntGauge,
     /// Bytes that the store holds.
     pub cache_size: IntGauge,
     /// Bytes that it may hold.
@@ -123,6 +125,11 @@ impl Metrics {
             images_held_back: gauges(new, "images_held_back", "Images that are listed only when they are held.", &["remote"]),
             images_held_back_oldest: gauges(new, "images_held_back_oldest_seconds", "How long the oldest of these waits.", &["remote"]),
             cache_oldest_use: gauge(new, "cache_oldest_use_age_seconds", "How long ago that was used which was not used for the longest."),
+            scrub_last_completed: gauge(
+                new,
+                "scrub_last_completed_timestamp_seconds",
+                "When all that is held was last read again; 0 if it never was.",
+            ),
             cache_size: gauge(new, "cache_size_bytes", "Bytes that the store holds."),
             cache_limit: gauge(new, "cache_limit_bytes", "Bytes that the store may hold."),
             cache_blobs: gauge(new, "cache_blobs", "Blobs that the store holds."),

@@ -27,6 +27,7 @@ pub mod layout;
 pub mod partial;
 pub mod publications;
 pub mod records;
+pub mod scrubbed;
 pub mod snapshots;
 
 use std::io;

@@ -8,23 +8,32 @@ use crate::store::blob::Blob;
 
 const READ_BYTES: usize = 256 * 1024;
 
+/// A blob that is read again, piece by piece.
+pub struct Reading {
+    blob: Blob,
+    hasher: Hasher,
+    buffer: Vec<u8>,
+}
+
 impl Cache {
     /// Whether the bytes of a blob have its digest. One that is not there is none that is broken. Waits for the disk.
     pub fn is_intact(&self, digest: Digest) -> io::Result<bool> {
-        match self.store.blob(digest)? {
-            Some(blob) => hash(&blob).map(|actual| actual == Some(digest)),
-            None => Ok(true),
-        }
+        let Some(mut reading) = self.reread(digest)? else { return Ok(true) };
+        while reading.advance()? > 0 {}
+        Ok(reading.is_right())
     }
 
-    /// Takes a broken blob out of the store, with the images that need it; whether nobody reads it.
-    pub fn discard_broken(&self, digest: Digest) -> io::Result<bool> {
+    /// Begins to read a blob again, if it is there. Waits for the disk.
+    pub fn reread(&self, digest: Digest) -> io::Result<Option<Reading>> {
+        Ok(self.store.blob(digest)?.map(Reading::of))
+    }
+
+    /// Takes a broken blob out of the store, with the images that need it. Whoever reads it is cut off.
+    pub fn discard_broken(&self, digest: Digest) -> io::Result<()> {
         let lost = {
             let _flights = lock(&self.flights);
-            if self.leases.has(digest) {
-                return Ok(false);
-            }
             self.open.invalidate(&digest);
+            self.leases.call_in(digest);
             self.store.discard_blob(digest)?;
             self.books.change(|ledger| {
                 let size = ledger.blob(digest).map_or(0, |held| held.size);
@@ -38,19 +47,25 @@ impl Cache {
             self.forget_record(record.fingerprint);
             self.tell(Event::Left(record.remote));
         }
-        Ok(true)
+        Ok(())
     }
 }
 
-fn hash(blob: &Blob) -> io::Result<Option<Digest>> {
-    let mut hasher = Hasher::new(Expected { claim: Claim::Sha256(blob.digest), size: Some(blob.size) });
-    let mut buffer = vec![0; READ_BYTES];
-    while hasher.len() < blob.size {
-        let read = blob.file().read_at(&mut buffer, hasher.len())?;
-        if read == 0 {
-            break;
-        }
-        hasher.update(&buffer[..read]);
+impl Reading {
+    fn of(blob: Blob) -> Self {
+        let expected = Expected { claim: Claim::Sha256(blob.digest), size: Some(blob.size) };
+        Self { blob, hasher: Hasher::new(expected), buffer: vec![0; READ_BYTES] }
     }
-    Ok(hasher.verify().ok())
+
+    /// Reads the next piece; how many bytes it has, none at the end. Waits for the disk.
+    pub fn advance(&mut self) -> io::Result<u64> {
+        let read = self.blob.file().read_at(&mut self.buffer, self.hasher.len())?;
+        self.hasher.update(&self.buffer[..read]);
+        Ok(read as u64)
+    }
+
+    /// Whether what was read, which is all of it, has its digest.
+    pub fn is_right(self) -> bool {
+        self.hasher.verify().is_ok()
+    }
 }

@@ -1,48 +1,71 @@
 //! Blobs that are being read, which therefore stay.
 
 use std::ops::Deref;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use foldhash::HashMap;
 
 use crate::digest::Digest;
 use crate::store::blob::Blob;
 
-/// How many readers each blob has.
+/// Which blobs somebody reads.
 #[derive(Debug, Default)]
-pub struct Leases(Mutex<HashMap<Digest, usize>>);
+pub struct Leases(Mutex<HashMap<Digest, Weak<Lease>>>);
 
 /// A blob that stays for as long as somebody has this.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Lent {
     blob: Blob,
+    lease: Arc<Lease>,
+}
+
+/// What all readers of one blob have in common.
+#[derive(Debug)]
+struct Lease {
+    digest: Digest,
+    is_broken: AtomicBool,
     leases: Arc<Leases>,
 }
 
 impl Leases {
     /// Lends a blob.
     pub fn lend(self: &Arc<Self>, blob: Blob) -> Lent {
-        *self.lock().entry(blob.digest).or_default() += 1;
-        Lent { blob, leases: Arc::clone(self) }
+        let mut leases = self.lock();
+        let known = leases.get(&blob.digest).and_then(Weak::upgrade);
+        let lease = known.unwrap_or_else(|| {
+            let lease = Lease { digest: blob.digest, is_broken: AtomicBool::new(false), leases: Arc::clone(self) };
+            let lease = Arc::new(lease);
+            leases.insert(blob.digest, Arc::downgrade(&lease));
+            lease
+        });
+        drop(leases);
+        Lent { blob, lease }
     }
 
     /// Whether somebody has a blob.
     pub fn has(&self, digest: Digest) -> bool {
-        self.lock().contains_key(&digest)
+        self.lock().get(&digest).is_some_and(|lease| lease.strong_count() > 0)
     }
 
-    fn give_back(&self, digest: Digest) {
-        let mut leases = self.lock();
-        if let Some(readers) = leases.get_mut(&digest) {
-            *readers -= 1;
-            if *readers == 0 {
-                leases.remove(&digest);
-            }
+    /// Tells everybody who has a blob that its bytes are wrong. It is not lent any more then.
+    pub fn call_in(&self, digest: Digest) {
+        // The last one to let go of it takes the lock: not while it is held here.
+        let lease = self.lock().remove(&digest).and_then(|lease| lease.upgrade());
+        if let Some(lease) = lease {
+            lease.is_broken.store(true, Ordering::Release);
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<Digest, usize>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<Digest, Weak<Lease>>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Lent {
+    /// Whether its bytes turned out to be wrong since it was lent.
+    pub fn is_broken(&self) -> bool {
+        self.lease.is_broken.load(Ordering::Acquire)
     }
 }
 
@@ -54,14 +77,12 @@ impl Deref for Lent {
     }
 }
 
-impl Clone for Lent {
-    fn clone(&self) -> Self {
-        self.leases.lend(self.blob.clone())
-    }
-}
-
-impl Drop for Lent {
+impl Drop for Lease {
     fn drop(&mut self) {
-        self.leases.give_back(self.blob.digest);
+        let mut leases = self.leases.lock();
+        // Another one may have taken its place meanwhile.
+        if leases.get(&self.digest).is_some_and(|lease| lease.strong_count() == 0) {
+            leases.remove(&self.digest);
+        }
     }
 }

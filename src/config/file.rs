@@ -12,6 +12,9 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use crate::catalog::mode;
 use crate::config::value::{Amount, Days, Hours, Share, Size, Span};
 
+/// A month is often enough: it is what file systems do.
+const MONTH: Duration = Duration::from_hours(30 * 24);
+
 /// A whole file. Every key has a default.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
 #[serde(default)]
@@ -134,6 +137,8 @@ pub struct Storage {
     pub capacity: Size,
     /// What the file system keeps free.
     pub min_free: Size,
+    /// In which time all that is held is read again; 0 means never.
+    pub scrub: Span,
 }
 
 /// `[images]`
@@ -252,7 +257,7 @@ impl Default for Log {
 
 impl Default for Storage {
     fn default() -> Self {
-        Self { path: "/var/lib/cistern".into(), capacity: Size::Percent(80), min_free: Size::Percent(5) }
+        Self { path: "/var/lib/cistern".into(), capacity: Size::Percent(80), min_free: Size::Percent(5), scrub: Span(MONTH) }
     }
 }
 

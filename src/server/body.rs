@@ -46,6 +46,9 @@ pub fn of_blob(blob: Lent, range: Range<u64>) -> Body {
         }
         let len = usize::try_from(end - position).unwrap_or(usize::MAX).min(pace.frame().await);
         let bytes = chunk::read(blob.file(), position, len).await.map_err(|error| FetchError::Disk(error.to_string()))?;
+        if blob.is_broken() {
+            return Err(FetchError::Disk("the bytes of a blob turned out to be wrong".to_owned()));
+        }
         if bytes.is_empty() {
             return Err(FetchError::Disk("a blob is shorter than it was".to_owned()));
         }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use hyper::StatusCode;
+use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 
 use crate::api::{CacheStatus, Pruned, Step};
@@ -11,6 +12,7 @@ use crate::digest::Digest;
 use crate::ledger::Unit;
 use crate::library::Library;
 use crate::retention::{Deed, Sentence, is_cached};
+use crate::scrub;
 use crate::server::reply::{Reply, error, json, steps};
 
 /// How many lines may wait for a command to read them.
@@ -69,7 +71,7 @@ fn show(sentence: &Sentence) -> Pruned {
 }
 
 /// Reads every file, and says which are not what they are called; with `repair`, these leave the store and are fetched
-/// again when somebody asks.
+/// again.
 pub fn verify(library: &Arc<Library>, repair: bool) -> Reply {
     let (told, lines) = mpsc::channel(QUEUED_STEPS);
     let library = Arc::clone(library);
@@ -92,7 +94,7 @@ fn read_all(library: &Library, repair: bool, told: &mpsc::Sender<Step>) -> std::
     let total = blobs.iter().map(|(_, size)| size).sum();
     let (mut done, mut shown, mut broken, mut unreadable) = (0, 0, 0, 0);
     for (digest, size) in &blobs {
-        let (is_broken, text) = look_at(cache, *digest, repair);
+        let (is_broken, text) = look_at(library, *digest, repair);
         if let Some(text) = text {
             broken += usize::from(is_broken);
             unreadable += usize::from(!is_broken);
@@ -122,22 +124,22 @@ fn read_all(library: &Library, repair: bool, told: &mpsc::Sender<Step>) -> std::
         (0, _) => Step::Done { text: format!("{} files are what they are called", blobs.len()) },
         (broken, true) => Step::Done { text: format!("{broken} of {} files were broken and left the store", blobs.len()) },
         (broken, false) => Step::Failed {
-            error: format!(
-                "{broken} of {} files are broken; cistern cache verify --repair takes them out, to be fetched again",
-                blobs.len()
-            ),
+            error: format!("{broken} of {} files are broken; cistern cache verify --repair has them fetched again", blobs.len()),
         },
     })
 }
 
 /// Whether a blob is broken, and what is said of it. One that cannot be read is not known to be.
-fn look_at(cache: &Cache, digest: Digest, repair: bool) -> (bool, Option<String>) {
-    match cache.is_intact(digest) {
+fn look_at(library: &Library, digest: Digest, repair: bool) -> (bool, Option<String>) {
+    match library.cache.is_intact(digest) {
         Ok(true) => (false, None),
-        Ok(false) => {
-            let went = repair && cache.discard_broken(digest).unwrap_or_default();
-            (true, Some(format!("{digest} is not what it is called{}", if went { "; it left the store" } else { "" })))
+        Ok(false) if repair => {
+            // This thread may wait.
+            let replaced = Handle::current().block_on(scrub::replace(&library.cache, &library.fetcher, digest));
+            let remedy = replaced.unwrap_or_else(|error| format!("it cannot be removed: {error}"));
+            (true, Some(format!("{digest} is not what it is called; {remedy}")))
         }
+        Ok(false) => (true, Some(format!("{digest} is not what it is called"))),
         Err(error) => (false, Some(format!("{digest} cannot be read: {error}"))),
     }
 }

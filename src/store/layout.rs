@@ -64,6 +64,11 @@ impl Layout {
         self.root.join("learnt")
     }
 
+    /// What says how far the store was read again.
+    pub fn scrubbed(&self) -> PathBuf {
+        self.root.join("scrub.json")
+    }
+
     /// What says that an image is not what it was listed as.
     pub fn wrong(&self, image: Digest) -> PathBuf {
         self.all_wrong().join(image.to_string())

@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
+use cistern::digest::Digest;
 use serde_json::Value;
 
 use crate::support::mirror::{Builder, Mirror, wait_for};
 use crate::support::origin::{Act, Origin};
-use crate::support::stream::{Stream, Version};
+use crate::support::stream::{Stream, Version, noise};
 
 const IMAGES: &str = "ubuntu/streams/v1/images.json";
 
@@ -178,4 +179,40 @@ async fn refused(mirror: &Mirror) -> (u16, String) {
     let mut answer = String::new();
     tokio::io::AsyncReadExt::read_to_string(&mut stream, &mut answer).await.unwrap();
     (answer.split(' ').nth(1).unwrap().parse().unwrap(), answer)
+}
+
+/// T21: what the disk changed is found, whoever reads it is cut off, it is fetched again and counted.
+#[tokio::test]
+async fn what_the_disk_changed_is_found_and_fetched_again_and_nobody_gets_it_whole() {
+    let large = noise(24 << 20, 1);
+    let version = Version::new("images/large").file("squashfs", &large).metadata("lxd.tar.xz", b"metadata");
+    let origin = Origin::start().await;
+    origin.put(Stream::default().add("ubuntu:noble:amd64", "24.04", "20260101", version).tree());
+    let port = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port();
+    let storage = "min_free = \"0%\"\nscrub = \"1s\"";
+    let mirror = Builder::default().storage(storage).metrics(port).remote("ubuntu", &[origin.url()], "").start().await;
+    let (path, digest) = ("ubuntu/images/large/squashfs", Digest::of(&large).to_string());
+    assert_eq!(mirror.body(path).await, large);
+    let metric = async |name: &str| {
+        let text = mirror.client().get(format!("http://127.0.0.1:{port}/metrics")).send().await.unwrap().text().await.unwrap();
+        let line = text.lines().find(|line| line.starts_with(name)).unwrap_or_else(|| panic!("no {name}")).to_owned();
+        line.rsplit(' ').next().unwrap().parse::<f64>().unwrap()
+    };
+    wait_for(async || metric("cistern_scrub_last_completed_timestamp_seconds").await > 0.0).await;
+    assert!(metric("cistern_digest_mismatch_total{source=\"scrub\"}").await.abs() < 0.5, "what is right stays");
+
+    // A host that reads the beginning and then takes its time.
+    let mut slow = mirror.get(path).await;
+    slow.chunk().await.unwrap().unwrap();
+    let file = std::fs::OpenOptions::new().write(true).open(mirror.store().join("blobs/sha256").join(&digest[..2]).join(&digest)).unwrap();
+    std::os::unix::fs::FileExt::write_at(&file, b"!", 20 << 20).unwrap();
+    wait_for(async || metric("cistern_digest_mismatch_total{source=\"scrub\"}").await > 0.5).await;
+    let rest = async {
+        while slow.chunk().await?.is_some() {}
+        Ok::<_, reqwest::Error>(())
+    };
+    assert!(rest.await.is_err(), "it gets no whole file");
+    wait_for(async || origin.requests("images/large/squashfs").len() == 2 && mirror.files("blobs").len() == 1).await;
+    assert_eq!(mirror.body(path).await, large);
+    assert_eq!(origin.requests("images/large/squashfs").len(), 2, "it was fetched again before anybody asked");
 }

@@ -19,7 +19,7 @@ const ROWS: &[&[&str]] = &[
     &["config"],
     &["server"],
     &["library"],
-    &["prefetch"],
+    &["prefetch", "scrub"],
     &["refresh"],
     &["publish"],
     &["fetch"],

@@ -1,0 +1,131 @@
+//! Reads everything that is held again, slowly, to find what the disk changed in the meantime.
+//!
+//! The 256 folders of the store are read one after the other, and each gets the same share of the time in which all are to
+//! be read. How far it came is noted after each, so that a restart goes on there. What is wrong leaves the store at once,
+//! whoever reads it is cut off, and what a remote lists is fetched again.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::cache::{Cache, blocking};
+use crate::digest::{Claim, Digest};
+use crate::fetch::Fetcher;
+use crate::fetch::download::Wanted;
+use crate::fetch::holding::hold;
+use crate::metrics::Metrics;
+use crate::store::scrubbed::Scrubbed;
+
+const FOLDERS: u32 = 256;
+
+/// Whoever reads everything again.
+#[derive(Debug)]
+pub struct Scrubber {
+    /// What is held.
+    pub cache: Arc<Cache>,
+    /// Who fetches what was wrong.
+    pub fetcher: Arc<Fetcher>,
+    /// Where it is shown when all was read.
+    pub metrics: Arc<Metrics>,
+    /// In which time all is to be read.
+    pub within: Duration,
+}
+
+impl Scrubber {
+    /// Reads, again and again, for as long as the program runs.
+    pub async fn run(self) {
+        let cache = Arc::clone(&self.cache);
+        let load = blocking(move || Ok(Scrubbed::load(&**cache.store().disk(), cache.store().layout())));
+        let mut scrubbed = load.await.unwrap_or_default();
+        loop {
+            self.metrics.scrub_last_completed.set(scrubbed.completed_at.unwrap_or_default());
+            self.read_folder(scrubbed.folders).await;
+            scrubbed = scrubbed.advanced(self.cache.now());
+            let cache = Arc::clone(&self.cache);
+            if let Err(error) = blocking(move || scrubbed.save(&**cache.store().disk(), cache.store().layout())).await {
+                tracing::warn!(%error, "how far the store was read again could not be written down");
+            }
+        }
+    }
+
+    /// Reads one folder in its share of the time.
+    async fn read_folder(&self, folder: u16) {
+        let (ends, share) = (Instant::now() + self.within / FOLDERS, self.within / FOLDERS);
+        let is_in_folder = |digest: &Digest| digest.as_bytes().first().is_some_and(|first| u16::from(*first) == folder);
+        let blobs: Vec<(Digest, u64)> = self.cache.books().read(|ledger| {
+            let held = ledger.blobs().filter(|(digest, _)| is_in_folder(digest));
+            held.map(|(digest, held)| (digest, held.size)).collect()
+        });
+        let total: u64 = blobs.iter().map(|(_, size)| size).sum();
+        for (digest, _) in blobs {
+            match self.is_intact(digest, |bytes| pause(share, bytes, total)).await {
+                Ok(true) => {}
+                Ok(false) => match replace(&self.cache, &self.fetcher, digest).await {
+                    Ok(remedy) => tracing::error!(%digest, remedy, "a blob is not what it is called any more"),
+                    Err(error) => tracing::error!(%digest, %error, "a blob is not what it is called any more, and cannot be removed"),
+                },
+                Err(error) => tracing::error!(%digest, %error, "a blob cannot be read; look at the disk"),
+            }
+        }
+        tokio::time::sleep_until(ends).await;
+    }
+
+    /// Reads a blob, and rests as long after each piece as its share of the time says.
+    async fn is_intact(&self, digest: Digest, pause: impl Fn(u64) -> Duration) -> std::io::Result<bool> {
+        let cache = Arc::clone(&self.cache);
+        let Some(mut reading) = blocking(move || cache.reread(digest)).await? else { return Ok(true) };
+        loop {
+            let next = Instant::now();
+            let (read, rest) = blocking(move || reading.advance().map(|read| (read, reading))).await?;
+            reading = rest;
+            match read {
+                0 => return Ok(reading.is_right()),
+                read => tokio::time::sleep_until(next + pause(read)).await,
+            }
+        }
+    }
+}
+
+/// What became of a broken blob, in words.
+pub type Remedy = String;
+
+/// Takes a broken blob out of the store, and has it fetched again if a remote lists it.
+pub async fn replace(cache: &Arc<Cache>, fetcher: &Fetcher, digest: Digest) -> std::io::Result<Remedy> {
+    let catalog = cache.current().load();
+    let claims: Vec<Claim> = cache.books().read(|ledger| ledger.claims(digest).collect());
+    let holder = Arc::clone(cache);
+    blocking(move || holder.discard_broken(digest)).await?;
+    let Some((remote, file)) = claims.into_iter().find_map(|claim| catalog.upstream_of(claim)) else {
+        return Ok("it left the store, and no remote lists it".to_owned());
+    };
+    let wanted = Wanted { remote: Arc::clone(remote), path: file.path, expected: file.expected };
+    Ok(match hold(fetcher, &wanted, |_| {}).await {
+        Ok(_) => format!("it left the store and was fetched again from {remote}"),
+        Err(error) => format!("it left the store and could not be fetched again from {remote}: {error}"),
+    })
+}
+
+/// How long a piece of a folder may take.
+fn pause(share: Duration, bytes: u64, total: u64) -> Duration {
+    if total == 0 {
+        return Duration::ZERO;
+    }
+    #[expect(clippy::cast_precision_loss, reason = "a pause is no exact thing")]
+    share.mul_f64((bytes as f64 / total as f64).min(1.0))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use crate::scrub::pause;
+
+    #[test]
+    fn a_piece_takes_its_share_of_the_time() {
+        let hour = Duration::from_hours(1);
+        for (bytes, total, expected) in [(1, 2, hour / 2), (2, 2, hour), (3, 2, hour), (0, 2, Duration::ZERO), (1, 0, Duration::ZERO)] {
+            assert_eq!(pause(hour, bytes, total), expected, "{bytes} of {total}");
+        }
+    }
+}
