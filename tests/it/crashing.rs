@@ -413,7 +413,8 @@ async fn killed_at_random_moments_it_serves_nothing_wrong_and_has_lost_nothing()
     let mut server = Server::start(&config, &[]);
     for number in 1..=kills {
         let load = tokio::spawn(load(format!("http://{}", server.addresses()[0])));
-        publish(number);
+        // Not more often than that documents are kept for as long as their files are asked for.
+        publish(number / 5);
         tokio::time::sleep(std::time::Duration::from_millis(fastrand::u64(20..700))).await;
         let before = blobs_of(&server);
         server = server.kill_and_restart();

@@ -12,10 +12,11 @@ use cistern::http::path::StreamPath;
 use cistern::image::architecture::Architecture;
 use cistern::image::ftype::{ImageType, Root};
 use cistern::image::version::{Product, Version};
+use cistern::ledger::change::Change;
 use cistern::ledger::loading::Loading;
 use cistern::ledger::record::{Fate, Owner, Piece, Reason, Record};
 use cistern::ledger::{Ledger, Unit};
-use cistern::retention::{Deed, Need, Rules, Scene, Sentence, due, victims};
+use cistern::retention::{Deed, Need, Rules, Scene, Sentence, deletion, due, victims};
 use jiff::Timestamp;
 use proptest::prelude::{Strategy, any, proptest};
 
@@ -180,6 +181,97 @@ fn an_image_past_its_end_goes_when_it_was_not_used_for_grace() {
 }
 
 /// design.md §3: "What is not `cached` goes only when its owner (selection, bundle, operator) lets it go."
+#[test]
+fn an_image_ends_after_its_last_moment_and_not_in_it() {
+    let ends = Record { expires_at: Some(at(500)), ..record("a", "m") };
+    let setting = Setting::of(&[ends], Mode::Proxy, &["a", "m"]);
+    assert_eq!(setting.due(500), []);
+    assert_eq!(setting.due(501), [image("a", Reason::Expired, Deed::Remove)]);
+}
+
+#[test]
+fn what_a_person_deletes_goes_at_once_where_upstream_has_it_and_after_grace_where_only_we_do() {
+    for (mode, listed, deed) in [
+        (Mode::Proxy, &["a", "m"][..], Deed::Remove),
+        (Mode::Proxy, &["m"], Deed::Unlist),
+        (Mode::Mirror, &["a", "m"], Deed::Unlist),
+        (Mode::Offline, &["a", "m"], Deed::Unlist),
+    ] {
+        let mut setting = Setting::of(&[record("a", "m")], mode, listed);
+        let deletion = |setting: &Setting| setting.with(0, |scene| deletion(scene, setting.ledger.image(print("a")).unwrap()));
+        let sentence = deletion(&setting).unwrap();
+        assert_eq!((sentence.unit, sentence.reason, sentence.deed), image("a", Reason::Deleted, deed), "{mode:?} {listed:?}");
+        assert_eq!(sentence.bytes, 2 * SIZE);
+        setting.leased.push(digest("a"));
+        assert_eq!(deletion(&setting).is_some(), deed == Deed::Unlist, "nobody loses what is being read: {mode:?} {listed:?}");
+    }
+}
+
+#[test]
+fn what_leaves_an_offline_remote_stays_unless_a_person_said_so() {
+    for (mode, reason, goes) in [
+        (Mode::Proxy, Reason::Superseded, true),
+        (Mode::Offline, Reason::Superseded, false),
+        (Mode::Offline, Reason::Deleted, true),
+        (Mode::Mirror, Reason::Idle, false),
+        (Mode::Mirror, Reason::Deleted, true),
+    ] {
+        let leaves = Record { fate: Fate::Leaves(at(0), reason), ..record("a", "m") };
+        let setting = Setting::of(&[leaves], mode, &["a", "m"]);
+        assert_eq!(setting.due(100).len(), usize::from(goes), "{mode:?} {reason:?}");
+    }
+}
+
+#[test]
+fn a_file_is_held_by_its_digest_or_by_what_was_learnt_of_it_and_in_its_size() {
+    let mut ledger = ledger(&[record("a", "m")]);
+    let (sha256, md5) = (Claim::Sha256(digest("a")), Claim::Md5([7; 16]));
+    assert!(!ledger.has(Expected { claim: md5, size: None }), "nobody knows what it is");
+    ledger.learn(md5, digest("a"));
+    for (claim, size, expected) in [
+        (sha256, Some(SIZE), true),
+        (sha256, None, true),
+        (sha256, Some(SIZE + 1), false),
+        (md5, Some(SIZE), true),
+        (md5, Some(SIZE + 1), false),
+        (Claim::Md5([8; 16]), None, false),
+        (Claim::Sha256(digest("b")), None, false),
+    ] {
+        assert_eq!(ledger.has(Expected { claim, size }), expected, "{claim} {size:?}");
+    }
+    assert_eq!(ledger.learnt().collect::<Vec<_>>(), [(md5, digest("a"))]);
+    assert_eq!(ledger.claims(digest("a")).collect::<Vec<_>>(), [sha256, md5]);
+}
+
+#[test]
+fn a_lost_blob_takes_its_images_with_it_and_nothing_else() {
+    let mut ledger = ledger(&[record("a", "m"), record("b", "m"), record("c", "other")]);
+    ledger.learn(Claim::Md5([7; 16]), digest("m"));
+    let mut lost: Vec<_> = ledger.strike_lost(digest("m")).into_iter().map(|record| record.fingerprint).collect();
+    lost.sort();
+    let mut expected = [print("a"), print("b")];
+    expected.sort();
+    assert_eq!(lost, expected);
+    assert!(ledger.blob(digest("m")).is_none() && ledger.learnt().next().is_none());
+    assert!(ledger.blob(digest("a")).is_some_and(|held| held.images.is_empty()), "its root is there, and belongs to no image");
+    assert!(ledger.image(print("c")).is_some());
+}
+
+#[test]
+fn changes_that_could_not_be_written_are_there_to_be_written_again() {
+    let mut ledger = ledger(&[record("a", "m")]);
+    ledger.strike_lost(digest("gone"));
+    let order = |mut changes: Vec<Change>| {
+        changes.sort_by_key(|change| format!("{change:?}"));
+        changes
+    };
+    let changes = order(ledger.take_changes());
+    assert_eq!(changes.len(), 3);
+    assert!(ledger.take_changes().is_empty());
+    ledger.give_back(&changes);
+    assert_eq!(order(ledger.take_changes()), changes);
+}
+
 #[test]
 fn what_is_not_cached_goes_only_when_its_owner_lets_it_go() {
     for (owner, mode) in
