@@ -1,7 +1,8 @@
 //! How well each URL of a remote answers, and in which order they are tried.
 //!
 //! One failure is no verdict. A URL that failed twice in a row is asked last until its back-off is over; one that named
-//! a time itself (`Retry-After`) is asked last until then. Nothing is ever left out: a poor URL beats none.
+//! a time itself (`Retry-After`) is asked last until then. When that is over one request tries it, and until it is known
+//! how that went all others ask it last still. Nothing is ever left out: a poor URL beats none.
 
 use std::time::Duration;
 
@@ -11,6 +12,8 @@ use jiff::Timestamp;
 const FIRST_BACK_OFF: Duration = Duration::from_secs(5);
 /// The longest back-off, and the longest `Retry-After` that is believed.
 const LONGEST_BACK_OFF: Duration = Duration::from_mins(5);
+/// Whoever tries a URL that may be back and does not say how it went is not waited for any longer.
+const PROBE: Duration = Duration::from_secs(30);
 
 /// The state of a remote's URLs, by their place in the configuration.
 #[derive(Clone, Debug)]
@@ -22,6 +25,8 @@ pub struct Health {
 struct Url {
     failures: u32,
     resting_until: Option<Timestamp>,
+    /// Until when somebody tries whether it is back.
+    probed_until: Option<Timestamp>,
 }
 
 impl Health {
@@ -30,10 +35,14 @@ impl Health {
         Self { urls: vec![Url::default(); urls] }
     }
 
-    /// In which order the URLs are to be tried: the configured one, but those that rest at the end.
-    pub fn order(&self, now: Timestamp) -> Vec<usize> {
+    /// In which order the URLs are to be tried: the configured one, but those that rest at the end, and those that somebody
+    /// tries. Whoever is told to ask a URL that may be back first is the one who tries it.
+    pub fn order(&mut self, now: Timestamp) -> Vec<usize> {
         let mut order: Vec<usize> = (0..self.urls.len()).collect();
-        order.sort_by_key(|url| self.urls[*url].resting_until.filter(|until| *until > now));
+        order.sort_by_key(|url| self.urls[*url].asked_last_until(now));
+        if let Some(first) = order.first().and_then(|first| self.urls.get_mut(*first)) {
+            first.probed_until = first.resting_until.and_then(|_| now.checked_add(PROBE).ok());
+        }
         order
     }
 
@@ -49,12 +58,20 @@ impl Health {
         let Some(url) = self.urls.get_mut(url) else { return };
         url.failures = url.failures.saturating_add(1);
         let rest = retry_after.map(|rest| rest.min(LONGEST_BACK_OFF)).or_else(|| back_off(url.failures));
+        url.probed_until = None;
         url.resting_until = rest.and_then(|rest| now.checked_add(rest).ok()).max(url.resting_until);
     }
 
     /// Whether at least one URL is worth asking now.
     pub fn is_healthy(&self, now: Timestamp) -> bool {
         self.urls.iter().any(|url| url.resting_until.is_none_or(|until| until <= now))
+    }
+}
+
+impl Url {
+    /// Until when it is asked last, if it is.
+    fn asked_last_until(&self, now: Timestamp) -> Option<Timestamp> {
+        self.resting_until.max(self.probed_until).filter(|until| *until > now)
     }
 }
 
@@ -100,6 +117,27 @@ mod tests {
         health.failed(1, at(60), Some(Duration::from_secs(1_000_000)));
         assert_eq!(health.order(at(61)), [0, 1]);
         assert_eq!(health.order(at(60 + 5 * 60)), [0, 1], "no longer than five minutes");
+    }
+
+    /// T17
+    #[test]
+    fn one_request_tries_a_url_that_may_be_back_and_the_others_wait_for_how_that_goes() {
+        let mut health = Health::new(2);
+        health.failed(0, at(0), None);
+        health.failed(0, at(0), None);
+        assert_eq!(health.order(at(4)), [1, 0]);
+        assert_eq!(health.order(at(5)), [0, 1], "one tries it");
+        assert_eq!(health.order(at(5)), [1, 0], "and the next does not");
+        health.failed(0, at(6), None);
+        assert_eq!(health.order(at(7)), [1, 0]);
+        assert_eq!(health.order(at(16)), [0, 1], "twice as long after");
+        health.succeeded(0);
+        assert_eq!([health.order(at(17)), health.order(at(17))], [[0, 1], [0, 1]], "it is back for everybody");
+        health.failed(0, at(20), None);
+        health.failed(0, at(20), None);
+        assert_eq!(health.order(at(25)), [0, 1]);
+        assert_eq!(health.order(at(54)), [1, 0]);
+        assert_eq!(health.order(at(55)), [0, 1], "whoever tried it never said how it went");
     }
 
     #[test]
