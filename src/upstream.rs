@@ -4,6 +4,7 @@
 
 pub mod client;
 pub mod redirect;
+pub mod resolver;
 
 use std::fmt;
 use std::time::Duration;

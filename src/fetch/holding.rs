@@ -22,7 +22,9 @@ pub enum NotHeld {
     #[error(transparent)]
     Fetch(#[from] FetchError),
     /// The store does not take it.
-    #[error("there is no room for it; see storage.capacity and storage.min_free")]
+    #[error(
+        "the store does not take it: there is no room (storage.capacity, storage.min_free), or the disk failed, and then the log says so"
+    )]
     NoRoom,
 }
 

@@ -16,6 +16,7 @@ use crate::clock::Clock;
 use crate::http::range::ContentRange;
 use crate::metrics::Metrics;
 use crate::upstream::redirect;
+use crate::upstream::resolver::Resolver;
 use crate::upstream::{Answer, Failure, Kind, Request, Upstream};
 
 /// What we call ourselves. A host's own name is never passed on: some image servers turn LXD away by it.
@@ -58,6 +59,7 @@ pub struct HttpUpstream {
     names: Vec<String>,
     documents: Client,
     blobs: Client,
+    resolver: Resolver,
     clock: Arc<dyn Clock>,
     metrics: Arc<Metrics>,
 }
@@ -88,10 +90,12 @@ impl HttpUpstream {
     pub fn new(options: Options, clock: Arc<dyn Clock>, metrics: Arc<Metrics>) -> Result<Self, BadOptions> {
         let broken = |source| BadOptions::Client { remote: options.remote.clone(), source };
         // Documents gain from h2 and gzip; a blob gains nothing from either, and its bytes must come as they are.
+        let resolver = Resolver::new(&options.urls);
+        let builder = |options| builder(options).map(|builder| builder.dns_resolver(Arc::new(resolver.clone())));
         let documents = builder(&options)?.read_timeout(options.timeouts.silence).build().map_err(broken)?;
         let blobs = builder(&options)?.http1_only().no_gzip().build().map_err(broken)?;
         let names = options.urls.iter().map(without_secrets).collect();
-        Ok(Self { options, names, documents, blobs, clock, metrics })
+        Ok(Self { options, names, documents, blobs, resolver, clock, metrics })
     }
 
     async fn send(&self, request: &Request) -> Result<Answer, Failure> {
@@ -107,6 +111,7 @@ impl HttpUpstream {
             let follow =
                 redirect::decide(origin, &url, location.as_deref(), followed, self.options.redirects).map_err(Failure::Redirect)?;
             url = follow.url;
+            self.resolver.led_to(&url);
             headers = if follow.with_headers { self.options.headers.clone() } else { HeaderMap::new() };
         }
         Err(Failure::Redirect(redirect::Refused::TooMany))

@@ -1,4 +1,4 @@
-//! Where a redirect of an image server may lead, and with which headers.
+//! Where a redirect of an image server may lead, and with which headers. What names mean is the resolver's to judge.
 
 use std::net::IpAddr;
 
@@ -48,13 +48,19 @@ pub fn decide(origin: &Url, from: &Url, location: Option<&str>, followed: usize,
 }
 
 /// Whether a URL names, as it is written, an address that is not on the public internet.
-fn is_private(url: &Url) -> bool {
+pub fn is_private(url: &Url) -> bool {
     let host = url.host_str().unwrap_or_default();
-    let address = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
-    match address.map(|address| address.to_canonical()) {
-        Ok(IpAddr::V4(v4)) => v4.is_private() || v4.is_loopback() || v4.is_link_local() || v4.is_unspecified() || v4.is_broadcast(),
-        Ok(IpAddr::V6(v6)) => v6.is_loopback() || v6.is_unspecified() || v6.is_unique_local() || v6.is_unicast_link_local(),
+    match host.trim_start_matches('[').trim_end_matches(']').parse() {
+        Ok(address) => is_private_address(address),
         Err(_) => host == "localhost" || host.ends_with(".localhost"),
+    }
+}
+
+/// Whether an address is not on the public internet.
+pub fn is_private_address(address: IpAddr) -> bool {
+    match address.to_canonical() {
+        IpAddr::V4(v4) => v4.is_private() || v4.is_loopback() || v4.is_link_local() || v4.is_unspecified() || v4.is_broadcast(),
+        IpAddr::V6(v6) => v6.is_loopback() || v6.is_unspecified() || v6.is_unique_local() || v6.is_unicast_link_local(),
     }
 }
 
