@@ -79,7 +79,7 @@ impl Database {
     /// Opens the database at `path`, or makes one. Waits for the disk; its thread is one of the current runtime.
     pub fn open(disk: &dyn Disk, path: &Path) -> Result<(Self, Found), DatabaseError> {
         let is_there = disk.open(path).is_ok();
-        let (connection, found) = match read(path) {
+        let (connection, found) = match open(disk, path) {
             Ok((connection, ledger)) => (connection, if is_there { Found::Ledger(Box::new(ledger)) } else { Found::Nothing }),
             Err(NotRead::Newer(version)) => return Err(DatabaseError::Newer { path: path.to_owned(), version }),
             Err(NotRead::Broken(reason)) => {
@@ -88,7 +88,7 @@ impl Database {
                     return Err(unusable(io::Error::other(reason)));
                 }
                 set_aside(disk, path).map_err(unusable)?;
-                let (connection, _) = read(path).map_err(|error| unusable(io::Error::other(error.to_string())))?;
+                let (connection, _) = open(disk, path).map_err(|error| unusable(io::Error::other(error.to_string())))?;
                 (connection, Found::Damaged(reason.to_string()))
             }
         };
@@ -122,6 +122,13 @@ enum NotRead {
     Newer(i64),
     #[error(transparent)]
     Broken(#[from] rusqlite::Error),
+}
+
+/// Like every file of ours it is for nobody else: it is made before `SQLite` would make it for everybody.
+fn open(disk: &dyn Disk, path: &Path) -> Result<(Connection, Ledger), NotRead> {
+    // If that cannot be done, `SQLite` says better why.
+    drop(disk.create(path));
+    read(path)
 }
 
 fn read(path: &Path) -> Result<(Connection, Ledger), NotRead> {

@@ -182,6 +182,10 @@ fn a_running_server_answers_commands_and_signals() {
     assert_eq!(mode & 0o777, 0o660);
     let key = std::os::unix::fs::PermissionsExt::mode(&std::fs::metadata(server.folder().join("store/tls/ca.key")).unwrap().permissions());
     assert_eq!(key & 0o777, 0o600);
+    for side in ["", "-wal", "-shm"] {
+        let rows = std::fs::metadata(server.folder().join(format!("store/ledger.sqlite{side}"))).unwrap();
+        assert_eq!(std::os::unix::fs::PermissionsExt::mode(&rows.permissions()) & 0o777, 0o600, "{side}");
+    }
 
     std::fs::write(server.folder().join("cistern.toml"), "nonsense").unwrap();
     server.signal(rustix::process::Signal::HUP);
