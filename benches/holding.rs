@@ -108,7 +108,7 @@ pub async fn large_store() {
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
         times.push(started.elapsed());
-        // The look through the store, which is in the background, costs memory too.
+        // What goes on after the first answer costs memory too.
         tokio::time::sleep(Duration::from_secs(8)).await;
         most = most.max(server.resident_mib());
     }

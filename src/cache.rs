@@ -81,8 +81,8 @@ pub struct Cache {
     open: Moka<Digest, Blob>,
     learnt: Moka<Claim, Digest>,
     refused: [Moka<Place, FetchError>; 2],
-    /// Why images that are here are not recorded.
-    unrecorded: Moka<Fingerprint, Arc<str>>,
+    /// Images that are here and could not be recorded.
+    unrecorded: Moka<Fingerprint, ()>,
     flights: Mutex<HashMap<Expected, Arc<Flight>>>,
     events: mpsc::Sender<Event>,
     clock: Arc<dyn Clock>,
@@ -211,8 +211,11 @@ impl Cache {
     /// Finds a blob like [`Cache::find`], on a thread that may wait.
     pub fn find_on_disk(&self, expected: Expected) -> io::Result<Option<Lent>> {
         let Some(digest) = self.digest_on_disk(expected) else { return Ok(None) };
-        let blob = self.store.blob(digest)?;
-        self.correct(digest, blob.as_ref().map(|blob| blob.size))?;
+        let mut blob = self.store.blob(digest)?;
+        if !self.correct(digest, blob.as_ref().map(|blob| blob.size))? {
+            // It went, or came, meanwhile.
+            blob = self.store.blob(digest)?;
+        }
         let blob = blob.filter(|blob| is_as_expected(blob, expected));
         blob.iter().for_each(|blob| self.open.insert(digest, blob.clone()));
         Ok(blob.map(|blob| self.leases.lend(blob)))
@@ -237,17 +240,19 @@ impl Cache {
         self.refused[0].invalidate_all();
     }
 
-    /// Why an image that is here is not recorded, if that was tried.
-    pub fn unrecorded(&self, fingerprint: Fingerprint) -> Option<Arc<str>> {
-        self.unrecorded.get(&fingerprint)
+    /// Whether an image is here and could not be recorded.
+    pub fn is_unrecorded(&self, fingerprint: Fingerprint) -> bool {
+        self.unrecorded.contains_key(&fingerprint)
     }
 
-    /// Notes why an image is not recorded, or that it is to be tried anew.
-    pub fn note_unrecorded(&self, fingerprint: Fingerprint, reason: Option<&str>) {
-        match reason {
-            Some(reason) => self.unrecorded.insert(fingerprint, reason.into()),
-            None => self.unrecorded.invalidate(&fingerprint),
-        }
+    /// Notes that an image is here and could not be recorded.
+    pub fn note_unrecorded(&self, fingerprint: Fingerprint) {
+        self.unrecorded.insert(fingerprint, ());
+    }
+
+    /// Forgets that: it is to be tried anew.
+    pub fn forget_unrecorded(&self, fingerprint: Fingerprint) {
+        self.unrecorded.invalidate(&fingerprint);
     }
 
     /// Joins the fetch of a blob, for a reader that begins at `start`; or begins one. The reader has its place before
@@ -273,7 +278,9 @@ impl Cache {
 
     /// Makes a verified file a blob that can be found. Waits for the disk.
     pub fn commit(&self, remote: &Arc<str>, expected: Expected, verified: Verified) -> io::Result<Lent> {
-        let blob = self.leases.lend(verified.commit()?);
+        let digest = verified.digest();
+        let committed = verified.commit().inspect_err(|_| self.admit_anyway(expected.claim, digest));
+        let blob = self.leases.lend(committed?);
         if expected.digest().is_none() {
             facts::learn(&**self.store.disk(), self.store.layout(), expected.claim, blob.digest)?;
             self.learnt.insert(expected.claim, blob.digest);
@@ -282,6 +289,13 @@ impl Cache {
         self.admit(expected.claim, &blob);
         self.tell(Event::Committed(Arc::clone(remote), expected));
         Ok(blob)
+    }
+
+    /// If only the last sync failed, the blob is there, and its bytes are counted: it is held for as long as it is there.
+    fn admit_anyway(&self, claim: Claim, digest: Digest) {
+        if let Ok(Some(blob)) = self.store.blob(digest) {
+            self.admit(claim, &blob);
+        }
     }
 
     /// Notes a blob that is held. The bytes of one that was there before are counted already.

@@ -203,9 +203,6 @@ impl Ledger {
             self.by_last_use.remove(&(held.last_used_at, Unit::Blob(digest)));
             self.unwritten.insert(Unit::Blob(digest));
         }
-        if let Some(claim) = self.learnt.remove(&digest) {
-            self.digests.remove(&claim);
-        }
     }
 
     /// Whether a file is held, with the size that its document says.

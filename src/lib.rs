@@ -124,16 +124,16 @@
 //! ([`cache::lease`]) stays. What only we hold is taken off the list first and goes when grace is over.
 //!
 //! **The database.** [`cache::scribe`] writes down what changed in the ledger, every few seconds. At the start the ledger is
-//! what the database says and what the files of images say that it does not know ([`cache::restore`]); a look through the
-//! store in the background makes it true of every file.
+//! what the database says, made true of the names in the store, and of the files of images that it does not know
+//! ([`cache::restore`]). From then on it is what is held: a file that turns out to be missing corrects it.
 //!
 //! **People's commands.** [`cli`] speaks HTTP and JSON with [`server::admin`] over a Unix socket; [`library`] does what is
 //! wanted. What a person decides is written down before it counts, and answered when the database has it. Bytes of own images
 //! travel over the socket and come into the store as a fetch's do ([`library::intake`]); [`library::inspect`] looks into them,
 //! and [`render::own`] makes the documents of the remote `local` of them.
 //!
-//! **Start.** Sockets are bound, the store is locked, the documents on disk are published, and the server listens, upstream
-//! or none. Refreshes begin; what the store holds is compared with the ledger in the background.
+//! **Start.** Sockets are bound, the store is locked, the ledger is made of its database and of the names in the store, the
+//! documents on disk are published, and the server listens, upstream or none. Refreshes begin.
 //!
 //! # What is kept open
 //!

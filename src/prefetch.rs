@@ -29,7 +29,7 @@ use crate::prefetch::wanted::Goal;
 use crate::publish::Publisher;
 use crate::refresh::status::StatusBoard;
 
-/// How often it is made sure that everything is held, even if nothing changed.
+/// How often it is made sure that everything is held, as far as the ledger knows, even if nothing changed.
 const LOOK: Duration = Duration::from_hours(1);
 
 /// Keeps a remote whole, or up to date.
@@ -92,7 +92,7 @@ impl Prefetcher {
     /// Fetches what is missing; how long to wait for the next round.
     async fn round(&self, goal: Option<&Goal>, hopeless: &mut Hopeless) -> Duration {
         let Some(goal) = goal else { return LOOK };
-        let missing = self.cache.books().read(|held| goal.missing(held));
+        let missing = self.missing(goal).await;
         self.show_problems(goal, hopeless);
         let now = Instant::now();
         let progress = Mutex::new(Progress::of(&missing, hopeless, self.overfull(goal)));
@@ -113,6 +113,15 @@ impl Prefetcher {
         let (bytes, capacity) = (goal.bytes(), self.cache.books().limits().capacity_bytes);
         (bytes > capacity)
             .then(|| format!("the selection has {bytes} bytes and storage.capacity is {capacity}; select less, or give it more"))
+    }
+
+    /// What is wanted and not held. There may be very many files, and nobody's use of a file is to wait for all of them.
+    async fn missing(&self, goal: &Goal) -> Vec<File> {
+        let (cache, wanted) = (Arc::clone(&self.cache), goal.clone());
+        let looked = tokio::task::spawn_blocking(move || {
+            wanted.missing(|files| cache.books().read(|held| files.iter().map(|file| held.has(file.expected)).collect()))
+        });
+        looked.await.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))
     }
 
     async fn fetch(&self, file: File, progress: &Mutex<Progress>) {

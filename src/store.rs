@@ -13,7 +13,8 @@
 //!   state/images/<fingerprint>        what people decided about an image
 //!   state/published/<fingerprint>     images of our own
 //!   state/aliases/<name>              names that people gave
-//!   images/<hex>                      whether an image's bytes have its fingerprint
+//!   wrong/<hex>                       an image whose files are not what it was listed as
+//!   scrub.json                        how far everything was read again
 //!   trash/                            on its way out
 //!   tls/                              the CA and the certificate that we made
 //! ```

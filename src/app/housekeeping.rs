@@ -53,10 +53,10 @@ async fn keep(cache: Arc<Cache>, metrics: Arc<Metrics>) {
         let pruned = blocking(move || {
             look.prune();
             show(&look, &metrics);
-            Ok(())
+            look.space().map(drop)
         });
         if let Err(error) = pruned.await {
-            tracing::error!(%error, "what is due could not be let go");
+            tracing::error!(%error, "what is due could not be let go, or the file system says nothing");
         }
         tokio::time::sleep(pause(cache.rules())).await;
     }

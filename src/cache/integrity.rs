@@ -23,9 +23,11 @@ impl Cache {
         Ok(reading.is_right())
     }
 
-    /// Begins to read a blob again, if it is there. Waits for the disk.
+    /// Begins to read a blob again, if it is there; if not, the ledger knows then. Waits for the disk.
     pub fn reread(&self, digest: Digest) -> io::Result<Option<Reading>> {
-        Ok(self.store.blob(digest)?.map(Reading::of))
+        let blob = self.store.blob(digest)?;
+        self.correct(digest, blob.as_ref().map(|blob| blob.size))?;
+        Ok(blob.map(Reading::of))
     }
 
     /// Takes a broken blob out of the store, with the images that need it. Whoever reads it is cut off.

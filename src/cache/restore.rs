@@ -24,15 +24,17 @@ pub fn restore(store: &Store, mut ledger: Ledger, now: Timestamp) -> io::Result<
     }
     let partials: u64 = store.partials()?.iter().map(|partial| partial.len).sum();
     ledger.account.settle(0, 0, partials);
+    // Nobody knows then that what it does not know is not there.
     if let Err(error) = compare(&mut ledger, store, now) {
-        tracing::error!(%error, "the store could not be looked through; what its database does not know of is not counted until the next start");
-        return Ok(ledger);
+        tracing::error!(%error, "the store could not be looked through; what its database does not know of counts when it is asked for");
     }
     for fingerprint in records::list(&**store.disk(), store.layout())? {
         if ledger.image(fingerprint).is_none()
             && let Some(record) = records::load(&**store.disk(), store.layout(), fingerprint)
+            // The next start looks at it again.
+            && let Err(error) = adopt(&mut ledger, store, Record { last_used_at: now, ..record }, now)
         {
-            adopt(&mut ledger, store, Record { last_used_at: now, ..record })?;
+            tracing::warn!(%fingerprint, %error, "an image could not be looked at");
         }
     }
     Ok(ledger)
@@ -49,12 +51,15 @@ fn compare(ledger: &mut Ledger, store: &Store, now: Timestamp) -> io::Result<()>
         ledger.account.release(size);
         for record in ledger.strike_lost(*digest) {
             say_lost(&record, *digest);
-            records::remove(&**store.disk(), store.layout(), record.fingerprint)?;
+            if let Err(error) = records::remove(&**store.disk(), store.layout(), record.fingerprint) {
+                tracing::warn!(fingerprint = %record.fingerprint, %error, "what was noted of an image could not be removed");
+            }
         }
     }
     for digest in &found {
-        if let Some(blob) = store.blob(*digest)? {
-            admit(ledger, blob.digest, blob.size, now);
+        match store.blob(*digest) {
+            Ok(blob) => blob.iter().for_each(|blob| admit(ledger, blob.digest, blob.size, now)),
+            Err(error) => tracing::warn!(%digest, %error, "a blob could not be looked at"),
         }
     }
     if (found.len(), lost.len()) != (0, 0) {
@@ -71,8 +76,15 @@ fn lost(ledger: &Ledger, store: &Store) -> io::Result<Vec<Digest>> {
 }
 
 /// Notes an image, if all its files are there. Of one that is not, nothing has to be known any more.
-fn adopt(ledger: &mut Ledger, store: &Store, mut record: Record) -> io::Result<()> {
+fn adopt(ledger: &mut Ledger, store: &Store, mut record: Record, now: Timestamp) -> io::Result<()> {
     decisions::load(&**store.disk(), store.layout(), record.fingerprint)?.apply(&mut record);
+    for piece in &record.pieces {
+        if ledger.blob(piece.digest).is_none()
+            && let Some(blob) = store.blob(piece.digest)?
+        {
+            admit(ledger, blob.digest, blob.size, now);
+        }
+    }
     let fingerprint = record.fingerprint;
     let is_whole = record.pieces.iter().all(|piece| ledger.blob(piece.digest).is_some_and(|held| held.size == piece.size));
     if !is_whole || !ledger.record(record) {
@@ -92,31 +104,34 @@ fn say_lost(record: &Record, digest: Digest) {
 }
 
 impl Cache {
-    /// Makes the ledger true of one blob that was looked at and has this size now. Meanwhile nothing goes, and what arrives
-    /// is seen. Waits for the disk.
-    pub fn correct(&self, digest: Digest, seen: Option<u64>) -> io::Result<()> {
+    /// Makes the ledger true of one blob that was looked at and has this size now; whether that is what it has. Meanwhile
+    /// nothing goes, and what arrives is seen. Waits for the disk.
+    pub fn correct(&self, digest: Digest, seen: Option<u64>) -> io::Result<bool> {
         let known = || self.books.read(|ledger| ledger.blob(digest).map(|held| held.size));
         if seen == known() {
-            return Ok(());
+            return Ok(true);
         }
-        let _flights = lock(&self.flights);
-        let (there, known) = (self.store.blob(digest)?.map(|blob| blob.size), known());
-        if there == known {
-            return Ok(());
-        }
-        self.open.invalidate(&digest);
-        let now = self.now();
-        let lost = self.books.change(|ledger| {
-            let lost = ledger.strike_lost(digest);
-            ledger.account.release(known.unwrap_or_default());
-            there.into_iter().for_each(|size| admit(ledger, digest, size, now));
-            lost
-        });
+        let (there, lost) = {
+            let _flights = lock(&self.flights);
+            let (there, known) = (self.store.blob(digest)?.map(|blob| blob.size), known());
+            if there == known {
+                return Ok(there == seen);
+            }
+            self.open.invalidate(&digest);
+            let now = self.now();
+            let lost = self.books.change(|ledger| {
+                let lost = ledger.strike_lost(digest);
+                ledger.account.release(known.unwrap_or_default());
+                there.into_iter().for_each(|size| admit(ledger, digest, size, now));
+                lost
+            });
+            (there, lost)
+        };
         for record in lost {
             say_lost(&record, digest);
             self.forget_record(record.fingerprint);
             self.tell(Event::Left(record.remote));
         }
-        Ok(())
+        Ok(there == seen)
     }
 }

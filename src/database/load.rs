@@ -42,7 +42,9 @@ pub fn load(connection: &Connection) -> rusqlite::Result<Ledger> {
             loading.image(record);
         }
     }
-    tables::drop_products(connection, shared.unused)?;
+    if let Err(error) = tables::drop_products(connection, shared.unused) {
+        tracing::warn!(%error, "the database could not be tidied up");
+    }
     Ok(loading.finish())
 }
 

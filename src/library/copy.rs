@@ -55,7 +55,7 @@ impl Copy {
     async fn bring(&self, named: &Named, steps: &mpsc::Sender<Step>) -> Result<(), LibraryError> {
         let total = named.image.size();
         let mut before = 0;
-        self.cache.note_unrecorded(named.image.fingerprint, None);
+        self.cache.forget_unrecorded(named.image.fingerprint);
         for file in &named.image.files {
             let wanted = Wanted::of(&named.remote, file);
             let tell = |received| drop(steps.try_send(Step::Progress { done: before + received, total }));
@@ -85,7 +85,7 @@ impl Copy {
             if !is_listed {
                 return Err(LibraryError::Wrong);
             }
-            if started.elapsed() > RECORDING || self.cache.unrecorded(fingerprint).is_some() {
+            if started.elapsed() > RECORDING || self.cache.is_unrecorded(fingerprint) {
                 return Err(LibraryError::NotRecorded);
             }
             // A generation comes with every image; one that came already is seen on the next look.

@@ -82,7 +82,7 @@ pub enum LibraryError {
     /// Its bytes are not what its document says.
     #[error("its files do not have its fingerprint; it is listed no more")]
     Wrong,
-    /// The store has no room, or the program ends.
+    /// The disk refused what is to be known of it.
     #[error("it is here and could not be recorded; the log says why")]
     NotRecorded,
     /// The store cannot be used.

@@ -11,8 +11,10 @@ use crate::catalog::listing::{File, Listing};
 use crate::catalog::mode::Mode;
 use crate::catalog::{HeldBack, Remote};
 use crate::digest::{Expected, Fingerprint};
-use crate::ledger::Ledger;
 use crate::render::policy::Slot;
+
+/// Of so many files it is asked at a time whether they are held.
+const AT_A_TIME: usize = 1024;
 
 /// What is to be held.
 #[derive(Clone, Debug)]
@@ -40,13 +42,12 @@ impl Goal {
         Self { listing: (mode == Mode::Mirror).then(|| Arc::clone(&remote.listing)), held_back: remote.held_back.clone() }
     }
 
-    /// What is not held: first what hosts wait for, then the newest.
-    pub fn missing(&self, held: &Ledger) -> Vec<File> {
-        let mut listed: Vec<File> =
-            self.listing.iter().flat_map(|listing| listing.files()).filter(|file| !held.has(file.expected)).collect();
+    /// What is not held: first what hosts wait for, then the newest. `are_held` is asked of some files at a time.
+    pub fn missing(&self, are_held: impl Fn(&[File]) -> Vec<bool>) -> Vec<File> {
+        let mut listed = absent(self.listing.iter().flat_map(|listing| listing.files()), &are_held);
         listed.sort_by(|one, other| (other.modified, &one.path).cmp(&(one.modified, &other.path)));
-        let awaited = self.held_back.iter().flat_map(|held_back| held_back.files.iter().cloned()).filter(|file| !held.has(file.expected));
-        let mut missing: Vec<File> = awaited.chain(listed).collect();
+        let awaited = absent(self.held_back.iter().flat_map(|held_back| held_back.files.iter().cloned()), &are_held);
+        let mut missing: Vec<File> = awaited.into_iter().chain(listed).collect();
         // Several paths may have the same bytes.
         let mut seen = HashSet::default();
         missing.retain(|file| seen.insert(file.expected));
@@ -77,5 +78,17 @@ impl Goal {
     pub fn problems(&self, problem: impl Fn(Expected) -> Option<String>) -> HashMap<Fingerprint, String> {
         let of_image = |held_back: &HeldBack| Some((held_back.image.fingerprint, held_back.image.expected().find_map(&problem)?));
         self.held_back.iter().filter_map(of_image).collect()
+    }
+}
+
+fn absent(mut files: impl Iterator<Item = File>, are_held: impl Fn(&[File]) -> Vec<bool>) -> Vec<File> {
+    let mut absent = Vec::new();
+    loop {
+        let some: Vec<File> = files.by_ref().take(AT_A_TIME).collect();
+        if some.is_empty() {
+            return absent;
+        }
+        let held = are_held(&some);
+        absent.extend(some.into_iter().zip(held).filter(|(_, is_held)| !is_held).map(|(file, _)| file));
     }
 }

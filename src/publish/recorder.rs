@@ -174,7 +174,7 @@ impl Recorder {
     /// Says so, to whoever waits for the image too. It is tried again with the next generation.
     fn failed(&self, fingerprint: Fingerprint, error: &io::Error, what: &str) {
         tracing::warn!(%fingerprint, %error, "{what}");
-        self.cache.note_unrecorded(fingerprint, Some(&error.to_string()));
+        self.cache.note_unrecorded(fingerprint);
     }
 }
 

@@ -39,7 +39,8 @@ impl Blob {
 
 /// Calls for the digest of every blob; files with other names are none of ours.
 pub fn scan(disk: &dyn Disk, layout: &Layout, mut each: impl FnMut(Digest)) -> io::Result<()> {
-    for folder in disk.names(&layout.blobs())? {
+    let is_ours = |name: &String| name.len() == 2 && name.bytes().all(|byte| byte.is_ascii_hexdigit());
+    for folder in disk.names(&layout.blobs())?.into_iter().filter(is_ours) {
         let names = disk.names(&layout.blobs().join(folder))?;
         names.iter().filter_map(|name| Digest::from_hex(name)).for_each(&mut each);
     }

@@ -507,6 +507,47 @@ async fn times_of_use_survive_a_restart_and_lost_files_are_noticed() {
     hold(&mirror, "a").await;
 }
 
+/// T29: a file that is not there is a miss and not an error, and what was known of it is put right.
+#[tokio::test]
+async fn a_file_that_vanishes_under_a_running_server_is_fetched_again_and_its_image_is_whole_again() {
+    let origin = origin(&[("20260101", container("a"))]).await;
+    let mirror = lab(&origin, "").start().await;
+    hold(&mirror, "a").await;
+    // A restart closes what is open.
+    let mirror = mirror.restart().await;
+    let digest = cistern::digest::Digest::of(&root("a")).to_string();
+    std::fs::remove_file(mirror.store().join("blobs/sha256").join(&digest[..2]).join(&digest)).unwrap();
+    let size = async || -> u64 {
+        let info: serde_json::Value =
+            cistern::cli::admin::ask(&mirror.socket(), hyper::Method::GET, "/1.0/cache", Vec::new()).await.unwrap();
+        info["size"].as_u64().unwrap()
+    };
+    let before = size().await;
+    assert_eq!(mirror.body("lab/a/squashfs").await, root("a"));
+    assert_eq!(origin.requests("a/squashfs").len(), 2);
+    wait_for(async || is_held(&mirror, &print("a")).await).await;
+    assert_eq!(size().await, before, "it is counted once");
+}
+
+/// T29: what else lies in the store is none of ours, and hides nothing.
+#[tokio::test]
+async fn strangers_files_in_the_store_hide_nothing_from_a_start_without_its_database() {
+    let origin = origin(&[("20260101", container("a"))]).await;
+    let mirror = lab(&origin, "").start().await;
+    hold(&mirror, "a").await;
+    let store = mirror.store();
+    let mirror = mirror
+        .restart_after(|| {
+            std::fs::remove_file(store.join("ledger.sqlite")).unwrap();
+            std::fs::write(store.join("blobs/sha256/README"), b"hello").unwrap();
+            std::fs::create_dir(store.join("blobs/sha256/lost+found")).unwrap();
+            std::fs::write(store.join("blobs/sha256/00/README"), b"hello").unwrap();
+        })
+        .await;
+    assert!(is_held(&mirror, &print("a")).await);
+    crate::managing::done(&mirror, &["cache", "verify"]).await;
+}
+
 /// design.md §3: "Deltas belong to the image that they make … asking for one is a use of that image and completes its root in the background."
 #[tokio::test]
 async fn asking_for_a_delta_is_a_use_of_its_image_and_completes_its_root() {

@@ -64,9 +64,11 @@ struct State {
     left: usize,
     /// What was to be changed when the power went.
     last: Option<String>,
-    /// Syncs of paths with this in them do nothing.
+    /// Syncs of this kind of path do nothing.
     deaf: Option<String>,
     synced: BTreeSet<String>,
+    /// The next sync of this kind of path fails.
+    fails: Option<String>,
 }
 
 #[derive(Debug, Default)]
@@ -92,9 +94,19 @@ impl PowerDisk {
         *state = State { top: top.to_owned(), model: Some(model), left: changes, deaf: state.deaf.take(), ..State::default() };
     }
 
-    /// Forgets syncs of paths with this in them, as a mistake in the program would.
-    pub fn ignore_syncs_of(&self, part: &str) {
-        self.state().deaf = Some(part.to_owned());
+    /// Forgets syncs of this kind of path, as a mistake in the program would.
+    pub fn ignore_syncs_of(&self, kind: &str) {
+        self.state().deaf = Some(kind.to_owned());
+    }
+
+    /// Lets one sync of this kind of path fail.
+    pub fn fail_one_sync_of(&self, kind: &str) {
+        self.state().fails = Some(kind.to_owned());
+    }
+
+    /// Whether it did.
+    pub fn has_failed(&self) -> bool {
+        self.state().fails.is_none()
     }
 
     /// The change that was not made because the power was gone, if it is.
@@ -178,13 +190,16 @@ impl State {
         self.model.as_mut().map(|model| (model, below))
     }
 
-    /// Whether a sync is to be done; it is noted.
-    fn hears(&mut self, path: &Path) -> bool {
+    /// Whether a sync is to be done; it is noted. An error if it is to fail.
+    fn hears(&mut self, path: &Path) -> io::Result<bool> {
         let kind: Vec<String> = path.components().map(|part| kind(&part.as_os_str().to_string_lossy())).collect();
         let kind = kind.join("/");
+        if self.fails.take_if(|fails| *fails == kind).is_some() {
+            return Err(io::Error::other("a sync failed"));
+        }
         let is_deaf = self.deaf.as_ref() == Some(&kind);
         self.synced.insert(kind);
-        !is_deaf
+        Ok(!is_deaf)
     }
 }
 
@@ -366,7 +381,7 @@ impl Disk for PowerDisk {
         let path = self.path_of(file);
         self.change("sync", &path, |state| {
             let Some((_, below)) = state.model(&path) else { return Ok(()) };
-            let is_heard = state.hears(&below);
+            let is_heard = state.hears(&below)?;
             let model = state.model.as_mut().unwrap();
             if is_heard
                 && let Some(place) = model.files.get(&inode(file))
@@ -381,7 +396,7 @@ impl Disk for PowerDisk {
     fn sync_directory(&self, path: &Path) -> io::Result<()> {
         self.change("sync", path, |state| {
             let Some((_, below)) = state.model(path) else { return Ok(()) };
-            if state.hears(&below.join("")) {
+            if state.hears(&below.join(""))? {
                 let model = state.model.as_mut().unwrap();
                 if let Some(place) = model.find(&below) {
                     let (live, durable) = model.folder(place);
