@@ -179,3 +179,159 @@ impl Catalog {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::{BTreeMap, HashMap};
+    use std::sync::Arc;
+
+    use crate::catalog::listing::{Image, Listing};
+    use crate::catalog::mode::Mode;
+    use crate::catalog::{Catalog, HeldBack, Remote, Standing};
+    use crate::digest::{Claim, Digest, Expected, Fingerprint};
+    use crate::http::path::StreamPath;
+    use crate::image::architecture::Architecture;
+    use crate::image::ftype::{ImageType, Root};
+    use crate::image::version::{Product, Version};
+    use crate::simplestreams::file::ListedFile;
+
+    fn path(path: &str) -> StreamPath {
+        StreamPath::from_document(path).unwrap()
+    }
+
+    fn expected(name: &str) -> Expected {
+        Expected { claim: Claim::Sha256(Digest::of(name.as_bytes())), size: None }
+    }
+
+    fn print(name: &str) -> Fingerprint {
+        Fingerprint::of_unified(Digest::of(format!("image {name}").as_bytes()))
+    }
+
+    /// An image with one file, which has its name.
+    fn image(name: &str, serial: &str) -> Image {
+        let product = Product {
+            name: "p".to_owned(),
+            architecture: Architecture::parse("amd64").unwrap(),
+            aliases: Vec::new(),
+            properties: BTreeMap::new(),
+            title: String::new(),
+            expires: None,
+        };
+        let version = Version { product: Arc::new(product), serial: serial.into(), date: "2026-01-01".parse().unwrap(), label: "".into() };
+        Image {
+            fingerprint: print(name),
+            files: vec![ListedFile { path: path(name), expected: expected(name) }],
+            image_type: ImageType::Container,
+            root: Some(Root::Squashfs),
+            version: Arc::new(version),
+        }
+    }
+
+    fn listing(images: &[Image]) -> Arc<Listing> {
+        let mut listing = Listing::default();
+        for image in images {
+            image.files.iter().for_each(|file| listing.add_file(&file.path, file.expected, None));
+            listing.add_image(image.clone());
+        }
+        Arc::new(listing)
+    }
+
+    fn catalog(remotes: impl IntoIterator<Item = (&'static str, Mode, Remote)>) -> Catalog {
+        let mut catalog = Catalog::default();
+        for (name, mode, remote) in remotes {
+            let name: Arc<str> = name.into();
+            catalog.order.push(Arc::clone(&name));
+            catalog.modes.insert(Arc::clone(&name), mode);
+            catalog.remotes.insert(name, Arc::new(remote));
+        }
+        catalog
+    }
+
+    #[test]
+    fn a_remote_has_what_it_lists_and_what_waits_for_being_held() {
+        let waits = HeldBack { image: image("b", "2"), files: Vec::new(), since: jiff::Timestamp::UNIX_EPOCH, excerpt: None };
+        let remote = Remote { listing: listing(&[image("a", "1")]), held_back: vec![waits], ..Remote::default() };
+        assert_eq!(["a", "b", "c"].map(|name| remote.has(print(name))), [true, true, false]);
+        let catalog = catalog([("r", Mode::Proxy, remote)]);
+        let with = |name| catalog.images_with(expected(name)).map(|(_, image)| image.fingerprint).collect::<Vec<_>>();
+        assert_eq!([with("a"), with("b"), with("c")], [vec![print("a")], vec![print("b")], Vec::new()]);
+    }
+
+    #[test]
+    fn a_file_is_found_by_its_path_and_by_what_is_claimed_of_it() {
+        let old = Remote { listing: listing(&[image("a", "2")]), retired: vec![listing(&[image("b", "1")])], ..Remote::default() };
+        let catalog = catalog([("r", Mode::Proxy, old)]);
+        let found = |at: &str| catalog.file(&path(at)).map(|(name, file)| (name.to_string(), file.expected));
+        assert_eq!(found("r/a"), Some(("r".to_owned(), expected("a"))));
+        assert_eq!(found("r/b"), Some(("r".to_owned(), expected("b"))), "older documents' paths are served");
+        assert_eq!([found("r/c"), found("s/a"), found("a")], [None, None, None]);
+        assert_eq!(catalog.file_with(expected("b").claim).map(|(name, file)| (&**name, file.path)), Some(("r", path("b"))));
+        assert_eq!(catalog.upstream_of(expected("a").claim).map(|(_, file)| file.path), Some(path("a")));
+        assert!(catalog.upstream_of(expected("b").claim).is_none(), "upstream lists it no more");
+    }
+
+    #[test]
+    fn a_name_of_our_own_leads_to_the_remote_that_still_has_the_file() {
+        let remote = || Remote { listing: listing(&[image("a", "1")]), ..Remote::default() };
+        let both = catalog([("local", Mode::Own, remote()), ("r", Mode::Proxy, remote())]);
+        assert_eq!(both.file(&path("local/a")).map(|(name, _)| &**name), Some("r"));
+        let offline = catalog([("local", Mode::Own, remote()), ("r", Mode::Offline, remote())]);
+        assert_eq!(offline.file(&path("local/a")).map(|(name, _)| &**name), Some("local"), "nobody can be asked");
+    }
+
+    #[test]
+    fn a_request_is_for_the_newest_by_the_documents_of_now_or_of_before() {
+        let remote = Remote {
+            listing: listing(&[image("a", "1"), image("b", "2"), image("c", "3")]),
+            retired: vec![listing(&[image("a", "1"), image("b", "2")])],
+            ..Remote::default()
+        };
+        let catalog = catalog([("r", Mode::Proxy, remote)]);
+        let is_current = |name, serial| catalog.is_current("r", &image(name, serial));
+        assert_eq!([is_current("a", "1"), is_current("b", "2"), is_current("c", "3")], [false, true, true]);
+        assert!(!catalog.is_current("s", &image("c", "3")));
+    }
+
+    #[test]
+    fn what_a_remote_without_documents_may_have_is_awaited() {
+        let mut catalog = Catalog { awaited: ["r".into()].into(), ..Catalog::default() };
+        let awaited = |catalog: &Catalog| ["r/a", "s/a", "streams/v1/index.json"].map(|at| catalog.is_awaited(&path(at)));
+        assert_eq!(awaited(&catalog), [true, false, true]);
+        let document = crate::catalog::document::Document::new("index.json", bytes::Bytes::from_static(b"{}"), jiff::Timestamp::UNIX_EPOCH);
+        catalog.root.insert(path("streams/v1/index.json"), Arc::new(document));
+        assert_eq!(awaited(&catalog), [true, false, false], "the root is there");
+        assert_eq!(awaited(&Catalog::default()), [false, false, false], "nobody is awaited");
+    }
+
+    #[test]
+    fn a_delta_makes_the_root_that_its_document_says() {
+        let mut listing = Listing::default();
+        listing.add_delta(expected("delta"), ListedFile { path: path("a"), expected: expected("a") });
+        let catalog = catalog([("r", Mode::Proxy, Remote { listing: Arc::new(listing), ..Remote::default() })]);
+        assert_eq!(catalog.root_of(expected("delta")).map(|(name, root)| (&**name, root.path.clone())), Some(("r", path("a"))));
+        assert!(catalog.root_of(expected("a")).is_none());
+    }
+
+    #[test]
+    fn where_a_file_is_had_binds_as_its_remote_is_held() {
+        let listed = || Remote { listing: listing(&[image("a", "1")]), ..Remote::default() };
+        let retired = || Remote { retired: vec![listing(&[image("a", "1")])], ..Remote::default() };
+        let held = || Remote { held: listing(&[image("a", "1")]), ..Remote::default() };
+        for (mode, remote, expected_standing) in [
+            (Mode::Proxy, listed(), Standing::Upstream),
+            (Mode::Mirror, listed(), Standing::Protected),
+            (Mode::Offline, listed(), Standing::Protected),
+            (Mode::Offline, held(), Standing::Protected),
+            (Mode::Proxy, held(), Standing::Unlisted),
+            (Mode::Proxy, retired(), Standing::Retired),
+            (Mode::Own, listed(), Standing::Unlisted),
+            (Mode::Proxy, Remote::default(), Standing::Unlisted),
+        ] {
+            let catalog = catalog([("r", mode, remote)]);
+            assert_eq!(catalog.standing(expected("a").claim), expected_standing, "{mode:?}");
+        }
+        let both = catalog([("r", Mode::Proxy, listed()), ("s", Mode::Mirror, listed())]);
+        assert_eq!(both.standing(expected("a").claim), Standing::Protected, "the one that binds most counts");
+        assert_eq!(Catalog { modes: HashMap::new(), ..Catalog::default() }.standing(expected("a").claim), Standing::Unlisted);
+    }
+}

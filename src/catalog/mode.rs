@@ -30,3 +30,17 @@ impl Mode {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::catalog::mode::Mode;
+
+    #[test]
+    fn who_can_be_asked_and_what_it_is_called() {
+        for (mode, has_upstream, label) in
+            [(Mode::Proxy, true, "proxy"), (Mode::Mirror, true, "mirror"), (Mode::Offline, false, "offline"), (Mode::Own, false, "own")]
+        {
+            assert_eq!((mode.has_upstream(), mode.label()), (has_upstream, label));
+        }
+    }
+}

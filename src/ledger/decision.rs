@@ -58,6 +58,18 @@ mod tests {
     use crate::ledger::decision::Decision;
 
     #[test]
+    fn nothing_is_decided_until_something_is() {
+        assert!(Decision::default().is_empty());
+        for decided in [
+            Decision { kept: true, ..Decision::default() },
+            Decision { auto_update: Some(false), ..Decision::default() },
+            Decision { expires_at: Some(None), ..Decision::default() },
+        ] {
+            assert!(!decided.is_empty(), "{decided:?}");
+        }
+    }
+
+    #[test]
     fn what_was_not_decided_is_told_from_what_never_ends() {
         for decision in [
             Decision::default(),

@@ -147,11 +147,6 @@ impl Reason {
 }
 
 impl Record {
-    /// How many bytes it has.
-    pub fn size(&self) -> u64 {
-        self.pieces.iter().map(|piece| piece.size).sum()
-    }
-
     /// The file whose GET is a use of it: the root, or the only one. Metadata may belong to several images.
     pub fn root(&self) -> Option<&Piece> {
         self.pieces.last()
@@ -179,5 +174,96 @@ impl Record {
         self.auto_update = older.auto_update;
         self.public = older.public;
         self.last_used_at = older.last_used_at;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::sync::Arc;
+
+    use jiff::Timestamp;
+
+    use crate::digest::{Digest, Fingerprint};
+    use crate::image::architecture::Architecture;
+    use crate::image::ftype::ImageType;
+    use crate::image::version::{Product, Version};
+    use crate::ledger::record::{Fate, Owner, Reason, Record};
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(second).unwrap()
+    }
+
+    fn record(remote: &str, product: &str, image_type: ImageType) -> Record {
+        let product = Product {
+            name: product.to_owned(),
+            architecture: Architecture::parse("amd64").unwrap(),
+            aliases: Vec::new(),
+            properties: BTreeMap::new(),
+            title: String::new(),
+            expires: None,
+        };
+        Record {
+            fingerprint: Fingerprint::of_unified(Digest::of(b"image")),
+            remote: remote.into(),
+            image_type,
+            root: None,
+            version: Arc::new(Version {
+                product: Arc::new(product),
+                serial: "20260101".into(),
+                date: "2026-01-01".parse().unwrap(),
+                label: "".into(),
+            }),
+            pieces: Vec::new(),
+            owner: Owner::Hosts,
+            auto_update: true,
+            public: true,
+            cached_at: at(1),
+            last_used_at: at(1),
+            use_count: 1,
+            expires_at: None,
+            fate: Fate::Stays,
+        }
+    }
+
+    #[test]
+    fn only_what_stays_and_is_to_be_kept_up_to_date_is() {
+        let leaves = Fate::Leaves(at(0), Reason::Superseded);
+        for (auto_update, fate, expected) in
+            [(true, Fate::Stays, true), (false, Fate::Stays, false), (true, leaves, false), (false, leaves, false)]
+        {
+            let record = Record { auto_update, fate, ..record("r", "p", ImageType::Container) };
+            assert_eq!((record.is_tracked(), record.stays()), (expected, fate == Fate::Stays));
+        }
+    }
+
+    #[test]
+    fn versions_of_one_product_and_type_of_one_remote_are_siblings() {
+        let one = record("r", "p", ImageType::Container);
+        for (remote, product, image_type, expected) in [
+            ("r", "p", ImageType::Container, true),
+            ("other", "p", ImageType::Container, false),
+            ("r", "other", ImageType::Container, false),
+            ("r", "p", ImageType::VirtualMachine, false),
+        ] {
+            assert_eq!(one.is_sibling_of(&record(remote, product, image_type)), expected, "{remote} {product} {image_type}");
+        }
+    }
+
+    /// design.md §3: "The successor inherits `cached`, `auto_update`, `last_used_at`, aliases of operators."
+    #[test]
+    fn what_takes_the_place_of_another_inherits_how_that_was_held() {
+        let older = Record {
+            owner: Owner::Operator,
+            auto_update: false,
+            public: false,
+            last_used_at: at(9),
+            use_count: 7,
+            ..record("r", "p", ImageType::Container)
+        };
+        let mut newer = record("r", "p", ImageType::Container);
+        newer.inherit(&older);
+        assert_eq!((newer.owner, newer.auto_update, newer.public, newer.last_used_at), (Owner::Operator, false, false, at(9)));
+        assert_eq!((newer.use_count, newer.cached_at), (1, at(1)), "these are its own");
     }
 }
