@@ -81,6 +81,8 @@ pub struct Cache {
     open: Moka<Digest, Blob>,
     learnt: Moka<Claim, Digest>,
     refused: [Moka<Place, FetchError>; 2],
+    /// Blobs whose bytes are wrong and that could not be taken away.
+    broken: Moka<Digest, ()>,
     /// Images that are here and could not be recorded.
     unrecorded: Moka<Fingerprint, ()>,
     flights: Mutex<HashMap<Expected, Arc<Flight>>>,
@@ -128,6 +130,7 @@ impl Cache {
             open: Moka::builder().max_capacity(options.open_files).time_to_idle(IDLE_FILE).build(),
             learnt: Moka::new(REMEMBERED),
             refused,
+            broken: Moka::new(REMEMBERED),
             unrecorded: Moka::new(REMEMBERED),
             flights: Mutex::default(),
             events,
@@ -211,6 +214,9 @@ impl Cache {
     /// Finds a blob like [`Cache::find`], on a thread that may wait.
     pub fn find_on_disk(&self, expected: Expected) -> io::Result<Option<Lent>> {
         let Some(digest) = self.digest_on_disk(expected) else { return Ok(None) };
+        if self.broken.contains_key(&digest) {
+            return Ok(None);
+        }
         let mut blob = self.store.blob(digest)?;
         if !self.correct(digest, blob.as_ref().map(|blob| blob.size))? {
             // It went, or came, meanwhile.
@@ -293,7 +299,9 @@ impl Cache {
 
     /// If only the last sync failed, the blob is there, and its bytes are counted: it is held for as long as it is there.
     fn admit_anyway(&self, claim: Claim, digest: Digest) {
-        if let Ok(Some(blob)) = self.store.blob(digest) {
+        if self.books.read(|ledger| ledger.blob(digest).is_none())
+            && let Ok(Some(blob)) = self.store.blob(digest)
+        {
             self.admit(claim, &blob);
         }
     }

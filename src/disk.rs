@@ -120,6 +120,11 @@ impl File {
         self.0.metadata().map(|metadata| metadata.len())
     }
 
+    /// Whether it is a file, and not a folder or whatever else can be opened.
+    pub fn is_file(&self) -> io::Result<bool> {
+        self.0.metadata().map(|metadata| metadata.is_file())
+    }
+
     /// Whether there is nothing in it.
     pub fn is_empty(&self) -> io::Result<bool> {
         self.len().map(|len| len == 0)

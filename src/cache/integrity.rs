@@ -26,7 +26,9 @@ impl Cache {
     /// Begins to read a blob again, if it is there; if not, the ledger knows then. Waits for the disk.
     pub fn reread(&self, digest: Digest) -> io::Result<Option<Reading>> {
         let blob = self.store.blob(digest)?;
-        self.correct(digest, blob.as_ref().map(|blob| blob.size))?;
+        if !self.broken.contains_key(&digest) {
+            self.correct(digest, blob.as_ref().map(|blob| blob.size))?;
+        }
         Ok(blob.map(Reading::of))
     }
 
@@ -34,22 +36,25 @@ impl Cache {
     pub fn discard_broken(&self, digest: Digest) -> io::Result<()> {
         let lost = {
             let _flights = lock(&self.flights);
+            // Also if it cannot be taken away nobody gets it any more.
+            self.broken.insert(digest, ());
             self.open.invalidate(&digest);
             self.leases.call_in(digest);
-            self.store.discard_blob(digest)?;
             self.books.change(|ledger| {
                 let size = ledger.blob(digest).map_or(0, |held| held.size);
                 ledger.account.release(size);
                 ledger.strike_lost(digest)
             })
         };
-        self.store.remove_discarded(digest)?;
         self.metrics.digest_mismatched("scrub");
         for record in lost {
             self.forget_record(record.fingerprint);
             self.tell(Event::Left(record.remote));
         }
-        Ok(())
+        let _flights = lock(&self.flights);
+        self.store.discard_blob(digest)?;
+        self.broken.invalidate(&digest);
+        self.store.remove_discarded(digest)
     }
 }
 

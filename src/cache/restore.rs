@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use crate::cache::{Cache, Event, lock};
 use crate::digest::Digest;
 use crate::ledger::Ledger;
+use crate::ledger::account::Account;
 use crate::ledger::record::Record;
 use crate::store::{Store, decisions, facts, records};
 
@@ -22,8 +23,6 @@ pub fn restore(store: &Store, mut ledger: Ledger, now: Timestamp) -> io::Result<
         let decision = decisions::load(&**store.disk(), store.layout(), fingerprint)?;
         ledger.amend(fingerprint, |record| decision.apply(record));
     }
-    let partials: u64 = store.partials()?.iter().map(|partial| partial.len).sum();
-    ledger.account.settle(0, 0, partials);
     // Nobody knows then that what it does not know is not there.
     if let Err(error) = compare(&mut ledger, store, now) {
         tracing::error!(%error, "the store could not be looked through; what its database does not know of counts when it is asked for");
@@ -37,6 +36,9 @@ pub fn restore(store: &Store, mut ledger: Ledger, now: Timestamp) -> io::Result<
             tracing::warn!(%fingerprint, %error, "an image could not be looked at");
         }
     }
+    let partials: u64 = store.partials()?.iter().map(|partial| partial.len).sum();
+    let held = ledger.blobs().fold(partials, |held, (_, blob)| held.saturating_add(blob.size));
+    ledger.account = Account::new(held);
     Ok(ledger)
 }
 

@@ -117,7 +117,7 @@ fn read_all(library: &Library, repair: bool, told: &mpsc::Sender<Step>) -> std::
     }
     if unreadable > 0 {
         return Ok(Step::Failed {
-            error: format!("{unreadable} of {} files cannot be read, and {broken} are broken; look at the disk", blobs.len()),
+            error: format!("{unreadable} of {} files cannot be read or removed, and {broken} are broken; look at the disk", blobs.len()),
         });
     }
     Ok(match (broken, repair) {
@@ -129,15 +129,17 @@ fn read_all(library: &Library, repair: bool, told: &mpsc::Sender<Step>) -> std::
     })
 }
 
-/// Whether a blob is broken, and what is said of it. One that cannot be read is not known to be.
+/// Whether a blob was broken, and what is said of it: also of one that cannot be read, or not be removed.
 fn look_at(library: &Library, digest: Digest, repair: bool) -> (bool, Option<String>) {
     match library.cache.is_intact(digest) {
         Ok(true) => (false, None),
         Ok(false) if repair => {
             // This thread may wait.
             let replaced = Handle::current().block_on(scrub::replace(&library.cache, &library.fetcher, digest));
-            let remedy = replaced.unwrap_or_else(|error| format!("it cannot be removed: {error}"));
-            (true, Some(format!("{digest} is not what it is called; {remedy}")))
+            match replaced {
+                Ok(remedy) => (true, Some(format!("{digest} is not what it is called; {remedy}"))),
+                Err(error) => (false, Some(format!("{digest} is not what it is called, and cannot be removed: {error}"))),
+            }
         }
         Ok(false) => (true, Some(format!("{digest} is not what it is called"))),
         Err(error) => (false, Some(format!("{digest} cannot be read: {error}"))),

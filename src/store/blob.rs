@@ -25,6 +25,7 @@ impl Blob {
     /// Opens a blob; `None` if it is not there. Any other trouble is an error: unknown is not absent.
     pub fn open(disk: &dyn Disk, layout: &Layout, digest: Digest) -> io::Result<Option<Self>> {
         match disk.open(&layout.blob(digest)) {
+            Ok(file) if !file.is_file()? => Ok(None),
             Ok(file) => Ok(Some(Self { digest, size: file.len()?, file })),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(error),
@@ -41,8 +42,8 @@ impl Blob {
 pub fn scan(disk: &dyn Disk, layout: &Layout, mut each: impl FnMut(Digest)) -> io::Result<()> {
     let is_ours = |name: &String| name.len() == 2 && name.bytes().all(|byte| byte.is_ascii_hexdigit());
     for folder in disk.names(&layout.blobs())?.into_iter().filter(is_ours) {
-        let names = disk.names(&layout.blobs().join(folder))?;
-        names.iter().filter_map(|name| Digest::from_hex(name)).for_each(&mut each);
+        let names = disk.names(&layout.blobs().join(&folder))?;
+        names.iter().filter(|name| name.starts_with(&folder)).filter_map(|name| Digest::from_hex(name)).for_each(&mut each);
     }
     Ok(())
 }

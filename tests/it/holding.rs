@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use crate::support::mirror::{Builder, Mirror, wait_for};
 use crate::support::origin::{Act, Origin};
+use crate::support::power::PowerDisk;
 use crate::support::stream::{Stream, Version, noise};
 
 const IMAGES: &str = "ubuntu/streams/v1/images.json";
@@ -215,4 +216,24 @@ async fn what_the_disk_changed_is_found_and_fetched_again_and_nobody_gets_it_who
     wait_for(async || origin.requests("images/large/squashfs").len() == 2 && mirror.files("blobs").len() == 1).await;
     assert_eq!(mirror.body(path).await, large);
     assert_eq!(origin.requests("images/large/squashfs").len(), 2, "it was fetched again before anybody asked");
+}
+
+#[tokio::test]
+async fn what_is_wrong_and_cannot_be_taken_away_is_served_no_more_all_the_same() {
+    let (origin, disk) = (origin(&["20260101"]).await, PowerDisk::default());
+    let storage = "min_free = \"0%\"\nscrub = \"1s\"";
+    let mirror = Builder::default().disk(disk.clone()).storage(storage).remote("ubuntu", &[origin.url()], "").start().await;
+    let path = "ubuntu/images/20260101/squashfs";
+    let bytes = mirror.body(path).await;
+    let digest = Digest::of(&bytes).to_string();
+    let blob = mirror.store().join("blobs/sha256").join(&digest[..2]).join(&digest);
+    // From now on nothing can be changed, as on a disk that is read-only after an error.
+    disk.arm(&mirror.store(), 0);
+    std::os::unix::fs::FileExt::write_at(&std::fs::OpenOptions::new().write(true).open(&blob).unwrap(), b"!", 0).unwrap();
+    wait_for(async || mirror.body(path).await == bytes).await;
+    let (code, _, error) = crate::managing::typed(&mirror, &["cache", "verify", "--repair"], "").await;
+    assert!(code == 1 && error.contains("removed"), "{error}");
+    for _ in 0..5 {
+        assert_eq!(mirror.body(path).await, bytes);
+    }
 }
