@@ -174,14 +174,7 @@ impl App {
         let door = Arc::new(door(&config, fetcher, &cache, &outside));
         let closed = CancellationToken::new();
         let scribe = database.map(|database| write_down(&library, database, closed.clone()));
-        let mut tasks = Vec::new();
-        let within = config.file.storage.scrub.0;
-        if !within.is_zero() {
-            let scrubber =
-                Scrubber { cache: Arc::clone(&cache), fetcher: Arc::clone(&door.fetcher), metrics: Arc::clone(&metrics), within };
-            tasks.push(tokio::spawn(scrubber.run()));
-        }
-        tasks.push(tokio::spawn(housekeeping::run(cache, Arc::clone(&metrics))));
+        let tasks = keepers(&config, cache, &door, &metrics);
         let mut app = Self {
             addresses: sockets.hosts.iter().filter_map(|socket| socket.local_addr().ok()).collect(),
             config,
@@ -321,6 +314,14 @@ async fn load(certificates: &Certificates) -> Result<ServerConfig, CertificateEr
     let certificates = certificates.clone();
     let loaded = tokio::task::spawn_blocking(move || certificates.load(false)).await;
     loaded.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))
+}
+
+/// Who looks after the store for as long as the program runs.
+fn keepers(config: &Config, cache: Arc<Cache>, door: &Door, metrics: &Arc<Metrics>) -> Vec<JoinHandle<()>> {
+    let within = config.file.storage.scrub.0;
+    let scrubber = Scrubber { cache: Arc::clone(&cache), fetcher: Arc::clone(&door.fetcher), metrics: Arc::clone(metrics), within };
+    let scrubs = (!within.is_zero()).then(|| tokio::spawn(scrubber.run()));
+    [tokio::spawn(housekeeping::run(cache, Arc::clone(metrics)))].into_iter().chain(scrubs).collect()
 }
 
 /// Where hosts come in.

@@ -183,7 +183,7 @@ impl Cache {
     /// Finds a blob that is held. An error means that nobody knows, and never that it is absent.
     pub async fn find(self: &Arc<Self>, expected: Expected) -> io::Result<Option<Lent>> {
         if let Some(blob) = self.digest_in_memory(expected).and_then(|digest| self.open.get(&digest)) {
-            return Ok(Some(blob).filter(|blob| is_as_expected(blob, expected)).map(|blob| self.leases.lend(blob)));
+            return Ok(Some(blob).filter(|blob| expected.allows(blob.size)).map(|blob| self.leases.lend(blob)));
         }
         let cache = Arc::clone(self);
         blocking(move || cache.find_on_disk(expected)).await
@@ -222,7 +222,9 @@ impl Cache {
             // It went, or came, meanwhile.
             blob = self.store.blob(digest)?;
         }
-        let blob = blob.filter(|blob| is_as_expected(blob, expected));
+        // One of another size than its document says is damaged, or its document is wrong; either way it is fetched again, and a
+        // good copy takes its place.
+        let blob = blob.filter(|blob| expected.allows(blob.size));
         blob.iter().for_each(|blob| self.open.insert(digest, blob.clone()));
         Ok(blob.map(|blob| self.leases.lend(blob)))
     }
@@ -363,12 +365,6 @@ impl Cache {
             Some(digest)
         })
     }
-}
-
-/// A blob of another size than its document says is damaged, or its document is wrong; either way it is fetched again,
-/// and a good copy takes its place.
-fn is_as_expected(blob: &Blob, expected: Expected) -> bool {
-    expected.size.is_none_or(|size| size == blob.size)
 }
 
 /// Runs work that may wait for the disk where it delays nobody.

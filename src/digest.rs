@@ -172,6 +172,13 @@ impl Expected {
     }
 }
 
+impl Expected {
+    /// Whether a file of this size may be it.
+    pub fn allows(&self, size: u64) -> bool {
+        self.size.is_none_or(|expected| expected == size)
+    }
+}
+
 impl fmt::Display for Expected {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.size {

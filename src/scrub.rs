@@ -87,11 +87,8 @@ impl Scrubber {
     }
 }
 
-/// What became of a broken blob, in words.
-pub type Remedy = String;
-
-/// Takes a broken blob out of the store, and has it fetched again if a remote lists it.
-pub async fn replace(cache: &Arc<Cache>, fetcher: &Fetcher, digest: Digest) -> std::io::Result<Remedy> {
+/// Takes a broken blob out of the store, and has it fetched again if a remote lists it; what became of it, in words.
+pub async fn replace(cache: &Arc<Cache>, fetcher: &Fetcher, digest: Digest) -> std::io::Result<String> {
     let catalog = cache.current().load();
     let claims: Vec<Claim> = cache.books().read(|ledger| ledger.claims(digest).collect());
     let holder = Arc::clone(cache);

@@ -49,8 +49,6 @@ fn compare(ledger: &mut Ledger, store: &Store, now: Timestamp) -> io::Result<()>
     store.each_digest(|digest| if ledger.blob(digest).is_some() { known += 1 } else { found.push(digest) })?;
     let lost = if known < ledger.blobs().len() { lost(ledger, store)? } else { Vec::new() };
     for digest in &lost {
-        let size = ledger.blob(*digest).map_or(0, |held| held.size);
-        ledger.account.release(size);
         for record in ledger.strike_lost(*digest) {
             say_lost(&record, *digest);
             if let Err(error) = records::remove(&**store.disk(), store.layout(), record.fingerprint) {
@@ -60,7 +58,10 @@ fn compare(ledger: &mut Ledger, store: &Store, now: Timestamp) -> io::Result<()>
     }
     for digest in &found {
         match store.blob(*digest) {
-            Ok(blob) => blob.iter().for_each(|blob| admit(ledger, blob.digest, blob.size, now)),
+            Ok(Some(blob)) => {
+                ledger.admit(blob.digest, blob.size, now);
+            }
+            Ok(None) => {}
             Err(error) => tracing::warn!(%digest, %error, "a blob could not be looked at"),
         }
     }
@@ -84,7 +85,7 @@ fn adopt(ledger: &mut Ledger, store: &Store, mut record: Record, now: Timestamp)
         if ledger.blob(piece.digest).is_none()
             && let Some(blob) = store.blob(piece.digest)?
         {
-            admit(ledger, blob.digest, blob.size, now);
+            ledger.admit(blob.digest, blob.size, now);
         }
     }
     let fingerprint = record.fingerprint;
@@ -93,12 +94,6 @@ fn adopt(ledger: &mut Ledger, store: &Store, mut record: Record, now: Timestamp)
         records::remove(&**store.disk(), store.layout(), fingerprint)?;
     }
     Ok(())
-}
-
-fn admit(ledger: &mut Ledger, digest: Digest, size: u64, at: Timestamp) {
-    let before = ledger.admit(digest, size, at).unwrap_or_default();
-    ledger.account.release(before);
-    ledger.account.settle(0, 0, size);
 }
 
 fn say_lost(record: &Record, digest: Digest) {
@@ -124,7 +119,10 @@ impl Cache {
             let lost = self.books.change(|ledger| {
                 let lost = ledger.strike_lost(digest);
                 ledger.account.release(known.unwrap_or_default());
-                there.into_iter().for_each(|size| admit(ledger, digest, size, now));
+                if let Some(size) = there {
+                    ledger.admit(digest, size, now);
+                    ledger.account.settle(0, 0, size);
+                }
                 lost
             });
             (there, lost)

@@ -21,7 +21,7 @@ impl Holdings {
     pub fn has(&self, expected: Expected) -> bool {
         let digest = expected.digest().or_else(|| self.learnt.get(&expected.claim).copied());
         let held = digest.and_then(|digest| self.sizes.get(&digest));
-        held.is_some_and(|held| expected.size.is_none_or(|size| size == *held))
+        held.is_some_and(|held| expected.allows(*held))
     }
 }
 

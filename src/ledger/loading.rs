@@ -7,7 +7,7 @@ use crate::digest::Digest;
 use crate::ledger::record::Record;
 use crate::ledger::{Held, Ledger, Unit, own_digests};
 
-/// A ledger that is not in order yet.
+/// A ledger that is not in order yet. Its account is made when it is known what is really there.
 #[derive(Debug, Default)]
 pub struct Loading(Ledger);
 
@@ -22,7 +22,6 @@ impl Loading {
 
     /// Takes a blob.
     pub fn blob(&mut self, digest: Digest, size: u64, last_used_at: Timestamp) {
-        self.0.account.settle(0, 0, size);
         self.0.blobs.insert(digest, Held { size, last_used_at, images: Box::default() });
     }
 

@@ -7,7 +7,33 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use cistern::disk::{Disk, File, Found, OsDisk, Space};
+use cistern::disk::{Disk, File, OsDisk};
+
+/// What a disk for tests leaves to the machine's: whatever only looks.
+macro_rules! looks_of_the_machine {
+    () => {
+        fn restrict(&self, path: &std::path::Path, mode: u32) -> std::io::Result<()> {
+            cistern::disk::OsDisk.restrict(path, mode)
+        }
+
+        fn is_socket(&self, path: &std::path::Path) -> std::io::Result<bool> {
+            cistern::disk::OsDisk.is_socket(path)
+        }
+
+        fn list(&self, path: &std::path::Path) -> std::io::Result<Vec<cistern::disk::Found>> {
+            cistern::disk::OsDisk.list(path)
+        }
+
+        fn names(&self, path: &std::path::Path) -> std::io::Result<Vec<String>> {
+            cistern::disk::OsDisk.names(path)
+        }
+
+        fn space(&self, path: &std::path::Path) -> std::io::Result<cistern::disk::Space> {
+            cistern::disk::OsDisk.space(path)
+        }
+    };
+}
+pub(crate) use looks_of_the_machine;
 
 /// The machine's disk, which takes so many bytes more and then says that it is full.
 #[derive(Clone, Debug)]
@@ -72,23 +98,5 @@ impl Disk for FullDisk {
         OsDisk.create_directory(path)
     }
 
-    fn restrict(&self, path: &Path, mode: u32) -> io::Result<()> {
-        OsDisk.restrict(path, mode)
-    }
-
-    fn is_socket(&self, path: &Path) -> io::Result<bool> {
-        OsDisk.is_socket(path)
-    }
-
-    fn list(&self, path: &Path) -> io::Result<Vec<Found>> {
-        OsDisk.list(path)
-    }
-
-    fn names(&self, path: &Path) -> io::Result<Vec<String>> {
-        OsDisk.names(path)
-    }
-
-    fn space(&self, path: &Path) -> io::Result<Space> {
-        OsDisk.space(path)
-    }
+    looks_of_the_machine!();
 }

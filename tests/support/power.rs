@@ -12,7 +12,9 @@ use std::os::unix::fs::FileTypeExt as _;
 use std::path::{Component, Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use cistern::disk::{Disk, File, Found, OsDisk, Space};
+use cistern::disk::{Disk, File, OsDisk};
+
+use crate::support::disk::looks_of_the_machine;
 
 const MAX_FILE_BYTES: u64 = 64 << 20;
 const DATABASE: &str = "ledger.sqlite";
@@ -439,25 +441,7 @@ impl Disk for PowerDisk {
         })
     }
 
-    fn restrict(&self, path: &Path, mode: u32) -> io::Result<()> {
-        OsDisk.restrict(path, mode)
-    }
-
-    fn is_socket(&self, path: &Path) -> io::Result<bool> {
-        OsDisk.is_socket(path)
-    }
-
-    fn list(&self, path: &Path) -> io::Result<Vec<Found>> {
-        OsDisk.list(path)
-    }
-
-    fn names(&self, path: &Path) -> io::Result<Vec<String>> {
-        OsDisk.names(path)
-    }
-
-    fn space(&self, path: &Path) -> io::Result<Space> {
-        OsDisk.space(path)
-    }
+    looks_of_the_machine!();
 }
 
 impl PowerDisk {
