@@ -104,21 +104,23 @@ impl Cache {
     /// Makes the ledger true of one blob that was looked at and has this size now; whether that is what it has. Meanwhile
     /// nothing goes, and what arrives is seen. Waits for the disk.
     pub fn correct(&self, digest: Digest, seen: Option<u64>) -> io::Result<bool> {
-        let known = || self.books.read(|ledger| ledger.blob(digest).map(|held| held.size));
-        if seen == known() {
+        let known = |ledger: &Ledger| ledger.blob(digest).map(|held| held.size);
+        if seen == self.books.read(known) {
             return Ok(true);
         }
         let (there, lost) = {
             let _flights = lock(&self.flights);
-            let (there, known) = (self.store.blob(digest)?.map(|blob| blob.size), known());
-            if there == known {
-                return Ok(there == seen);
-            }
-            self.open.invalidate(&digest);
+            let there = self.store.blob(digest)?.map(|blob| blob.size);
             let now = self.now();
+            // A commit may note it until the ledger is changed.
             let lost = self.books.change(|ledger| {
+                let before = known(ledger);
+                if before == there {
+                    return Vec::new();
+                }
+                self.open.invalidate(&digest);
                 let lost = ledger.strike_lost(digest);
-                ledger.account.release(known.unwrap_or_default());
+                ledger.account.release(before.unwrap_or_default());
                 if let Some(size) = there {
                     ledger.admit(digest, size, now);
                     ledger.account.settle(0, 0, size);
