@@ -187,6 +187,13 @@ fn a_running_server_answers_commands_and_signals() {
         assert_eq!(std::os::unix::fs::PermissionsExt::mode(&rows.permissions()) & 0o777, 0o600, "{side}");
     }
 
+    // Another one over the same store, with sockets of its own.
+    let other = tempfile::tempdir().unwrap();
+    let text = std::fs::read_to_string(server.folder().join("cistern.toml")).unwrap();
+    let (code, line) = failure(&["serve", "--config", &file(other.path(), &text.replace("/admin.sock", "/other.sock"))]);
+    assert!(code == 1 && line.starts_with("cistern: another cistern uses ") && line.lines().count() == 1, "{line}");
+    assert_eq!(list()[0]["name"], "lab", "the first one goes on");
+
     std::fs::write(server.folder().join("cistern.toml"), "nonsense").unwrap();
     server.signal(rustix::process::Signal::HUP);
     std::thread::sleep(Duration::from_millis(300));

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::api::{Image, ImageChange};
 use crate::cli::exit::{FAILED, Failure, WRONG_USAGE};
+use crate::disk::{Disk as _, OsDisk};
 
 const HELP: &str = "\
 ### How this image is held. What is not here cannot be changed: it is what the image's files are, or what its remote says.
@@ -107,7 +108,7 @@ fn in_editor(text: &str) -> Result<String, Failure> {
     if !status.success() {
         return Err(failed(&format!("{program} ended with {status}; nothing was changed")));
     }
-    let mut text = String::new();
-    let edited = file.reopen().and_then(|file| file.take(MAX_TEXT_BYTES).read_to_string(&mut text));
-    edited.map(|_| text).map_err(|error| failed(&error))
+    // By its name: many editors put a new file in the place of the old one.
+    let edited = OsDisk.open(file.path()).and_then(|file| file.read_all(MAX_TEXT_BYTES)).map_err(|error| failed(&error))?;
+    String::from_utf8(edited).map_err(|error| failed(&error))
 }
