@@ -14,6 +14,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use futures_util::FutureExt as _;
 use rustls::ServerConfig;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::{JoinHandle, JoinSet};
@@ -40,7 +41,8 @@ use crate::refresh::status::StatusBoard;
 use crate::scrub::Scrubber;
 use crate::server::access::Scribe;
 use crate::server::admin::{self, Office};
-use crate::server::door::Door;
+use crate::server::connection::{self, Broken};
+use crate::server::door::{Door, Peer};
 use crate::server::listener::{self, CannotListen, Listener};
 use crate::server::observe::{self, Readiness};
 use crate::store::facts;
@@ -216,6 +218,19 @@ impl App {
     /// Where hosts connect.
     pub fn addresses(&self) -> &[SocketAddr] {
         &self.addresses
+    }
+
+    /// What is counted.
+    pub fn metrics(&self) -> &Metrics {
+        &self.metrics
+    }
+
+    /// Serves a connection that came in by other means than a listener, until it ends.
+    pub fn serve<IO>(&self, io: IO, peer: Peer) -> impl Future<Output = Result<(), Broken>> + Send + use<IO>
+    where
+        IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        connection::serve(Arc::clone(&self.door), io, peer, self.tls.load_full(), self.stop.clone())
     }
 
     /// Goes on until `stop` is cancelled, and takes each configuration that comes; then ends what is under way.

@@ -13,6 +13,7 @@ pub mod flight;
 pub mod integrity;
 pub mod lease;
 pub mod reader;
+pub mod refusals;
 pub mod restore;
 pub mod ring;
 pub mod scribe;
@@ -29,10 +30,10 @@ use tokio::sync::mpsc;
 
 use crate::cache::books::Books;
 use crate::cache::current::Current;
-use crate::cache::error::FetchError;
 use crate::cache::flight::{Flight, Pilot};
 use crate::cache::lease::{Leases, Lent};
 use crate::cache::reader::Reader;
+use crate::cache::refusals::Refusals;
 use crate::clock::Clock;
 use crate::digest::{Claim, Digest, Expected, Fingerprint};
 use crate::disk::{Found, Space};
@@ -80,12 +81,14 @@ pub struct Cache {
     rules: ArcSwap<Rules>,
     open: Moka<Digest, Blob>,
     learnt: Moka<Claim, Digest>,
-    refused: [Moka<Place, FetchError>; 2],
+    refusals: Refusals,
     /// Blobs whose bytes are wrong and that could not be taken away.
     broken: Moka<Digest, ()>,
     /// Images that are here and could not be recorded.
     unrecorded: Moka<Fingerprint, ()>,
     flights: Mutex<HashMap<Expected, Arc<Flight>>>,
+    /// Held by whoever empties the trash, so that nothing is counted as lost twice.
+    emptying: Mutex<()>,
     events: mpsc::Sender<Event>,
     clock: Arc<dyn Clock>,
     metrics: Arc<Metrics>,
@@ -105,7 +108,7 @@ pub enum Boarding {
 
 /// How long an open file stays open without being asked for.
 const IDLE_FILE: Duration = Duration::from_mins(1);
-/// How many refusals and learnt digests are remembered.
+/// How many learnt digests are remembered, and how many of what went wrong.
 const REMEMBERED: u64 = 65_536;
 
 impl Cache {
@@ -118,8 +121,6 @@ impl Cache {
         means: (Arc<dyn Clock>, Arc<Metrics>),
     ) -> Self {
         let (clock, metrics) = means;
-        let refused =
-            [options.retry_gone, options.retry_wrong].map(|ttl| Moka::builder().max_capacity(REMEMBERED).time_to_live(ttl).build());
         metrics.cache_limit.set(i64::try_from(options.limits.capacity_bytes).unwrap_or(i64::MAX));
         Self {
             books: Arc::new(Books::new(options.limits, ledger, Arc::clone(&metrics))),
@@ -129,10 +130,11 @@ impl Cache {
             store,
             open: Moka::builder().max_capacity(options.open_files).time_to_idle(IDLE_FILE).build(),
             learnt: Moka::new(REMEMBERED),
-            refused,
+            refusals: Refusals::new(options.retry_gone, options.retry_wrong),
             broken: Moka::new(REMEMBERED),
             unrecorded: Moka::new(REMEMBERED),
             flights: Mutex::default(),
+            emptying: Mutex::default(),
             events,
             clock,
             metrics,
@@ -182,7 +184,7 @@ impl Cache {
 
     /// Finds a blob that is held. An error means that nobody knows, and never that it is absent.
     pub async fn find(self: &Arc<Self>, expected: Expected) -> io::Result<Option<Lent>> {
-        if let Some(blob) = self.digest_in_memory(expected).and_then(|digest| self.open.get(&digest)) {
+        if let Some(blob) = self.digest_in_memory(expected).and_then(|digest| self.open.get(&digest)).filter(|blob| !blob.has_failed()) {
             return Ok(Some(blob).filter(|blob| expected.allows(blob.size)).map(|blob| self.leases.lend(blob)));
         }
         let cache = Arc::clone(self);
@@ -229,23 +231,9 @@ impl Cache {
         Ok(blob.map(|blob| self.leases.lend(blob)))
     }
 
-    /// Why a file that was asked for lately cannot be had.
-    pub fn refusal(&self, place: &Place) -> Option<FetchError> {
-        self.refused.iter().find_map(|refused| refused.get(place))
-    }
-
-    /// Remembers why a file cannot be had, if that is not a passing trouble.
-    pub fn refuse(&self, place: Place, error: &FetchError) {
-        match error {
-            FetchError::Gone => self.refused[0].insert(place, error.clone()),
-            FetchError::Wrong(_) => self.refused[1].insert(place, error.clone()),
-            _ => {}
-        }
-    }
-
-    /// Forgets what upstream did not have: it has new documents.
-    pub fn forget_gone(&self) {
-        self.refused[0].invalidate_all();
+    /// What could not be had lately.
+    pub fn refusals(&self) -> &Refusals {
+        &self.refusals
     }
 
     /// Whether an image is here and could not be recorded.
@@ -287,7 +275,7 @@ impl Cache {
     /// Makes a verified file a blob that can be found. Waits for the disk.
     pub fn commit(&self, remote: &Arc<str>, expected: Expected, verified: Verified) -> io::Result<Lent> {
         let digest = verified.digest();
-        let committed = verified.commit().inspect_err(|_| self.admit_anyway(expected.claim, digest));
+        let committed = verified.commit().inspect_err(|_| self.admit_anyway(remote, expected, digest));
         let blob = self.leases.lend(committed?);
         if expected.digest().is_none() {
             facts::learn(&**self.store.disk(), self.store.layout(), expected.claim, blob.digest)?;
@@ -300,11 +288,12 @@ impl Cache {
     }
 
     /// If only the last sync failed, the blob is there, and its bytes are counted: it is held for as long as it is there.
-    fn admit_anyway(&self, claim: Claim, digest: Digest) {
+    fn admit_anyway(&self, remote: &Arc<str>, expected: Expected, digest: Digest) {
         if self.books.read(|ledger| ledger.blob(digest).is_none())
             && let Ok(Some(blob)) = self.store.blob(digest)
         {
-            self.admit(claim, &blob);
+            self.admit(expected.claim, &blob);
+            self.tell(Event::Committed(Arc::clone(remote), expected));
         }
     }
 
@@ -330,21 +319,21 @@ impl Cache {
     /// Removes what was left of fetches that nobody came back for since `oldest`. Waits for the disk.
     pub fn sweep(&self, oldest: SystemTime) -> io::Result<()> {
         for partial in self.store.partials()? {
-            if partial.modified < oldest && self.discard(&partial)? {
-                self.books.lost(partial.len);
+            if partial.modified < oldest {
+                self.discard(&partial)?;
             }
         }
-        self.store.empty_trash()
+        self.empty_trash()
     }
 
-    /// Takes a partial file away, unless a fetch has it; whether it did. While it does, none can begin.
-    fn discard(&self, partial: &Found) -> io::Result<bool> {
+    /// Takes a partial file away, unless a fetch has it. While it does, none can begin.
+    fn discard(&self, partial: &Found) -> io::Result<()> {
         let flights = lock(&self.flights);
         let is_in_use = flights.keys().any(|expected| self.store.layout().partial(*expected) == partial.path);
         if !is_in_use {
             self.store.discard_partial(partial)?;
         }
-        Ok(!is_in_use)
+        Ok(())
     }
 
     /// Looks at how much room the file system has.

@@ -55,7 +55,11 @@ pub trait Disk: fmt::Debug + Send + Sync + 'static {
 
 /// An open file. It can be read by many at once; only a [`Disk`] writes it.
 #[derive(Clone, Debug)]
-pub struct File(Arc<fs::File>);
+pub struct File {
+    file: Arc<fs::File>,
+    /// From here on the medium cannot be read.
+    unreadable_from: u64,
+}
 
 /// What a folder has.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -91,11 +95,28 @@ pub enum Immediate {
 }
 
 impl File {
+    fn new(file: fs::File) -> Self {
+        Self { file: Arc::new(file), unreadable_from: u64::MAX }
+    }
+
+    /// The same file on a medium that cannot be read from this byte on. No file system can be asked for one, and what comes
+    /// of it has to be tried.
+    #[must_use]
+    pub fn unreadable_from(self, offset: u64) -> Self {
+        Self { unreadable_from: offset, ..self }
+    }
+
+    /// Whether the medium lets bytes up to `end` be read.
+    fn readable(&self, end: u64) -> io::Result<()> {
+        if end > self.unreadable_from { Err(Errno::IO.into()) } else { Ok(()) }
+    }
+
     /// Reads at `offset` as much as there is, up to the length of `buffer`. May wait for the disk.
     pub fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        self.readable(offset + buffer.len() as u64)?;
         let mut read = 0;
         while read < buffer.len() {
-            match self.0.read_at(&mut buffer[read..], offset + read as u64) {
+            match self.file.read_at(&mut buffer[read..], offset + read as u64) {
                 Ok(0) => break,
                 Ok(count) => read += count,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -107,7 +128,8 @@ impl File {
 
     /// Reads what is in memory at `offset`, without waiting for the disk (`RWF_NOWAIT`).
     pub fn read_resident(&self, buffer: &mut [u8], offset: u64) -> io::Result<Immediate> {
-        match rustix::io::preadv2(&*self.0, &mut [IoSliceMut::new(buffer)], offset, ReadWriteFlags::NOWAIT) {
+        self.readable(offset + buffer.len() as u64)?;
+        match rustix::io::preadv2(&*self.file, &mut [IoSliceMut::new(buffer)], offset, ReadWriteFlags::NOWAIT) {
             Ok(0) if !buffer.is_empty() => Ok(Immediate::WouldWait),
             Ok(count) => Ok(Immediate::Read(count)),
             Err(Errno::AGAIN | Errno::OPNOTSUPP | Errno::INTR | Errno::NOSYS) => Ok(Immediate::WouldWait),
@@ -117,12 +139,12 @@ impl File {
 
     /// How long it is.
     pub fn len(&self) -> io::Result<u64> {
-        self.0.metadata().map(|metadata| metadata.len())
+        self.file.metadata().map(|metadata| metadata.len())
     }
 
     /// Whether it is a file, and not a folder or whatever else can be opened.
     pub fn is_file(&self) -> io::Result<bool> {
-        self.0.metadata().map(|metadata| metadata.is_file())
+        self.file.metadata().map(|metadata| metadata.is_file())
     }
 
     /// Whether there is nothing in it.
@@ -144,7 +166,7 @@ impl File {
 
     /// Takes the file for this process alone, until it is closed; `false` if another process has it.
     pub fn try_lock(&self) -> io::Result<bool> {
-        match self.0.try_lock() {
+        match self.file.try_lock() {
             Ok(()) => Ok(true),
             Err(fs::TryLockError::WouldBlock) => Ok(false),
             Err(fs::TryLockError::Error(error)) => Err(error),
@@ -155,7 +177,7 @@ impl File {
 /// What the operating system knows of it.
 impl AsFd for File {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.0.as_fd()
+        self.file.as_fd()
     }
 }
 
@@ -166,19 +188,19 @@ pub struct OsDisk;
 impl Disk for OsDisk {
     fn create(&self, path: &Path) -> io::Result<File> {
         let file = fs::OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(OWNER_ONLY).open(path)?;
-        Ok(File(Arc::new(file)))
+        Ok(File::new(file))
     }
 
     fn open(&self, path: &Path) -> io::Result<File> {
-        fs::File::open(path).map(|file| File(Arc::new(file)))
+        fs::File::open(path).map(File::new)
     }
 
     fn write_at(&self, file: &File, bytes: &[u8], offset: u64) -> io::Result<()> {
-        file.0.write_all_at(bytes, offset)
+        file.file.write_all_at(bytes, offset)
     }
 
     fn reserve(&self, file: &File, len: u64) -> io::Result<()> {
-        match rustix::fs::fallocate(&*file.0, FallocateFlags::KEEP_SIZE, 0, len) {
+        match rustix::fs::fallocate(&*file.file, FallocateFlags::KEEP_SIZE, 0, len) {
             // Not every file system can; then the ledger's promise is all there is.
             Ok(()) | Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => Ok(()),
             Err(error) => Err(error.into()),
@@ -186,11 +208,11 @@ impl Disk for OsDisk {
     }
 
     fn truncate(&self, file: &File, len: u64) -> io::Result<()> {
-        file.0.set_len(len)
+        file.file.set_len(len)
     }
 
     fn sync(&self, file: &File) -> io::Result<()> {
-        file.0.sync_data()
+        file.file.sync_data()
     }
 
     fn sync_directory(&self, path: &Path) -> io::Result<()> {

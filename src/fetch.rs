@@ -82,7 +82,7 @@ impl Fetcher {
         if let Some(blob) = cache.find(wanted.expected).await? {
             return Ok(Found::Held(blob));
         }
-        if let Some(error) = cache.refusal(&wanted.place()) {
+        if let Some(error) = cache.refusals().find(&wanted.place()) {
             return Err(NotFound::Refused(error));
         }
         let source = self.sources.load().get(&wanted.remote).cloned().ok_or(NotFound::NoRemote)?;

@@ -106,7 +106,7 @@ async fn run(mut shelf: Shelf, mut queue: mpsc::Receiver<Command>, current: Curr
         shelf = kept;
         current.store(catalog);
         if has_other_documents {
-            cache.forget_gone();
+            cache.refusals().forget_gone();
         }
         generations.send_replace(generation);
         if done.send(()).is_err() {

@@ -105,15 +105,10 @@ impl Store {
         blob::scan(&*self.disk, &self.layout, each)
     }
 
-    /// Takes a blob out of the way; one that is not there is out of the way. [`Self::remove_discarded`] removes it.
+    /// Takes a blob out of the way; one that is not there is out of the way. Its bytes are in the trash then.
     pub fn discard_blob(&self, digest: Digest) -> io::Result<()> {
         let discarded = self.disk.rename(&self.layout.blob(digest), &self.discarded(digest));
         discarded.or_else(|error| if error.kind() == io::ErrorKind::NotFound { Ok(()) } else { Err(error) })
-    }
-
-    /// Removes a blob that was taken out of the way.
-    pub fn remove_discarded(&self, digest: Digest) -> io::Result<()> {
-        self.disk.remove(&self.discarded(digest))
     }
 
     fn discarded(&self, digest: Digest) -> PathBuf {
@@ -130,13 +125,13 @@ impl Store {
         self.disk.list(&self.layout.partials())
     }
 
-    /// Takes a partial file out of the way; nobody can go on with it. [`Self::empty_trash`] removes it.
+    /// Takes a partial file out of the way; nobody can go on with it.
     pub fn discard_partial(&self, partial: &Found) -> io::Result<()> {
         self.disk.rename(&partial.path, &self.layout.trash().join(&partial.name))
     }
 
-    /// Removes what was taken out of the way.
-    pub fn empty_trash(&self) -> io::Result<()> {
-        self.disk.list(&self.layout.trash())?.iter().try_for_each(|found| self.disk.remove(&found.path))
+    /// What was taken out of the way, and is to be removed.
+    pub fn trash(&self) -> io::Result<Vec<Found>> {
+        self.disk.list(&self.layout.trash())
     }
 }

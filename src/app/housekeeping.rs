@@ -53,7 +53,8 @@ async fn keep(cache: Arc<Cache>, metrics: Arc<Metrics>) {
         let pruned = blocking(move || {
             look.prune();
             show(&look, &metrics);
-            look.space().map(drop)
+            look.space()?;
+            look.empty_trash()
         });
         if let Err(error) = pruned.await {
             tracing::error!(%error, "what is due could not be let go, or the file system says nothing");

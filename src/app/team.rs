@@ -26,6 +26,7 @@ use crate::refresh::desk::Desk;
 use crate::refresh::status::StatusBoard;
 use crate::refresh::{self, Refresher};
 use crate::store::Store;
+use crate::upstream::Upstream;
 use crate::upstream::client::{BadOptions, HttpUpstream};
 
 /// How many wishes may wait for a refresher.
@@ -161,15 +162,19 @@ fn sources(config: &Config, means: &Means) -> Result<Vec<Arc<Source>>, TeamError
 }
 
 fn source(remote: &Remote, means: &Means) -> Result<Source, TeamError> {
+    let upstream = means.outside.upstreams.get(remote.name()).cloned().map_or_else(|| over_http(remote, means), Ok)?;
+    let (clock, metrics) = (Arc::clone(&means.outside.clock), Arc::clone(&means.metrics));
+    Ok(Source::new(Arc::clone(remote.name()), upstream, clock, metrics))
+}
+
+fn over_http(remote: &Remote, means: &Means) -> Result<Arc<dyn Upstream>, TeamError> {
     let mut options = remote.upstream.clone();
     if let Some(path) = &remote.ca {
         let read = means.outside.disk.open(path).and_then(|file| file.read_all(MAX_CA_BYTES));
         let key = format!("remotes.{}.ca", remote.name());
         options.ca = Some(read.map_err(|error| ConfigError::of_key(&key, format!("cannot read {}: {error}", path.display())))?);
     }
-    let upstream = HttpUpstream::new(options, Arc::clone(&means.outside.clock), Arc::clone(&means.metrics))?;
-    let (clock, metrics) = (Arc::clone(&means.outside.clock), Arc::clone(&means.metrics));
-    Ok(Source::new(Arc::clone(remote.name()), Arc::new(upstream), clock, metrics))
+    Ok(Arc::new(HttpUpstream::new(options, Arc::clone(&means.outside.clock), Arc::clone(&means.metrics))?))
 }
 
 fn status_of(remote: &Remote, source: &Source) -> RemoteStatus {

@@ -104,44 +104,62 @@ impl Cache {
 
     /// Removes a unit, unless it was used since it was sentenced; whether it did.
     fn remove(&self, sentence: &Sentence) -> bool {
-        let blobs = {
-            let _flights = lock(&self.flights);
-            let blobs = self.books.read(|ledger| ledger.blobs_of(sentence.unit));
-            let is_void = !self.books.is_unused_since(sentence.unit, sentence.last_used_at)
-                || blobs.iter().any(|(digest, _)| self.leases.has(*digest));
-            if is_void || !self.take_away(&blobs) {
-                return false;
-            }
-            self.books.change(|ledger| ledger.strike(sentence.unit))
-        };
+        let Some(bytes) = self.take_out(sentence) else { return false };
         if let Unit::Image(fingerprint) = sentence.unit {
             self.forget_record(fingerprint);
         }
-        self.empty(&blobs);
-        self.metrics.cache_evicted(sentence.reason.label(), blobs.iter().map(|(_, size)| size).sum());
+        if let Err(error) = self.empty_trash() {
+            tracing::error!(%error, "what was taken out of the store could not be removed; it is tried again");
+        }
+        self.metrics.cache_evicted(sentence.reason.label(), bytes);
         true
     }
 
-    /// Takes blobs out of the store. If the disk fails in the middle, what is gone already is gone.
-    fn take_away(&self, blobs: &[(Digest, u64)]) -> bool {
-        for (digest, _) in blobs {
-            self.open.invalidate(digest);
-            if let Err(error) = self.store.discard_blob(*digest) {
-                tracing::error!(%digest, %error, "a blob could not be removed");
-                return false;
-            }
+    /// Takes a unit's blobs out of the store and the ledger, unless it was used since it was sentenced; how many bytes went.
+    fn take_out(&self, sentence: &Sentence) -> Option<u64> {
+        let unit = sentence.unit;
+        let _flights = lock(&self.flights);
+        let blobs = self.books.read(|ledger| ledger.blobs_of(unit));
+        if !self.books.is_unused_since(unit, sentence.last_used_at) || blobs.iter().any(|(digest, _)| self.leases.has(*digest)) {
+            return None;
         }
-        true
+        let gone: Vec<_> = blobs.iter().take_while(|(digest, _)| self.take_away(*digest)).collect();
+        if gone.is_empty() && !blobs.is_empty() {
+            return None;
+        }
+        self.books.change(|ledger| {
+            if gone.len() == blobs.len() {
+                drop(ledger.strike(unit));
+            } else {
+                // The disk failed in the middle. Half an image is none, and the rest of it is loose.
+                gone.iter().for_each(|(digest, _)| drop(ledger.strike_lost(*digest)));
+            }
+        });
+        Some(gone.iter().map(|(_, size)| size).sum())
     }
 
-    /// Removes the bytes of blobs that were taken away; only then is there room.
-    fn empty(&self, blobs: &[(Digest, u64)]) {
-        for (digest, size) in blobs {
-            match self.store.remove_discarded(*digest) {
-                Ok(()) => self.books.lost(*size),
-                Err(error) => tracing::error!(%digest, %error, "what was taken out of the store could not be removed"),
+    /// Takes a blob out of the store, whether it could be.
+    fn take_away(&self, digest: Digest) -> bool {
+        self.open.invalidate(&digest);
+        let discarded = self.store.discard_blob(digest);
+        if let Err(error) = &discarded {
+            tracing::error!(%digest, %error, "a blob could not be removed");
+        }
+        discarded.is_ok()
+    }
+
+    /// Removes what was taken out of the store; only then is there room. What cannot be removed goes on counting. The folders
+    /// in the trash are documents, which never counted.
+    pub fn empty_trash(&self) -> io::Result<()> {
+        let _emptying = lock(&self.emptying);
+        let mut emptied = Ok(());
+        for found in self.store.trash()? {
+            match self.store.disk().remove(&found.path) {
+                Ok(()) if !found.is_directory => self.books.lost(found.len),
+                removed => emptied = emptied.and(removed),
             }
         }
+        emptied
     }
 
     /// Removes what is written of an image.

@@ -51,10 +51,18 @@ impl Cache {
             self.forget_record(record.fingerprint);
             self.tell(Event::Left(record.remote));
         }
+        self.take_away_broken(digest)?;
+        self.empty_trash()
+    }
+
+    /// Takes a broken blob out of the store. Its bytes count until they are removed.
+    fn take_away_broken(&self, digest: Digest) -> io::Result<()> {
         let _flights = lock(&self.flights);
-        self.store.discard_blob(digest)?;
+        let size = self.store.blob(digest)?.map_or(0, |blob| blob.size);
+        self.books.found(size);
+        self.store.discard_blob(digest).inspect_err(|_| self.books.lost(size))?;
         self.broken.invalidate(&digest);
-        self.store.remove_discarded(digest)
+        Ok(())
     }
 }
 

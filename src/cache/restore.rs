@@ -36,7 +36,7 @@ pub fn restore(store: &Store, mut ledger: Ledger, now: Timestamp) -> io::Result<
             tracing::warn!(%fingerprint, %error, "an image could not be looked at");
         }
     }
-    let partials: u64 = store.partials()?.iter().map(|partial| partial.len).sum();
+    let partials: u64 = store.partials()?.iter().filter(|partial| !partial.is_directory).map(|partial| partial.len).sum();
     let held = ledger.blobs().fold(partials, |held, (_, blob)| held.saturating_add(blob.size));
     ledger.account = Account::new(held);
     Ok(ledger)

@@ -1,5 +1,6 @@
 //! `cistern serve`
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -52,7 +53,7 @@ pub fn runtime(fetches: usize) -> Result<tokio::runtime::Runtime, Failure> {
 
 /// The real disk and clock.
 pub fn outside() -> Outside {
-    Outside { disk: Arc::new(OsDisk), clock: Arc::new(SystemClock) }
+    Outside { disk: Arc::new(OsDisk), clock: Arc::new(SystemClock), upstreams: HashMap::new() }
 }
 
 async fn serve(config: Config, path: Option<PathBuf>) -> Result<(), Failure> {

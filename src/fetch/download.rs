@@ -93,7 +93,7 @@ impl Download {
         if let Err(error) = self.fly().await {
             let Wanted { remote, path, .. } = &self.wanted;
             tracing::warn!(%remote, %path, %error, "a file could not be fetched");
-            self.means.cache.refuse(self.wanted.place(), &error);
+            self.means.cache.refusals().note(self.wanted.place(), &error);
             if error == FetchError::Gone {
                 drop(self.means.gone.try_send(Arc::clone(remote)));
             }

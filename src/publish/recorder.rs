@@ -17,6 +17,7 @@ use crate::cache::{Cache, Event, blocking};
 use crate::catalog::Catalog;
 use crate::catalog::listing::Image;
 use crate::digest::{Digest, Expected, Fingerprint, FingerprintHasher};
+use crate::ledger::Ledger;
 use crate::ledger::decision::Decision;
 use crate::metrics::Metrics;
 use crate::publish::Publisher;
@@ -28,6 +29,9 @@ use crate::store::{decisions, records};
 const READ_BYTES: usize = 256 * 1024;
 /// A remote is rendered anew at most so that for each second of rendering there are so many without.
 const REST: u32 = 5;
+/// What failed is tried again after this time; it doubles with each failure in a row, so often.
+const RETRY: Duration = Duration::from_secs(1);
+const RETRY_DOUBLINGS: u32 = 6;
 
 /// Checks and records images as their files arrive.
 #[derive(Debug)]
@@ -37,6 +41,9 @@ pub struct Recorder {
     metrics: Arc<Metrics>,
     /// Keys of images that are not what they were listed as.
     wrong: HashSet<Digest>,
+    /// When to look again at everything, because something failed, and how often in a row it did.
+    again: Option<Instant>,
+    failures: u32,
     /// Remotes of which something is held that was not when they were last rendered, or the other way round.
     changed: BTreeSet<Arc<str>>,
 }
@@ -44,7 +51,7 @@ pub struct Recorder {
 impl Recorder {
     /// A recorder that knows of these already that they are not what they were listed as.
     pub fn new(cache: Arc<Cache>, publisher: Publisher, metrics: Arc<Metrics>, wrong: Vec<Digest>) -> Self {
-        Self { cache, publisher, metrics, wrong: wrong.into_iter().collect(), changed: BTreeSet::new() }
+        Self { cache, publisher, metrics, wrong: wrong.into_iter().collect(), again: None, failures: 0, changed: BTreeSet::new() }
     }
 
     /// Goes on until nobody sends events any more. Images that were whole already when the program began are looked at
@@ -68,6 +75,10 @@ impl Recorder {
                     let started = Instant::now();
                     self.look_at_all().await;
                     look = Instant::now() + started.elapsed() * REST;
+                }
+                () = tokio::time::sleep_until(self.again.unwrap_or(next)), if self.again.is_some() => {
+                    self.again = None;
+                    self.look_at_all().await;
                 }
                 () = tokio::time::sleep_until(next), if !self.changed.is_empty() => {
                     next = Instant::now() + self.have_reviewed().await * REST;
@@ -111,14 +122,10 @@ impl Recorder {
         }
     }
 
-    /// Whether every file of an image that is not recorded is held. One whose document gives no digests is looked at when its
-    /// last file comes.
+    /// Whether every file of an image that is not recorded is held.
     fn seems_whole(&self, image: &Image) -> bool {
-        self.cache.books().read(|ledger| {
-            let is_held =
-                |file: Expected| file.digest().is_some_and(|digest| ledger.blob(digest).is_some_and(|held| file.allows(held.size)));
-            ledger.image(image.fingerprint).is_none() && image.expected().all(is_held)
-        })
+        let is_whole = |ledger: &Ledger| ledger.image(image.fingerprint).is_none() && image.expected().all(|file| ledger.has(file));
+        self.cache.books().read(is_whole)
     }
 
     async fn look_at_one(&mut self, catalog: &Arc<Catalog>, remote: Arc<str>, image: Image) {
@@ -164,6 +171,7 @@ impl Recorder {
                 if is_update {
                     self.metrics.image_updated(&remote);
                 }
+                self.failures = 0;
                 self.changed.insert(remote);
             }
             Ok(None) => self.cache.forget_record(fingerprint),
@@ -171,9 +179,11 @@ impl Recorder {
         }
     }
 
-    /// Says so, to whoever waits for the image too. It is tried again with the next generation.
-    fn failed(&self, fingerprint: Fingerprint, error: &io::Error, what: &str) {
+    /// Says so, to whoever waits for the image too. It is tried again, ever later.
+    fn failed(&mut self, fingerprint: Fingerprint, error: &io::Error, what: &str) {
         tracing::warn!(%fingerprint, %error, "{what}");
+        self.again = Some(Instant::now() + RETRY.saturating_mul(1 << self.failures.min(RETRY_DOUBLINGS)));
+        self.failures += 1;
         self.cache.note_unrecorded(fingerprint);
     }
 }

@@ -45,7 +45,8 @@ pub fn of_blob(blob: Lent, range: Range<u64>) -> Body {
             return Ok(None);
         }
         let len = usize::try_from(end - position).unwrap_or(usize::MAX).min(pace.frame().await);
-        let bytes = chunk::read(blob.file(), position, len).await.map_err(|error| FetchError::Disk(error.to_string()))?;
+        let read = chunk::read(blob.file(), position, len).await.inspect_err(|_| blob.note_failure());
+        let bytes = read.map_err(|error| FetchError::Disk(error.to_string()))?;
         if blob.is_broken() {
             return Err(FetchError::Disk("the bytes of a blob turned out to be wrong".to_owned()));
         }

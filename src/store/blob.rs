@@ -1,6 +1,8 @@
 //! Whole, verified files.
 
 use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::digest::Digest;
 use crate::disk::{Disk, File};
@@ -14,19 +16,20 @@ pub struct Blob {
     /// Its size.
     pub size: u64,
     file: File,
+    has_failed: Arc<AtomicBool>,
 }
 
 impl Blob {
     /// A blob whose file is open already.
     pub fn new(digest: Digest, size: u64, file: File) -> Self {
-        Self { digest, size, file }
+        Self { digest, size, file, has_failed: Arc::default() }
     }
 
     /// Opens a blob; `None` if it is not there. Any other trouble is an error: unknown is not absent.
     pub fn open(disk: &dyn Disk, layout: &Layout, digest: Digest) -> io::Result<Option<Self>> {
         match disk.open(&layout.blob(digest)) {
             Ok(file) if !file.is_file()? => Ok(None),
-            Ok(file) => Ok(Some(Self { digest, size: file.len()?, file })),
+            Ok(file) => Ok(Some(Self::new(digest, file.len()?, file))),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(error),
         }
@@ -35,6 +38,16 @@ impl Blob {
     /// Its bytes.
     pub fn file(&self) -> &File {
         &self.file
+    }
+
+    /// Notes that it could not be read. Whoever wants it next opens it anew.
+    pub fn note_failure(&self) {
+        self.has_failed.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether it could not be read once.
+    pub fn has_failed(&self) -> bool {
+        self.has_failed.load(Ordering::Relaxed)
     }
 }
 

@@ -198,20 +198,30 @@ async fn a_silent_upstream_is_a_time_out() {
     assert!(started.elapsed() < Duration::from_secs(2));
 }
 
-/// T16
+/// T16: `timing` has the minute for which it is remembered; new documents and a restart end it at once.
 #[tokio::test]
-async fn a_missing_file_is_asked_for_again_after_a_while_and_trouble_at_once() {
-    let setting = Setting::one().await;
-    setting.origins[0].act(FILE, [Act::Status(404, "")]);
-    assert_eq!(setting.get().await.status(), 404);
-    assert_eq!(setting.get().await.status(), 404);
-    assert_eq!(setting.requests(0), 1, "that it is missing is remembered");
-    tokio::time::sleep(Duration::from_millis(700)).await;
-    assert!(setting.whole().await);
-    let setting = Setting::one().await;
-    setting.origins[0].act(FILE, [Act::Status(500, "")]);
-    assert_eq!(setting.get().await.status(), 502);
-    assert!(setting.whole().await, "trouble is not remembered");
+async fn that_a_file_is_missing_is_forgotten_with_new_documents_and_with_a_restart() {
+    let (root, metadata) = (b"root".to_vec(), b"metadata".to_vec());
+    let version = || Version::new("images/noble").file("squashfs", &root).metadata("lxd.tar.xz", &metadata);
+    let stream = |updated: &str| Stream::default().add("ubuntu:noble:amd64", "24.04", "20260101", version()).updated(updated);
+    let origin = Origin::start().await;
+    origin.put(stream("Thu, 01 Jan 2026 00:00:00 +0000").tree());
+    let mirror = Builder::default().remote("ubuntu", &[origin.url()], "").start().await;
+    let asked = || origin.requests("images/noble/squashfs").len();
+    let missing = async |mirror: &Mirror| {
+        origin.act("images/noble/squashfs", [Act::Status(404, "")]);
+        let before = asked();
+        for _ in 0..3 {
+            assert_eq!(mirror.get("ubuntu/images/noble/squashfs").await.status(), 404);
+        }
+        assert_eq!(asked(), before + 1, "that it is missing is remembered");
+    };
+    missing(&mirror).await;
+    origin.put(stream("Fri, 02 Jan 2026 00:00:00 +0000").tree());
+    mirror.refresh("ubuntu", false).await;
+    missing(&mirror).await;
+    let mirror = mirror.restart().await;
+    assert_eq!(mirror.body("ubuntu/images/noble/squashfs").await, root);
 }
 
 /// T10

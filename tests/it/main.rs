@@ -3,10 +3,13 @@
 mod commands;
 mod crashing;
 mod database;
+mod deeds;
+mod failing;
 mod fetching;
 mod holding;
 mod images;
 mod keeping;
+mod killing;
 mod managing;
 mod publishing;
 mod querying;
@@ -17,3 +20,4 @@ mod serving;
 #[path = "../support/main.rs"]
 mod support;
 mod tidy;
+mod timing;

@@ -1,5 +1,6 @@
 //! How the program is reached, what it goes through to reach others, and what it says of it.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -128,7 +129,7 @@ async fn a_full_disk_at_the_start_is_said_in_one_line_and_one_that_holds_a_store
     let disk = FullDisk::empty();
     disk.leave(0);
     let start = async || {
-        let outside = Outside { disk: Arc::new(disk.clone()), clock: Arc::new(SystemClock) };
+        let outside = Outside { disk: Arc::new(disk.clone()), clock: Arc::new(SystemClock), upstreams: HashMap::new() };
         App::start(Config::parse(&text, "test", []).unwrap(), outside).await
     };
     let said = start().await.map(drop).map_err(|error: StartError| error.to_string()).unwrap_err();

@@ -2,10 +2,13 @@
 
 pub mod disk;
 pub mod documents;
+pub mod faulty;
 pub mod large;
 pub mod mirror;
 pub mod origin;
 pub mod power;
 pub mod proxy;
+pub mod script;
 pub mod server;
+pub mod stage;
 pub mod stream;

@@ -2,6 +2,7 @@
 
 #![allow(dead_code, reason = "each test target uses another part")]
 
+use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -263,7 +264,7 @@ async fn start(text: &str, disk: &Arc<dyn Disk>) -> App {
     let started = std::time::Instant::now();
     loop {
         let config = Config::parse(text, "test", []).unwrap();
-        let outside = Outside { disk: Arc::clone(disk), clock: Arc::new(SystemClock) };
+        let outside = Outside { disk: Arc::clone(disk), clock: Arc::new(SystemClock), upstreams: HashMap::new() };
         match App::start(config, outside).await {
             Err(StartError::Store(StoreError::InUse(_))) if started.elapsed() < PATIENCE => {
                 tokio::time::sleep(Duration::from_millis(20)).await;

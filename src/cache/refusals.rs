@@ -1,0 +1,68 @@
+//! What could not be had lately, so that nobody asks for it again at once.
+//!
+//! Only two verdicts are remembered: that there is no such file, and that it came with wrong bytes. Trouble passes.
+
+use std::time::Duration;
+
+use moka::sync::Cache as Moka;
+use tokio::time::Instant;
+
+use crate::cache::Place;
+use crate::cache::error::FetchError;
+
+/// How many of each are remembered.
+const REMEMBERED: u64 = 65_536;
+
+/// Refusals, each for a time of its own.
+#[derive(Debug)]
+pub struct Refusals {
+    gone: Memory,
+    wrong: Memory,
+}
+
+/// Why files are refused, and until when. The time is tokio's, which tests turn; moka has one that it cannot be given.
+#[derive(Debug)]
+struct Memory {
+    ttl: Duration,
+    entries: Moka<Place, (FetchError, Instant)>,
+}
+
+impl Refusals {
+    /// None so far. `gone` and `wrong` say for how long that will be remembered.
+    pub fn new(gone: Duration, wrong: Duration) -> Self {
+        Self { gone: Memory::new(gone), wrong: Memory::new(wrong) }
+    }
+
+    /// Why a file that was asked for lately cannot be had.
+    pub fn find(&self, place: &Place) -> Option<FetchError> {
+        self.gone.find(place).or_else(|| self.wrong.find(place))
+    }
+
+    /// Remembers why a file cannot be had, if that is not a passing trouble.
+    pub fn note(&self, place: Place, error: &FetchError) {
+        match error {
+            FetchError::Gone => self.gone.note(place, error.clone()),
+            FetchError::Wrong(_) => self.wrong.note(place, error.clone()),
+            _ => {}
+        }
+    }
+
+    /// Forgets what upstream did not have: it has new documents.
+    pub fn forget_gone(&self) {
+        self.gone.entries.invalidate_all();
+    }
+}
+
+impl Memory {
+    fn new(ttl: Duration) -> Self {
+        Self { ttl, entries: Moka::builder().max_capacity(REMEMBERED).time_to_live(ttl).build() }
+    }
+
+    fn find(&self, place: &Place) -> Option<FetchError> {
+        self.entries.get(place).filter(|(_, until)| Instant::now() < *until).map(|(error, _)| error)
+    }
+
+    fn note(&self, place: Place, error: FetchError) {
+        self.entries.insert(place, (error, Instant::now() + self.ttl));
+    }
+}

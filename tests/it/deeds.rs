@@ -1,0 +1,276 @@
+//! Things that change the disk, what each of them promises, and what must hold of the store whatever happened to them.
+//! `crashing` takes the power away while they go on, `failing` lets the disk fail.
+
+#![allow(clippy::type_complexity, reason = "what a deed is made of has no name that would say more")]
+
+use std::path::PathBuf;
+
+use cistern::api;
+use cistern::digest::Digest;
+use serde_json::Value;
+
+use crate::managing::{done, typed};
+use crate::support::faulty::FaultyDisk;
+use crate::support::mirror::{Builder, Mirror, wait_for};
+use crate::support::origin::Origin;
+use crate::support::power::PowerDisk;
+use crate::support::stream::{Stream, Version, fingerprint, noise};
+
+const IMAGES: &str = "lab/streams/v1/images.json";
+const METADATA: &[u8] = b"metadata";
+
+/// A mirror of one version, whose disk can lose its power and fail.
+pub struct Stage {
+    pub origin: Origin,
+    pub mirror: Mirror,
+    pub disk: PowerDisk,
+    pub faults: FaultyDisk,
+}
+
+fn version(folder: &str) -> Version {
+    Version::new(folder).file("squashfs", &root(folder)).metadata("lxd.tar.xz", METADATA)
+}
+
+pub fn root(folder: &str) -> Vec<u8> {
+    noise(3000, folder.bytes().map(u64::from).sum())
+}
+
+fn print(folder: &str) -> String {
+    fingerprint(METADATA, &root(folder))
+}
+
+fn stream(serials: &[(&str, &str)]) -> Stream {
+    let arch = if std::env::consts::ARCH == "x86_64" { "amd64" } else { "arm64" };
+    let add = |stream: Stream, (serial, folder): &(&str, &str)| stream.add(&format!("busy:1:{arch}"), "busy", serial, version(folder));
+    serials.iter().fold(Stream::default(), add)
+}
+
+/// A mirror of one version, which holds nothing yet.
+pub async fn stage() -> Stage {
+    let origin = Origin::start().await;
+    origin.put(stream(&[("20260101", "a")]).tree());
+    let disk = PowerDisk::default();
+    let faults = FaultyDisk::over(disk.clone());
+    let builder = Builder::default().disk(faults.clone()).section("[images]\ngrace = \"1h\"");
+    let mirror = builder.remote("lab", &[origin.url()], "").start().await;
+    Stage { origin, mirror, disk, faults }
+}
+
+/// The same, and it holds that version.
+async fn stage_that_holds() -> Stage {
+    let stage = stage().await;
+    pull(&stage.mirror, "a").await;
+    wait_for(async || held(&stage.mirror).await.len() == 1).await;
+    stage
+}
+
+/// Downloads an image as a host does; whether all of it arrived.
+pub async fn pull(mirror: &Mirror, folder: &str) -> bool {
+    let mut is_whole = true;
+    for file in ["metadata.tar.xz", "squashfs"] {
+        let response = mirror.client().get(format!("{}/lab/{folder}/{file}", mirror.url())).send().await;
+        is_whole &= match response {
+            Ok(response) => response.status() == 200 && response.bytes().await.is_ok(),
+            Err(_) => false,
+        };
+    }
+    is_whole
+}
+
+async fn images(mirror: &Mirror, query: &str) -> Vec<api::Image> {
+    let path = format!("/1.0/images{query}");
+    cistern::cli::admin::ask(&mirror.socket(), hyper::Method::GET, &path, Vec::new()).await.unwrap()
+}
+
+pub async fn held(mirror: &Mirror) -> Vec<api::Image> {
+    images(mirror, "?held").await
+}
+
+/// What `act` was promised must be there afterwards, and what is there must be sound; the reason if not.
+pub type Verdict = Result<(), String>;
+
+/// Something that changes the disk, and what it promises.
+pub struct Deed<S, A, C> {
+    pub stage: S,
+    pub act: A,
+    pub check: C,
+}
+
+/// Invariant 2: what lies under `blobs/` is what it is called. Invariant 5: what is held can be had, and is the image that it
+/// is called; here upstream is away.
+pub async fn is_sound(mirror: &Mirror) -> Verdict {
+    let blobs: Vec<PathBuf> = mirror.files("blobs").iter().map(|blob| mirror.store().join("blobs").join(blob)).collect();
+    let mut size = 0;
+    for blob in &blobs {
+        let bytes = std::fs::read(blob).unwrap();
+        ensure(blob.ends_with(Digest::of(&bytes).to_string()), || format!("{} has other bytes", blob.display()))?;
+        size += bytes.len() as u64;
+    }
+    for image in held(mirror).await.iter().filter(|image| image.public) {
+        let Some(folder) = ["a", "b"].into_iter().find(|folder| print(folder) == image.fingerprint) else { continue };
+        let mut bytes = Vec::new();
+        for file in ["metadata.tar.xz", "squashfs"] {
+            let response = mirror.get(&format!("lab/{folder}/{file}")).await;
+            ensure(response.status() == 200, || format!("{file} of {folder} is held and cannot be had: {}", response.status()))?;
+            bytes.extend(response.bytes().await.map_err(|error| error.to_string())?);
+        }
+        ensure(Digest::of(&bytes).to_string() == image.fingerprint, || format!("the image of {folder} is another one"))?;
+    }
+    let info: Value = cistern::cli::admin::ask(&mirror.socket(), hyper::Method::GET, "/1.0/cache", Vec::new()).await.unwrap();
+    for folder in ["partials", "trash"] {
+        size += mirror.files(folder).iter().map(|file| mirror.store().join(folder).join(file).metadata().unwrap().len()).sum::<u64>();
+    }
+    ensure(info["blobs"] == blobs.len() && info["size"] == size, || {
+        format!("{} blobs, with partial files {size} bytes, and {info}", blobs.len())
+    })
+}
+
+/// Whether something comes to hold soon.
+pub async fn comes_to_hold(holds: impl AsyncFn() -> bool) -> bool {
+    for _ in 0..150 {
+        if holds().await {
+            return true;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+    false
+}
+
+pub fn ensure(holds: bool, otherwise: impl FnOnce() -> String) -> Verdict {
+    if holds { Ok(()) } else { Err(otherwise()) }
+}
+
+/// The serials of the versions that hosts see; none if there are no documents.
+pub async fn serials(mirror: &Mirror) -> Vec<String> {
+    let response = mirror.get(IMAGES).await;
+    if response.status() != 200 {
+        return Vec::new();
+    }
+    let document: Value = serde_json::from_slice(&response.bytes().await.unwrap()).unwrap();
+    let versions = document["products"].as_object().unwrap().values().flat_map(|product| product["versions"].as_object().unwrap().keys());
+    versions.cloned().collect()
+}
+
+/// What is called so on the command line; nothing if nothing is.
+pub async fn shown(mirror: &Mirror, image: &str) -> Option<Value> {
+    let (code, out, _) = typed(mirror, &["image", "info", image, "--format", "json"], "").await;
+    (code == 0).then(|| serde_json::from_str(&out).unwrap())
+}
+
+/// A host downloads an image, and it is recorded. It promises that what was held is held.
+pub fn commit() -> Deed<impl AsyncFn() -> Stage, impl AsyncFn(&Stage) -> bool, impl AsyncFn(&Mirror, &bool) -> Verdict> {
+    let act = async |stage: &Stage| {
+        pull(&stage.mirror, "a").await;
+        let is_cut = || stage.disk.went_at().is_some() || stage.faults.has_failed();
+        wait_for(async || is_cut() || !held(&stage.mirror).await.is_empty()).await;
+        !held(&stage.mirror).await.is_empty()
+    };
+    let check = async |mirror: &Mirror, was_held: &bool| {
+        if *was_held {
+            // Documents list it, so that it is found again without its record.
+            ensure(comes_to_hold(async || held(mirror).await.len() == 1).await, || "what was held is not".to_owned())?;
+        }
+        ensure(serials(mirror).await == ["20260101"], || "the documents are gone".to_owned())
+    };
+    Deed { stage, act, check }
+}
+
+/// A person copies an image, and upstream lists it no more. It promises that it stays listed, and that the newer one does.
+pub fn keeping() -> Deed<impl AsyncFn() -> Stage, impl AsyncFn(&Stage) -> Vec<String>, impl AsyncFn(&Mirror, &Vec<String>) -> Verdict> {
+    let act = async |stage: &Stage| {
+        let (copied, ..) = typed(&stage.mirror, &["image", "copy", "lab:busy"], "").await;
+        stage.origin.put(stream(&[("20260102", "b")]).tree());
+        drop(typed(&stage.mirror, &["remote", "refresh", "lab"], "").await);
+        let mut promised = serials(&stage.mirror).await;
+        promised.retain(|serial| serial != "20260101" || copied == 0);
+        promised
+    };
+    let check = async |mirror: &Mirror, promised: &Vec<String>| {
+        let serials = serials(mirror).await;
+        ensure(promised.iter().all(|serial| serials.contains(serial)), || format!("hosts see {serials:?} and not {promised:?}"))
+    };
+    Deed { stage, act, check }
+}
+
+/// Upstream has a newer version. It promises that no older one is seen once the newer one was (invariant 7).
+pub fn refresh() -> Deed<impl AsyncFn() -> Stage, impl AsyncFn(&Stage) -> bool, impl AsyncFn(&Mirror, &bool) -> Verdict> {
+    let act = async |stage: &Stage| {
+        stage.origin.put(stream(&[("20260101", "a"), ("20260102", "b")]).tree());
+        drop(typed(&stage.mirror, &["remote", "refresh", "lab"], "").await);
+        serials(&stage.mirror).await.len() == 2
+    };
+    let check = async |mirror: &Mirror, was_seen: &bool| {
+        let serials = serials(mirror).await;
+        ensure(!serials.is_empty() && (!was_seen || serials.len() == 2), || format!("hosts see {serials:?}, and they saw more"))
+    };
+    Deed { stage, act, check }
+}
+
+/// A person deletes an image that upstream lists, and so it goes at once.
+pub fn eviction() -> Deed<impl AsyncFn() -> Stage, impl AsyncFn(&Stage), impl AsyncFn(&Mirror, &()) -> Verdict> {
+    let act = async |stage: &Stage| drop(typed(&stage.mirror, &["image", "delete", "lab:busy"], "").await);
+    let check = async |mirror: &Mirror, (): &()| ensure(serials(mirror).await == ["20260101"], || "it is not listed".to_owned());
+    Deed { stage: stage_that_holds, act, check }
+}
+
+/// A person decides something: whether it was said to be done.
+pub fn decision() -> Deed<impl AsyncFn() -> Stage, impl AsyncFn(&Stage) -> [bool; 2], impl AsyncFn(&Mirror, &[bool; 2]) -> Verdict> {
+    let act = async |stage: &Stage| {
+        let (set, ..) = typed(&stage.mirror, &["image", "set", "lab:busy", "auto_update=false"], "").await;
+        let (named, ..) = typed(&stage.mirror, &["image", "alias", "create", "prod", "lab:busy"], "").await;
+        [set == 0, named == 0]
+    };
+    let check = async |mirror: &Mirror, [set, named]: &[bool; 2]| {
+        let image = shown(mirror, "lab:busy").await.ok_or("it is not there")?;
+        ensure(image["held"] == true, || "it is not held".to_owned())?;
+        ensure(!set || image["auto_update"] == false, || "what was set is not".to_owned())?;
+        ensure(!named || shown(mirror, "local:prod").await.is_some(), || "the name is gone".to_owned())
+    };
+    Deed { stage: stage_that_holds, act, check }
+}
+
+/// A person takes a name back. It promises that it does not come back.
+pub fn withdrawal() -> Deed<impl AsyncFn() -> Stage, impl AsyncFn(&Stage) -> bool, impl AsyncFn(&Mirror, &bool) -> Verdict> {
+    let stage = async || {
+        let stage = stage_that_holds().await;
+        done(&stage.mirror, &["image", "alias", "create", "prod", "lab:busy"]).await;
+        stage
+    };
+    let act = async |stage: &Stage| typed(&stage.mirror, &["image", "alias", "delete", "prod"], "").await.0 == 0;
+    let check = async |mirror: &Mirror, deleted: &bool| {
+        ensure(!deleted || shown(mirror, "local:prod").await.is_none(), || "the name is back".to_owned())
+    };
+    Deed { stage, act, check }
+}
+
+/// A person publishes an image. It promises that hosts can have it.
+pub fn import() -> Deed<impl AsyncFn() -> Stage, impl AsyncFn(&Stage) -> bool, impl AsyncFn(&Mirror, &bool) -> Verdict> {
+    let act = async |stage: &Stage| {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("image.tar.gz").display().to_string();
+        std::fs::write(&path, own_image()).unwrap();
+        typed(&stage.mirror, &["image", "import", &path, "--alias", "mine", "--public"], "").await.0 == 0
+    };
+    let check = async |mirror: &Mirror, imported: &bool| {
+        let Some(image) = shown(mirror, "local:mine").await else {
+            return ensure(!imported, || "what was published is not there".to_owned());
+        };
+        let response = mirror.get(&format!("local/images/{}/image.tar.gz", image["fingerprint"].as_str().unwrap())).await;
+        ensure(response.status() == 200, || format!("it is listed and cannot be had: {}", response.status()))?;
+        ensure(response.bytes().await.is_ok_and(|bytes| bytes == own_image()), || "it has other bytes".to_owned())
+    };
+    Deed { stage, act, check }
+}
+
+fn own_image() -> Vec<u8> {
+    let yaml = format!("architecture: {}\ncreation_date: 1767225600\nproperties:\n  os: Own\n", std::env::consts::ARCH);
+    let mut tarball = tar::Builder::new(flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast()));
+    for (name, bytes) in [("metadata.yaml", yaml.as_bytes()), ("rootfs/sbin/init", b"init")] {
+        let mut header = tar::Header::new_gnu();
+        header.set_size(bytes.len() as u64);
+        header.set_mode(0o644);
+        header.set_cksum();
+        tarball.append_data(&mut header, name, bytes).unwrap();
+    }
+    tarball.into_inner().unwrap().finish().unwrap()
+}

@@ -1,0 +1,195 @@
+//! A disk of which single calls fail while the program goes on.
+
+#![allow(dead_code, reason = "each test target uses another part")]
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use cistern::disk::{Disk, File, Found, Space};
+
+/// What a disk is asked to do. `Read` is a file's opening, and reads of that file are what fails.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Call {
+    Create,
+    Open,
+    Read,
+    Write,
+    Reserve,
+    Truncate,
+    Sync,
+    SyncDirectory,
+    Rename,
+    Remove,
+    CreateDirectory,
+    List,
+    Names,
+    Space,
+}
+
+/// How a call fails.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// EIO.
+    Broken,
+    /// ENOSPC.
+    Full,
+    /// ENOSPC after half of the bytes were written.
+    Short,
+}
+
+impl Fault {
+    fn error(self) -> io::Error {
+        match self {
+            Self::Broken => rustix::io::Errno::IO.into(),
+            Self::Full | Self::Short => rustix::io::Errno::NOSPC.into(),
+        }
+    }
+}
+
+/// The disk. Clones are the same disk.
+#[derive(Clone, Debug)]
+pub struct FaultyDisk {
+    inner: Arc<dyn Disk>,
+    state: Arc<Mutex<State>>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    counts: BTreeMap<Call, usize>,
+    plan: Option<(Call, usize, Fault)>,
+    /// Everything fails of these kinds.
+    dead: Vec<(Call, Fault)>,
+    has_failed: bool,
+}
+
+impl FaultyDisk {
+    /// A disk that does what another one does, for now.
+    pub fn over(inner: impl Disk) -> Self {
+        Self { inner: Arc::new(inner), state: Arc::default() }
+    }
+
+    /// Counts from now on, and lets the call with this number fail, once.
+    pub fn fail(&self, call: Call, number: usize, fault: Fault) {
+        *self.state() = State { plan: Some((call, number, fault)), ..State::default() };
+    }
+
+    /// Lets all calls of a kind fail until it is healed.
+    pub fn fail_all(&self, call: Call, fault: Fault) {
+        self.state().dead.push((call, fault));
+    }
+
+    /// Counts from now on, and lets nothing fail.
+    pub fn heal(&self) {
+        *self.state() = State::default();
+    }
+
+    /// Whether the call that was to fail came.
+    pub fn has_failed(&self) -> bool {
+        self.state().has_failed
+    }
+
+    /// How many calls there were of each kind.
+    pub fn counts(&self) -> BTreeMap<Call, usize> {
+        self.state().counts.clone()
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap()
+    }
+
+    /// How this call fails, if it does.
+    fn fault(&self, call: Call) -> Option<Fault> {
+        let mut state = self.state();
+        let count = state.counts.entry(call).or_default();
+        let number = *count;
+        *count += 1;
+        if let Some((_, fault)) = state.dead.iter().find(|(dead, _)| *dead == call) {
+            return Some(*fault);
+        }
+        let (_, _, fault) = state.plan.filter(|(planned, at, _)| *planned == call && *at == number)?;
+        state.has_failed = true;
+        Some(fault)
+    }
+
+    fn ask<T>(&self, call: Call, act: impl FnOnce(&dyn Disk) -> io::Result<T>) -> io::Result<T> {
+        self.fault(call).map_or_else(|| act(&*self.inner), |fault| Err(fault.error()))
+    }
+
+    /// A file that can be opened may still not be readable.
+    fn opened(&self, file: io::Result<File>) -> io::Result<File> {
+        let file = file?;
+        Ok(if self.fault(Call::Read).is_some() { file.unreadable_from(0) } else { file })
+    }
+}
+
+impl Disk for FaultyDisk {
+    fn create(&self, path: &Path) -> io::Result<File> {
+        self.opened(self.ask(Call::Create, |disk| disk.create(path)))
+    }
+
+    fn open(&self, path: &Path) -> io::Result<File> {
+        self.opened(self.ask(Call::Open, |disk| disk.open(path)))
+    }
+
+    fn write_at(&self, file: &File, bytes: &[u8], offset: u64) -> io::Result<()> {
+        match self.fault(Call::Write) {
+            None => self.inner.write_at(file, bytes, offset),
+            Some(fault) => {
+                if fault == Fault::Short {
+                    self.inner.write_at(file, &bytes[..bytes.len() / 2], offset)?;
+                }
+                Err(fault.error())
+            }
+        }
+    }
+
+    fn reserve(&self, file: &File, len: u64) -> io::Result<()> {
+        self.ask(Call::Reserve, |disk| disk.reserve(file, len))
+    }
+
+    fn truncate(&self, file: &File, len: u64) -> io::Result<()> {
+        self.ask(Call::Truncate, |disk| disk.truncate(file, len))
+    }
+
+    fn sync(&self, file: &File) -> io::Result<()> {
+        self.ask(Call::Sync, |disk| disk.sync(file))
+    }
+
+    fn sync_directory(&self, path: &Path) -> io::Result<()> {
+        self.ask(Call::SyncDirectory, |disk| disk.sync_directory(path))
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.ask(Call::Rename, |disk| disk.rename(from, to))
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        self.ask(Call::Remove, |disk| disk.remove(path))
+    }
+
+    fn create_directory(&self, path: &Path) -> io::Result<()> {
+        self.ask(Call::CreateDirectory, |disk| disk.create_directory(path))
+    }
+
+    fn restrict(&self, path: &Path, mode: u32) -> io::Result<()> {
+        self.inner.restrict(path, mode)
+    }
+
+    fn is_socket(&self, path: &Path) -> io::Result<bool> {
+        self.inner.is_socket(path)
+    }
+
+    fn list(&self, path: &Path) -> io::Result<Vec<Found>> {
+        self.ask(Call::List, |disk| disk.list(path))
+    }
+
+    fn names(&self, path: &Path) -> io::Result<Vec<String>> {
+        self.ask(Call::Names, |disk| disk.names(path))
+    }
+
+    fn space(&self, path: &Path) -> io::Result<Space> {
+        self.ask(Call::Space, |disk| disk.space(path))
+    }
+}
