@@ -15,8 +15,11 @@ pub struct RemoteStatus {
     pub urls: Vec<String>,
     /// How it is held.
     pub mode: String,
-    /// Whether at least one URL is worth asking.
+    /// Whether at least one URL answers.
     pub healthy: bool,
+    /// The URLs that do not.
+    #[serde(default)]
+    pub failing: Vec<FailingUrl>,
     /// How many images are listed.
     pub images: usize,
     /// In mirror mode: what is not held yet.
@@ -31,6 +34,17 @@ pub struct RemoteStatus {
     pub last_success_at: Option<String>,
     /// How the last refresh ended.
     pub last_refresh: Option<LastRefresh>,
+}
+
+/// A URL that does not answer as it should.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FailingUrl {
+    /// Which, without secrets.
+    pub url: String,
+    /// How often it failed in a row.
+    pub failures: u32,
+    /// Until when it is asked last.
+    pub asked_last_until: String,
 }
 
 /// What a remote in mirror mode does not hold yet.

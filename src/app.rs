@@ -30,6 +30,7 @@ use crate::config::Config;
 use crate::config::error::ConfigError;
 use crate::database::Database;
 use crate::disk::Disk;
+use crate::fetch::shares::Shares;
 use crate::fetch::{Fetcher, sink};
 use crate::library::Library;
 use crate::library::shelf::Shelf;
@@ -176,6 +177,7 @@ impl App {
         let door = Arc::new(door(&config, fetcher, &cache, &outside));
         let closed = CancellationToken::new();
         let scribe = database.map(|database| write_down(&library, database, closed.clone()));
+        let readiness = Arc::new(Readiness::new(Arc::clone(cache.standing())));
         let tasks = keepers(&config, cache, &door, &metrics);
         let mut app = Self {
             addresses: sockets.hosts.iter().filter_map(|socket| socket.local_addr().ok()).collect(),
@@ -185,7 +187,7 @@ impl App {
             certificates,
             tls,
             metrics,
-            readiness: Arc::default(),
+            readiness,
             stop: CancellationToken::new(),
             connections: TaskTracker::new(),
             essential,
@@ -341,6 +343,7 @@ fn keepers(config: &Config, cache: Arc<Cache>, door: &Door, metrics: &Arc<Metric
 
 /// Where hosts come in.
 fn door(config: &Config, fetcher: Arc<Fetcher>, cache: &Arc<Cache>, outside: &Outside) -> Door {
+    let bounds = config.bounds();
     Door {
         current: cache.current().clone(),
         fetcher,
@@ -348,7 +351,8 @@ fn door(config: &Config, fetcher: Arc<Fetcher>, cache: &Arc<Cache>, outside: &Ou
         metrics: Arc::clone(cache.metrics()),
         clock: Arc::clone(&outside.clock),
         scribe: Scribe::default(),
-        bounds: config.bounds(),
+        readers: Shares::new(bounds.file_readers),
+        bounds,
         policy: ArcSwap::from_pointee(config.policy()),
     }
 }

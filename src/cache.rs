@@ -17,6 +17,7 @@ pub mod refusals;
 pub mod restore;
 pub mod ring;
 pub mod scribe;
+pub mod standing;
 
 use std::collections::HashMap;
 use std::io;
@@ -34,10 +35,10 @@ use crate::cache::flight::{Flight, Pilot};
 use crate::cache::lease::{Leases, Lent};
 use crate::cache::reader::Reader;
 use crate::cache::refusals::Refusals;
+use crate::cache::standing::Standing;
 use crate::clock::Clock;
 use crate::digest::{Claim, Digest, Expected, Fingerprint};
 use crate::disk::{Found, Space};
-use crate::http::path::StreamPath;
 use crate::ledger::Ledger;
 use crate::ledger::account::Limits;
 use crate::metrics::Metrics;
@@ -82,6 +83,7 @@ pub struct Cache {
     open: Moka<Digest, Blob>,
     learnt: Moka<Claim, Digest>,
     refusals: Refusals,
+    standing: Arc<Standing>,
     /// Blobs whose bytes are wrong and that could not be taken away.
     broken: Moka<Digest, ()>,
     /// Images that are here and could not be recorded.
@@ -93,9 +95,6 @@ pub struct Cache {
     clock: Arc<dyn Clock>,
     metrics: Arc<Metrics>,
 }
-
-/// Where a file is to be had: another remote, or another path, may have what this one has not.
-pub type Place = (Arc<str>, StreamPath, Expected);
 
 /// How a request comes to a blob that is not held.
 #[derive(Debug)]
@@ -131,6 +130,7 @@ impl Cache {
             open: Moka::builder().max_capacity(options.open_files).time_to_idle(IDLE_FILE).build(),
             learnt: Moka::new(REMEMBERED),
             refusals: Refusals::new(options.retry_gone, options.retry_wrong),
+            standing: Arc::new(Standing::new(Arc::clone(&metrics))),
             broken: Moka::new(REMEMBERED),
             unrecorded: Moka::new(REMEMBERED),
             flights: Mutex::default(),
@@ -231,6 +231,11 @@ impl Cache {
         Ok(blob.map(|blob| self.leases.lend(blob)))
     }
 
+    /// Whether the store takes new files.
+    pub fn standing(&self) -> &Arc<Standing> {
+        &self.standing
+    }
+
     /// What could not be had lately.
     pub fn refusals(&self) -> &Refusals {
         &self.refusals
@@ -249,6 +254,11 @@ impl Cache {
     /// Forgets that: it is to be tried anew.
     pub fn forget_unrecorded(&self, fingerprint: Fingerprint) {
         self.unrecorded.invalidate(&fingerprint);
+    }
+
+    /// Joins the fetch of a blob, for a reader that begins at `start`, if there is one that it can join.
+    pub fn follow(&self, expected: Expected, start: u64) -> Option<Reader> {
+        lock(&self.flights).get(&expected).and_then(|flight| Reader::board(flight, start, &self.metrics))
     }
 
     /// Joins the fetch of a blob, for a reader that begins at `start`; or begins one. The reader has its place before
@@ -275,12 +285,16 @@ impl Cache {
     /// Makes a verified file a blob that can be found. Waits for the disk.
     pub fn commit(&self, remote: &Arc<str>, expected: Expected, verified: Verified) -> io::Result<Lent> {
         let digest = verified.digest();
-        let committed = verified.commit().inspect_err(|_| self.admit_anyway(remote, expected, digest));
+        let committed = verified.commit().inspect_err(|error| {
+            self.standing.is_bad(error.to_string());
+            self.admit_anyway(remote, expected, digest);
+        });
         let blob = self.leases.lend(committed?);
         if expected.digest().is_none() {
             facts::learn(&**self.store.disk(), self.store.layout(), expected.claim, blob.digest)?;
             self.learnt.insert(expected.claim, blob.digest);
         }
+        self.standing.is_good();
         self.open.insert(blob.digest, Blob::clone(&blob));
         self.admit(expected.claim, &blob);
         self.tell(Event::Committed(Arc::clone(remote), expected));

@@ -146,6 +146,7 @@ impl Config {
         let limits = &self.file.limits;
         sink::Options {
             fetches: limits.fetches,
+            client_fetches: limits.client_fetches,
             unbuffered_fetches: limits.unbuffered_fetches,
             ring_bytes: limits.ring_size.0,
             turn: limits.answer_timeout.0,
@@ -168,6 +169,7 @@ impl Config {
             header_timeout: limits.header_timeout.0,
             write_timeout: limits.write_timeout.0,
             answer_timeout: limits.answer_timeout.0,
+            file_readers: limits.file_readers,
             retry_wrong: limits.retry_wrong.0,
         }
     }
@@ -242,7 +244,9 @@ fn check_limits(file: &File) -> Result<(), ConfigError> {
         ("connect_timeout", limits.connect_timeout.0.is_zero()),
         ("silence_timeout", limits.silence_timeout.0.is_zero()),
         ("fetches", limits.fetches == 0),
+        ("client_fetches", limits.client_fetches == 0),
         ("mirror_fetches", limits.mirror_fetches == 0),
+        ("file_readers", limits.file_readers == 0),
         ("document_size", limits.document_size.0 == 0),
         ("documents", limits.documents == 0),
         ("refresh_timeout", limits.refresh_timeout.0.is_zero()),
@@ -251,7 +255,13 @@ fn check_limits(file: &File) -> Result<(), ConfigError> {
     const MOST: usize = 1 << 20;
     const LONGEST: Duration = Duration::from_hours(365 * 24);
     const SHORTEST: Duration = Duration::from_millis(10);
-    let counts = [("connections", limits.connections), ("fetches", limits.fetches), ("unbuffered_fetches", limits.unbuffered_fetches)];
+    let counts = [
+        ("connections", limits.connections),
+        ("fetches", limits.fetches),
+        ("client_fetches", limits.client_fetches),
+        ("unbuffered_fetches", limits.unbuffered_fetches),
+        ("file_readers", limits.file_readers),
+    ];
     if let Some((key, _)) = counts.into_iter().find(|(_, count)| *count > MOST) {
         return Err(ConfigError::of_key(&format!("limits.{key}"), format!("this is more than {MOST}")));
     }

@@ -8,11 +8,13 @@ pub mod allowance;
 pub mod attempts;
 pub mod download;
 pub mod holding;
+pub mod shares;
 pub mod sink;
 pub mod source;
 pub mod writer;
 
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
@@ -25,6 +27,7 @@ use crate::cache::flight::Pilot;
 use crate::cache::lease::Lent;
 use crate::cache::reader::Reader;
 use crate::fetch::download::{Download, Wanted};
+use crate::fetch::shares::{Shares, Turn, holder};
 use crate::fetch::sink::Means;
 use crate::fetch::source::Source;
 
@@ -58,6 +61,8 @@ pub enum NotFound {
 pub struct Fetcher {
     sources: ArcSwap<HashMap<Arc<str>, Arc<Source>>>,
     means: Arc<Means>,
+    /// Downloads that hosts have begun.
+    hosts: Shares<IpAddr>,
     tasks: TaskTracker,
     stop: CancellationToken,
 }
@@ -65,7 +70,9 @@ pub struct Fetcher {
 impl Fetcher {
     /// A fetcher without remotes.
     pub fn new(means: Means) -> Self {
-        Self { sources: ArcSwap::default(), means: Arc::new(means), tasks: TaskTracker::new(), stop: CancellationToken::new() }
+        let hosts = Shares::new(means.options.client_fetches);
+        let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
+        Self { sources: ArcSwap::default(), means: Arc::new(means), hosts, tasks, stop }
     }
 
     /// Takes these remotes in the place of the ones before. Downloads from one that is not among them are broken off; what
@@ -86,10 +93,15 @@ impl Fetcher {
             return Err(NotFound::Refused(error));
         }
         let source = self.sources.load().get(&wanted.remote).cloned().ok_or(NotFound::NoRemote)?;
+        if let Some(reader) = cache.follow(wanted.expected, start) {
+            return Ok(Found::Collapsed(reader));
+        }
+        // Whoever waits for a turn has nothing begun yet, and so nobody waits for him.
+        let turn = self.turn(wanted.host).await?;
         match cache.board(wanted.expected, start) {
             Boarding::Following(reader) => Ok(Found::Collapsed(reader)),
             Boarding::Leading(reader, pilot) => {
-                self.begin(wanted.clone(), source, pilot);
+                self.begin(wanted.clone(), source, pilot, turn);
                 Ok(Found::Fetched(reader))
             }
         }
@@ -102,7 +114,14 @@ impl Fetcher {
         self.tasks.wait().await;
     }
 
-    fn begin(&self, wanted: Wanted, source: Arc<Source>, pilot: Pilot) {
+    /// A turn to begin a download, for a host that has not begun too many.
+    async fn turn(&self, host: Option<IpAddr>) -> Result<Option<Turn>, NotFound> {
+        let Some(host) = host else { return Ok(None) };
+        let turn = self.hosts.take(holder(host), self.means.options.turn).await;
+        turn.map(Some).ok_or(NotFound::Refused(FetchError::Busy))
+    }
+
+    fn begin(&self, wanted: Wanted, source: Arc<Source>, pilot: Pilot, turn: Option<Turn>) {
         let means = Arc::clone(&self.means);
         let (closed, stop) = (source.closed().clone(), self.stop.clone());
         let download = Download::new(means, wanted, source, pilot);
@@ -112,6 +131,7 @@ impl Fetcher {
                 () = closed.cancelled() => {}
                 () = download.run() => {}
             }
+            drop(turn);
         });
     }
 }

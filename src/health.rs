@@ -62,10 +62,26 @@ impl Health {
         url.resting_until = rest.and_then(|rest| now.checked_add(rest).ok()).max(url.resting_until);
     }
 
-    /// Whether at least one URL is worth asking now.
-    pub fn is_healthy(&self, now: Timestamp) -> bool {
-        self.urls.iter().any(|url| url.resting_until.is_none_or(|until| until <= now))
+    /// Whether at least one URL is.
+    pub fn is_healthy(&self) -> bool {
+        (0..self.urls.len()).any(|url| self.illness(url).is_none())
     }
+
+    /// What is wrong with a URL, if there is a verdict. It holds until the URL answers as it should: nobody knows that it is
+    /// back because its rest is over.
+    pub fn illness(&self, url: usize) -> Option<Illness> {
+        let url = self.urls.get(url)?;
+        Some(Illness { failures: url.failures, asked_last_until: url.resting_until? })
+    }
+}
+
+/// The verdict on a URL.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Illness {
+    /// How often it failed in a row.
+    pub failures: u32,
+    /// Until when it is asked last.
+    pub asked_last_until: Timestamp,
 }
 
 impl Url {
@@ -86,7 +102,7 @@ mod tests {
 
     use jiff::Timestamp;
 
-    use crate::health::Health;
+    use crate::health::{Health, Illness};
 
     fn at(second: i64) -> Timestamp {
         Timestamp::from_second(second).unwrap()
@@ -100,10 +116,14 @@ mod tests {
         assert_eq!(health.order(at(0)), [0, 1]);
         health.failed(0, at(1), None);
         assert_eq!(health.order(at(2)), [1, 0]);
-        assert!(health.is_healthy(at(2)));
+        assert!(health.is_healthy(), "the other one is");
+        assert_eq!(health.illness(0), Some(Illness { failures: 2, asked_last_until: at(6) }));
         assert_eq!(health.order(at(7)), [0, 1], "the back-off is over");
+        assert!(health.illness(0).is_some(), "and nobody knows yet how it does");
         health.succeeded(0);
+        assert_eq!(health.illness(0), None);
         health.failed(0, at(8), None);
+        assert_eq!(health.illness(0), None);
         assert_eq!(health.order(at(8)), [0, 1], "a success forgets what was before");
     }
 
@@ -146,7 +166,8 @@ mod tests {
         health.failed(0, at(0), Some(Duration::from_mins(1)));
         health.failed(1, at(0), Some(Duration::from_secs(30)));
         assert_eq!(health.order(at(1)), [1, 0]);
-        assert!(!health.is_healthy(at(1)));
-        assert!(health.is_healthy(at(30)));
+        assert!(!health.is_healthy());
+        health.succeeded(1);
+        assert!(health.is_healthy());
     }
 }

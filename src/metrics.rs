@@ -37,6 +37,7 @@ pub struct Metrics {
     upstream_received_bytes: IntCounterVec,
     upstream_failures: IntCounterVec,
     upstream_healthy: IntGaugeVec,
+    upstream_url_healthy: IntGaugeVec,
     upstream_resumes: IntCounterVec,
     digest_mismatches: IntCounterVec,
     refreshes: IntCounterVec,
@@ -60,6 +61,8 @@ pub struct Metrics {
     pub cache_blobs: IntGauge,
     /// Bytes that its file system has left.
     pub filesystem_free: IntGauge,
+    /// 1 while the store takes new files.
+    pub store_writable: IntGauge,
     /// Fetches under way.
     pub fetches_in_flight: IntGauge,
     /// Hosts that read from them.
@@ -98,7 +101,8 @@ impl Metrics {
                 &["remote"],
             ),
             upstream_failures: counters(new, "upstream_failures_total", "Failures of image servers.", &["remote", "reason"]),
-            upstream_healthy: gauges(new, "upstream_healthy", "Whether at least one URL of the remote is worth asking.", &["remote"]),
+            upstream_healthy: gauges(new, "upstream_healthy", "Whether at least one URL of the remote answers.", &["remote"]),
+            upstream_url_healthy: gauges(new, "upstream_url_healthy", "Whether a URL of the remote answers.", &["remote", "url"]),
             upstream_resumes: counters(new, "upstream_resumes_total", "Downloads that went on after they were cut off.", &["remote"]),
             digest_mismatches: counters(new, "digest_mismatch_total", "Files whose bytes were not what a document says.", &["source"]),
             refreshes: counters(new, "refresh_total", "Refreshes of remotes, by how they ended.", &["remote", "result"]),
@@ -133,6 +137,7 @@ impl Metrics {
             cache_size: gauge(new, "cache_size_bytes", "Bytes that the store holds."),
             cache_limit: gauge(new, "cache_limit_bytes", "Bytes that the store may hold."),
             cache_blobs: gauge(new, "cache_blobs", "Blobs that the store holds."),
+            store_writable: gauge(new, "store_writable", "Whether the store took what it was given last."),
             filesystem_free: gauge(new, "filesystem_free_bytes", "Bytes that the file system of the store has left."),
             fetches_in_flight: gauge(new, "fetches_in_flight", "Downloads under way."),
             fetch_readers: gauge(new, "fetch_readers", "Hosts that read from downloads under way."),
@@ -171,7 +176,7 @@ impl Metrics {
     }
 
     /// Shows every series of a remote at 0, or as it is.
-    pub fn add_remote(&self, remote: &str) {
+    pub fn add_remote(&self, remote: &str, urls: &[String]) {
         for kind in KINDS {
             RESULTS.iter().for_each(|result| drop(self.cache_requests.with_label_values(&[remote, kind, result])));
             ["200", "0"].iter().for_each(|code| drop(self.upstream_requests.with_label_values(&[remote, kind, code])));
@@ -180,7 +185,8 @@ impl Metrics {
         REFRESHES.iter().for_each(|result| drop(self.refreshes.with_label_values(&[remote, result])));
         self.upstream_received_bytes.with_label_values(&[remote]);
         self.upstream_resumes.with_label_values(&[remote]);
-        self.upstream_healthy.with_label_values(&[remote]).set(1);
+        self.upstream_is_healthy(remote, true);
+        urls.iter().for_each(|url| self.upstream_url_is_healthy(remote, url, true));
         self.refresh_success.with_label_values(&[remote]);
         self.images_listed.with_label_values(&[remote]);
         self.mirror_missing.with_label_values(&[remote]);
@@ -220,7 +226,12 @@ impl Metrics {
         self.upstream_failures.with_label_values(&[remote, reason]).inc();
     }
 
-    /// Whether at least one URL of a remote is worth asking.
+    /// Whether a URL of a remote answers.
+    pub fn upstream_url_is_healthy(&self, remote: &str, url: &str, is_healthy: bool) {
+        self.upstream_url_healthy.with_label_values(&[remote, url]).set(i64::from(is_healthy));
+    }
+
+    /// Whether at least one URL of a remote answers.
     pub fn upstream_is_healthy(&self, remote: &str, is_healthy: bool) {
         self.upstream_healthy.with_label_values(&[remote]).set(i64::from(is_healthy));
     }

@@ -126,7 +126,7 @@ impl Prefetcher {
 
     async fn fetch(&self, file: File, progress: &Mutex<Progress>) {
         let bytes = size(&file);
-        let wanted = Wanted { remote: Arc::clone(self.source.name()), path: file.path, expected: file.expected };
+        let wanted = Wanted { remote: Arc::clone(self.source.name()), path: file.path, expected: file.expected, host: None };
         let brought = hold(&self.fetcher, &wanted, |_| {}).await;
         let mut progress = lock(progress);
         match brought {

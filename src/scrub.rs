@@ -96,7 +96,7 @@ pub async fn replace(cache: &Arc<Cache>, fetcher: &Fetcher, digest: Digest) -> s
     let Some((remote, file)) = claims.into_iter().find_map(|claim| catalog.upstream_of(claim)) else {
         return Ok("it left the store, and no remote lists it".to_owned());
     };
-    let wanted = Wanted { remote: Arc::clone(remote), path: file.path, expected: file.expected };
+    let wanted = Wanted { remote: Arc::clone(remote), path: file.path, expected: file.expected, host: None };
     Ok(match hold(fetcher, &wanted, |_| {}).await {
         Ok(_) => format!("it left the store and was fetched again from {remote}"),
         Err(error) => format!("it left the store and could not be fetched again from {remote}: {error}"),

@@ -20,14 +20,15 @@ const LONGEST_PAUSE: Duration = Duration::from_mins(1);
 
 /// Says so if nothing can be stored from the beginning. Everything is served all the same, through memory.
 pub fn warn_if_full(space: Space, limits: &Limits) {
-    if space.free <= limits.min_free_bytes {
-        let (free, min_free) = (space.free, limits.min_free_bytes);
-        tracing::warn!(
-            free,
-            min_free,
-            "the file system is full; files are passed through and not stored until storage.min_free is free again"
-        );
+    if let Some(full) = full(space, limits) {
+        tracing::warn!("{full}; files are passed through and not stored until storage.min_free is free again");
     }
+}
+
+/// That the file system is full, if it is.
+fn full(space: Space, limits: &Limits) -> Option<String> {
+    let (free, min_free) = (space.free, limits.min_free_bytes);
+    (free <= min_free).then(|| format!("the file system is full: {free} bytes are free, and storage.min_free is {min_free}"))
 }
 
 /// Removes what nobody came back for.
@@ -53,11 +54,18 @@ async fn keep(cache: Arc<Cache>, metrics: Arc<Metrics>) {
         let pruned = blocking(move || {
             look.prune();
             show(&look, &metrics);
-            look.space()?;
-            look.empty_trash()
+            look.empty_trash()?;
+            look.space()
         });
-        if let Err(error) = pruned.await {
-            tracing::error!(%error, "what is due could not be let go, or the file system says nothing");
+        match pruned.await {
+            Ok(space) => match full(space, cache.books().limits()) {
+                Some(full) => cache.standing().is_bad(full),
+                None => cache.standing().is_good(),
+            },
+            Err(error) => {
+                tracing::error!(%error, "what is due could not be let go, or the file system says nothing");
+                cache.standing().is_bad(error.to_string());
+            }
         }
         tokio::time::sleep(pause(cache.rules())).await;
     }

@@ -183,6 +183,7 @@ fn status_of(remote: &Remote, source: &Source) -> RemoteStatus {
         urls: source.upstream().urls().to_vec(),
         mode: remote.mode.label().to_owned(),
         healthy: true,
+        failing: Vec::new(),
         images: 0,
         missing: None,
         held_back: Vec::new(),

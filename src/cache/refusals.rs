@@ -2,13 +2,18 @@
 //!
 //! Only two verdicts are remembered: that there is no such file, and that it came with wrong bytes. Trouble passes.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use moka::sync::Cache as Moka;
 use tokio::time::Instant;
 
-use crate::cache::Place;
 use crate::cache::error::FetchError;
+use crate::digest::Expected;
+use crate::http::path::StreamPath;
+
+/// Where a file is to be had: another remote, or another path, may have what this one has not.
+pub type Place = (Arc<str>, StreamPath, Expected);
 
 /// How many of each are remembered.
 const REMEMBERED: u64 = 65_536;

@@ -6,7 +6,7 @@ use clap::Subcommand;
 use clap_complete::engine::ArgValueCompleter;
 use hyper::Method;
 
-use crate::api::{HeldBack, Missing, RefreshReport, RefreshRequest, RefreshResult, RemoteStatus};
+use crate::api::{FailingUrl, HeldBack, Missing, RefreshReport, RefreshRequest, RefreshResult, RemoteStatus};
 use crate::cli::admin::ask;
 use crate::cli::completion;
 use crate::cli::exit::{FAILED, Failure};
@@ -69,33 +69,43 @@ fn list(remotes: &[RemoteStatus], format: Format) -> Result<(), Failure> {
     let rows: Vec<Vec<String>> = remotes.iter().map(row).collect();
     print(format, &headers, &rows, &remotes)?;
     if format == Format::Table {
-        let reasons = remotes.iter().filter_map(|remote| Some((&remote.name, remote.last_refresh.as_ref()?.reason.as_ref()?)));
-        reasons.for_each(|(name, reason)| println!("{name}: {reason}"));
-        let missing =
-            remotes.iter().filter_map(|remote| Some((&remote.name, remote.missing.as_ref().filter(|missing| missing.files > 0)?)));
-        for (name, Missing { files, bytes, problem }) in missing {
-            let problem = problem.as_ref().map(|problem| format!("; {problem}")).unwrap_or_default();
-            println!("{name}: {files} files ({}) are not held yet{problem}", size(*bytes));
-        }
-        for (name, held_back) in remotes.iter().flat_map(|remote| remote.held_back.iter().map(|held_back| (&remote.name, held_back))) {
-            let HeldBack { product, version, image_type, since, problem } = held_back;
-            let problem = problem.as_ref().map(|problem| format!("; {problem}")).unwrap_or_default();
-            println!("{name}: {product} {version} ({image_type}) is held back since {since} until it is held{problem}");
-        }
+        remotes.iter().flat_map(notes).for_each(|note| println!("{note}"));
     }
     Ok(())
 }
 
+/// What does not fit into a row.
+fn notes(remote: &RemoteStatus) -> Vec<String> {
+    let name = &remote.name;
+    let and = |problem: &Option<String>| problem.as_ref().map(|problem| format!("; {problem}")).unwrap_or_default();
+    let reason = remote.last_refresh.as_ref().and_then(|last| last.reason.as_ref()).map(|reason| format!("{name}: {reason}"));
+    let failing = remote.failing.iter().map(|FailingUrl { url, failures, asked_last_until }| {
+        let times = if *failures == 1 { "once".to_owned() } else { format!("{failures} times in a row") };
+        format!("{name}: {url} failed {times} and is asked last until {asked_last_until}")
+    });
+    let missing = remote
+        .missing
+        .as_ref()
+        .filter(|missing| missing.files > 0)
+        .map(|Missing { files, bytes, problem }| format!("{name}: {files} files ({}) are not held yet{}", size(*bytes), and(problem)));
+    let held_back = remote.held_back.iter().map(|HeldBack { product, version, image_type, since, problem }| {
+        format!("{name}: {product} {version} ({image_type}) is held back since {since} until it is held{}", and(problem))
+    });
+    reason.into_iter().chain(failing).chain(missing).chain(held_back).collect()
+}
+
 fn row(remote: &RemoteStatus) -> Vec<String> {
-    let RemoteStatus { name, mode, images, healthy, urls, last_refresh, .. } = remote;
+    let RemoteStatus { name, mode, images, healthy, failing, urls, last_refresh, .. } = remote;
     let (at, result) = last_refresh.as_ref().map_or(("never", "-"), |last| (last.at.as_str(), last.result.label()));
     let at = at.split('.').next().unwrap_or(at).trim_end_matches('Z');
     let health = if mode == "offline" {
         "-"
-    } else if *healthy {
+    } else if !*healthy {
+        "poor"
+    } else if failing.is_empty() {
         "good"
     } else {
-        "poor"
+        "fair"
     };
     vec![name.clone(), mode.clone(), images.to_string(), health.to_owned(), at.to_owned(), result.to_owned(), urls.join(" ")]
 }

@@ -171,10 +171,12 @@ pub struct Limits {
     pub silence_timeout: Span,
     pub redirects: usize,
     pub fetches: usize,
+    pub client_fetches: usize,
     pub mirror_fetches: usize,
     pub unbuffered_fetches: usize,
     pub ring_size: Amount,
     pub resume_rounds: u32,
+    pub file_readers: usize,
     pub retry_gone: Span,
     pub retry_wrong: Span,
     pub open_files: u64,
@@ -211,6 +213,8 @@ pub struct Remote {
     pub headers: std::collections::BTreeMap<String, String>,
     /// A proxy; empty: as the environment says.
     pub proxy: String,
+    /// Whether a server on the internet may lead to an address in a private network.
+    pub private_redirects: bool,
 }
 
 /// `remotes.*.mode`
@@ -286,10 +290,12 @@ impl Default for Limits {
             silence_timeout: seconds(15),
             redirects: 5,
             fetches: 64,
+            client_fetches: 16,
             mirror_fetches: 4,
             unbuffered_fetches: 16,
             ring_size: Amount(8 << 20),
             resume_rounds: 5,
+            file_readers: 12_000,
             retry_gone: seconds(60),
             retry_wrong: seconds(60),
             open_files: 1024,
@@ -313,6 +319,7 @@ impl Default for Remote {
             ca: PathBuf::new(),
             headers: std::collections::BTreeMap::new(),
             proxy: String::new(),
+            private_redirects: false,
         }
     }
 }

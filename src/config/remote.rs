@@ -19,6 +19,7 @@ use crate::refresh;
 use crate::refresh::gather::Bounds;
 use crate::selection::{Filter, Selection};
 use crate::upstream::client::{Options, Timeouts};
+use crate::upstream::redirect;
 
 /// Headers that say what we ask for, or belong to the connection.
 const OURS: [HeaderName; 14] = [
@@ -94,8 +95,9 @@ impl Remote {
             answer: limits.answer_timeout.0.mul_f64(0.75),
             silence: limits.silence_timeout.0,
         };
+        let redirects = redirect::Rules { most: limits.redirects, private: remote.private_redirects };
         Ok(Self {
-            upstream: Options { remote: name.to_owned(), urls, ca: None, headers, proxy, timeouts, redirects: limits.redirects },
+            upstream: Options { remote: name.to_owned(), urls, ca: None, headers, proxy, timeouts, redirects },
             ca: Some(remote.ca.clone()).filter(|path| !path.as_os_str().is_empty()),
             settings: RemoteSettings {
                 name: name.into(),

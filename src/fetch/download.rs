@@ -1,5 +1,6 @@
 //! One download, from the first question to the blob.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,9 +9,10 @@ use futures_util::{FutureExt as _, StreamExt as _};
 
 use bytes::Bytes;
 
+use crate::cache::blocking;
 use crate::cache::error::FetchError;
 use crate::cache::flight::Pilot;
-use crate::cache::{Place, blocking};
+use crate::cache::refusals::Place;
 use crate::digest::{Expected, Mismatch};
 use crate::fetch::allowance::Allowance;
 use crate::fetch::attempts::{Attempts, Fault, accept};
@@ -37,12 +39,14 @@ pub struct Wanted {
     pub path: StreamPath,
     /// What its document claims of it.
     pub expected: Expected,
+    /// The host that asks for it; nobody, if it is fetched ahead of requests.
+    pub host: Option<IpAddr>,
 }
 
 impl Wanted {
     /// A file that a remote lists.
     pub fn of(remote: &Arc<str>, file: &ListedFile) -> Self {
-        Self { remote: Arc::clone(remote), path: file.path.clone(), expected: file.expected }
+        Self { remote: Arc::clone(remote), path: file.path.clone(), expected: file.expected, host: None }
     }
 
     /// What is remembered of it, if it cannot be had.

@@ -19,6 +19,8 @@ use crate::store::partial::Partial;
 pub struct Options {
     /// How many there may be at once.
     pub fetches: usize,
+    /// How many of them one host may have begun.
+    pub client_fetches: usize,
     /// How many of them may go through memory, for want of room.
     pub unbuffered_fetches: usize,
     /// How much memory each of those gets.
@@ -98,6 +100,7 @@ impl Sink {
             }
             Err(error) => {
                 tracing::warn!(%expected, %error, "cannot write to the store; passing the file through memory");
+                means.cache.standing().is_bad(error.to_string());
                 ring(&means, &pilot, Hasher::new(expected))?
             }
         };
@@ -173,6 +176,9 @@ impl Sink {
         match on_disk.make_room(&self.means.cache, len, size).await {
             Ok(()) => Ok(()),
             Err(reason) => {
+                if let Denied::Disk(error) = &reason {
+                    self.means.cache.standing().is_bad(error.to_string());
+                }
                 tracing::info!(expected = %self.pilot.flight().expected(), %reason, "no room; passing the file through memory");
                 self.leave_the_disk().await
             }
@@ -203,6 +209,7 @@ impl Sink {
         let Written { partial, refused } = written;
         let batch = refused.map(|(error, batch)| {
             tracing::warn!(expected = %partial.expected(), %error, "cannot write to the store; passing the file through memory");
+            self.means.cache.standing().is_bad(error.to_string());
             batch
         });
         let hasher = blocking(move || Ok(partial.into_hasher())).await.map_err(|error| FetchError::Disk(error.to_string()))?;

@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
 use crate::digest::Expected;
-use crate::health::Health;
+use crate::health::{Health, Illness};
 use crate::metrics::Metrics;
 use crate::upstream::{Failure, Upstream};
 
@@ -37,7 +37,7 @@ impl Source {
     /// A remote of which nothing bad is known.
     pub fn new(name: Arc<str>, upstream: Arc<dyn Upstream>, clock: Arc<dyn Clock>, metrics: Arc<Metrics>) -> Self {
         let health = Mutex::new(Health::new(upstream.urls().len()));
-        metrics.add_remote(&name);
+        metrics.add_remote(&name, upstream.urls());
         let wrong = moka::sync::Cache::builder().max_capacity(WRONG_FILES).time_to_live(WRONG_TIME).build();
         Self { name, upstream, health, wrong, closed: CancellationToken::new(), refreshes: watch::Sender::new(0), clock, metrics }
     }
@@ -86,21 +86,25 @@ impl Source {
 
     /// Whether at least one URL is worth asking now.
     pub fn is_healthy(&self) -> bool {
-        self.with(|health| health.is_healthy(self.clock.now()))
+        self.with(|health| health.is_healthy())
+    }
+
+    /// What is wrong with those of its URLs that fail.
+    pub fn illnesses(&self) -> Vec<(&str, Illness)> {
+        let urls = self.upstream.urls();
+        self.with(|health| urls.iter().enumerate().filter_map(|(at, url)| Some((url.as_str(), health.illness(at)?))).collect())
     }
 
     /// Notes that a URL answered as it should.
     pub fn succeeded(&self, url: usize) {
-        self.with(|health| health.succeeded(url));
-        self.metrics.upstream_is_healthy(&self.name, true);
+        self.note(url, |health| health.succeeded(url));
     }
 
     /// Notes what a URL did instead. To say that a file is not there is no failure.
     pub fn failed(&self, url: usize, failure: &Failure) {
         self.metrics.upstream_failed(&self.name, failure.label());
         if !failure.is_gone() {
-            self.with(|health| health.failed(url, self.clock.now(), failure.retry_after()));
-            self.metrics.upstream_is_healthy(&self.name, self.is_healthy());
+            self.note(url, |health| health.failed(url, self.clock.now(), failure.retry_after()));
         }
         let url = self.upstream.urls().get(url).map_or("", String::as_str);
         tracing::info!(remote = %self.name, url, %failure, "upstream failed");
@@ -111,7 +115,19 @@ impl Source {
         self.wrong.insert((file, url), ());
         self.metrics.upstream_failed(&self.name, "digest");
         self.metrics.digest_mismatched("fetch");
-        self.with(|health| health.failed(url, self.clock.now(), None));
+        self.note(url, |health| health.failed(url, self.clock.now(), None));
+    }
+
+    /// Changes what is known of a URL, and shows it.
+    fn note(&self, url: usize, change: impl FnOnce(&mut Health)) {
+        let [is_healthy, is_url_healthy] = self.with(|health| {
+            change(health);
+            [health.is_healthy(), health.illness(url).is_none()]
+        });
+        self.metrics.upstream_is_healthy(&self.name, is_healthy);
+        if let Some(url) = self.upstream.urls().get(url) {
+            self.metrics.upstream_url_is_healthy(&self.name, url, is_url_healthy);
+        }
     }
 
     fn with<T>(&self, act: impl FnOnce(&mut Health) -> T) -> T {

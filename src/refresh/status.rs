@@ -5,10 +5,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use jiff::Timestamp;
 
-use crate::api::{HeldBack, LastRefresh, Missing, RefreshReport, RefreshResult, RemoteStatus};
+use crate::api::{FailingUrl, HeldBack, LastRefresh, Missing, RefreshReport, RefreshResult, RemoteStatus};
 use crate::catalog::{self, Catalog};
 use crate::digest::Fingerprint;
 use crate::fetch::source::Source;
+use crate::health::Illness;
 use crate::simplestreams::snapshot::Snapshot;
 
 /// The status of every remote.
@@ -56,6 +57,7 @@ impl StatusBoard {
             let served = catalog.remotes.get(&*shown.status.name);
             RemoteStatus {
                 healthy: shown.source.is_healthy(),
+                failing: shown.source.illnesses().into_iter().map(failing).collect(),
                 images: served.map_or(0, |remote| remote.listing.images().len()),
                 held_back: served.map_or_else(Vec::new, |remote| remote.held_back.iter().map(|image| shown.held_back(image)).collect()),
                 ..shown.status.clone()
@@ -111,6 +113,10 @@ impl Shown {
             problem: self.problems.get(&image.fingerprint).cloned(),
         }
     }
+}
+
+fn failing((url, illness): (&str, Illness)) -> FailingUrl {
+    FailingUrl { url: url.to_owned(), failures: illness.failures, asked_last_until: illness.asked_last_until.to_string() }
 }
 
 fn show_documents(status: &mut RemoteStatus, newest: Option<&Snapshot>) {

@@ -1,5 +1,6 @@
 //! Answers with a file: out of the store, or while it is fetched.
 
+use std::net::IpAddr;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -39,6 +40,8 @@ pub struct Asked<'a> {
     pub version: Version,
     /// Whether it is a HEAD.
     pub is_head: bool,
+    /// The host.
+    pub host: IpAddr,
 }
 
 /// How an answer came about.
@@ -95,20 +98,12 @@ pub async fn answer(asked: Asked<'_>) -> Answer {
         return asked.head_only(range, digest).await;
     }
     let start = asked.file.expected.size.map_or(Ok(0), |size| select(range, size).map(|range| range.start))?;
-    let wanted = Wanted { remote: Arc::clone(asked.remote), path: asked.file.path.clone(), expected: asked.file.expected };
+    let expected = asked.file.expected;
+    let seat = asked.door.readers.try_take(expected).ok_or(Problem::Crowded)?;
+    let wanted = Wanted { remote: Arc::clone(asked.remote), path: asked.file.path.clone(), expected, host: Some(asked.host) };
+    let (response, via) = asked.get(&wanted, start, range, digest).await?;
     asked.note_delta().await;
-    match asked.door.fetcher.find(&wanted, start).await? {
-        Found::Held(blob) => {
-            asked.door.cache.used(blob.digest);
-            asked.held(blob, range)
-        }
-        Found::Fetched(reader) => asked.fetched(reader, range, Via::Miss, digest).await,
-        Found::Collapsed(reader) => match asked.fetched(reader, range, Via::Collapsed, digest).await {
-            // That was said of another path or remote with the same bytes, perhaps; of this one it is known by now.
-            Err(Problem::Fetch(FetchError::Gone | FetchError::Wrong(_))) => asked.alone(&wanted, start, range, digest).await,
-            answer => answer,
-        },
-    }
+    Ok((response.map(|body| body::with_seat(body, seat)), via))
 }
 
 /// The bytes of a file that are asked for.
@@ -121,6 +116,21 @@ fn select(range: Option<ByteRange>, size: u64) -> Result<Range<u64>, Problem> {
 }
 
 impl Asked<'_> {
+    async fn get(&self, wanted: &Wanted, start: u64, range: Option<ByteRange>, digest: Option<Digest>) -> Answer {
+        match self.door.fetcher.find(wanted, start).await? {
+            Found::Held(blob) => {
+                self.door.cache.used(blob.digest);
+                self.held(blob, range)
+            }
+            Found::Fetched(reader) => self.fetched(reader, range, Via::Miss, digest).await,
+            Found::Collapsed(reader) => match self.fetched(reader, range, Via::Collapsed, digest).await {
+                // That was said of another path or remote with the same bytes, perhaps; of this one it is known by now.
+                Err(Problem::Fetch(FetchError::Gone | FetchError::Wrong(_))) => self.alone(wanted, start, range, digest).await,
+                answer => answer,
+            },
+        }
+    }
+
     /// Looks again after a fetch that this request had joined came to nothing.
     async fn alone(&self, wanted: &Wanted, start: u64, range: Option<ByteRange>, digest: Option<Digest>) -> Answer {
         match self.door.fetcher.find(wanted, start).await? {
@@ -135,7 +145,7 @@ impl Asked<'_> {
         let door = self.door;
         let root = door.current.load().root_of(self.file.expected).map(|(remote, root)| (Arc::clone(remote), root.clone()));
         let Some((remote, root)) = root else { return };
-        let wanted = Wanted::of(&remote, &root);
+        let wanted = Wanted { host: Some(self.host), ..Wanted::of(&remote, &root) };
         match door.fetcher.find(&wanted, 0).await {
             Ok(Found::Held(root)) => door.cache.used(root.digest),
             // The download goes on without this reader.

@@ -14,6 +14,7 @@ use crate::cache::chunk;
 use crate::cache::error::FetchError;
 use crate::cache::lease::Lent;
 use crate::cache::reader::Reader;
+use crate::fetch::shares::Turn;
 
 /// What is sent to a host. An error in it breaks the connection.
 pub type Body = UnsyncBoxBody<Bytes, FetchError>;
@@ -57,6 +58,15 @@ pub fn of_blob(blob: Lent, range: Range<u64>) -> Body {
         Ok(Some((Frame::data(bytes), (blob, position, pace))))
     });
     StreamBody::new(frames).boxed_unsync()
+}
+
+/// A body that keeps its reader's seat until it is over.
+pub fn with_seat(body: Body, seat: Turn) -> Body {
+    let kept = move |frame| {
+        let _ = &seat;
+        frame
+    };
+    body.map_frame(kept).boxed_unsync()
 }
 
 /// What a reader reads.

@@ -10,7 +10,9 @@ use hyper::HeaderMap;
 use crate::cache::Cache;
 use crate::cache::current::Current;
 use crate::clock::Clock;
+use crate::digest::Expected;
 use crate::fetch::Fetcher;
+use crate::fetch::shares::Shares;
 use crate::metrics::Metrics;
 use crate::server::access::{Form, Scribe};
 
@@ -38,6 +40,8 @@ pub struct Bounds {
     pub write_timeout: Duration,
     /// How long a host waits for upstream's first answer.
     pub answer_timeout: Duration,
+    /// How many hosts may read one file at once.
+    pub file_readers: usize,
     /// How long a file that came with wrong bytes is not fetched again.
     pub retry_wrong: Duration,
 }
@@ -70,6 +74,8 @@ pub struct Door {
     pub scribe: Scribe,
     /// The bounds.
     pub bounds: Bounds,
+    /// Who reads which file.
+    pub readers: Shares<Expected>,
     /// What the operator said.
     pub policy: ArcSwap<Policy>,
 }

@@ -14,19 +14,38 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 
+use crate::cache::standing::Standing;
 use crate::metrics::Metrics;
 
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 const CONNECTIONS: usize = 64;
 
-/// Whether load balancers may send hosts here.
-#[derive(Debug, Default)]
-pub struct Readiness(AtomicBool);
+/// Whether load balancers may send hosts here. They may while the store takes nothing: what is held is served, and the
+/// rest passes through memory.
+#[derive(Debug)]
+pub struct Readiness {
+    is_ready: AtomicBool,
+    standing: Arc<Standing>,
+}
 
 impl Readiness {
+    /// Not yet.
+    pub fn new(standing: Arc<Standing>) -> Self {
+        Self { is_ready: AtomicBool::new(false), standing }
+    }
+
     /// Says so, or that they may not.
     pub fn set(&self, is_ready: bool) {
-        self.0.store(is_ready, Ordering::Relaxed);
+        self.is_ready.store(is_ready, Ordering::Relaxed);
+    }
+
+    /// In a word, and with the reason if not all is well.
+    fn told(&self) -> (StatusCode, String) {
+        if !self.is_ready.load(Ordering::Relaxed) {
+            return (StatusCode::SERVICE_UNAVAILABLE, "not ready\n".to_owned());
+        }
+        let trouble = self.standing.trouble();
+        (StatusCode::OK, trouble.map_or_else(|| "ready\n".to_owned(), |trouble| format!("ready, but nothing can be stored: {trouble}\n")))
     }
 }
 
@@ -57,12 +76,13 @@ pub async fn run(socket: TcpListener, metrics: Arc<Metrics>, readiness: Arc<Read
 
 fn answer<B>(request: &Request<B>, metrics: &Metrics, readiness: &Readiness) -> Response<Full<Bytes>> {
     const TEXT: &str = "text/plain; charset=utf-8";
-    let is_ready = readiness.0.load(Ordering::Relaxed);
     let (status, content_type, body) = match (request.method(), request.uri().path()) {
         (&Method::GET | &Method::HEAD, "/metrics") => (StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", metrics.render()),
         (&Method::GET | &Method::HEAD, "/livez") => (StatusCode::OK, TEXT, "alive\n".to_owned()),
-        (&Method::GET | &Method::HEAD, "/readyz") if is_ready => (StatusCode::OK, TEXT, "ready\n".to_owned()),
-        (&Method::GET | &Method::HEAD, "/readyz") => (StatusCode::SERVICE_UNAVAILABLE, TEXT, "not ready\n".to_owned()),
+        (&Method::GET | &Method::HEAD, "/readyz") => {
+            let (status, told) = readiness.told();
+            (status, TEXT, told)
+        }
         (&Method::GET | &Method::HEAD, _) => (StatusCode::NOT_FOUND, TEXT, "here are /metrics, /livez and /readyz\n".to_owned()),
         _ => (StatusCode::METHOD_NOT_ALLOWED, TEXT, "only GET and HEAD are allowed\n".to_owned()),
     };

@@ -32,6 +32,9 @@ pub enum Problem {
     /// Plain HTTP, and the operator turned that off.
     #[error("plain HTTP is off here; use https")]
     PlainHttp,
+    /// Very many hosts read the file already.
+    #[error("too many hosts read this file at the moment; try again later")]
+    Crowded,
     /// Upstream or the disk.
     #[error("{}", told(.0))]
     Fetch(#[from] FetchError),
@@ -68,7 +71,7 @@ impl Problem {
             Self::Precondition => (StatusCode::PRECONDITION_FAILED, None),
             Self::Range(_) => (StatusCode::RANGE_NOT_SATISFIABLE, None),
             Self::PlainHttp => (StatusCode::FORBIDDEN, None),
-            Self::Awaited | Self::Store(_) => (StatusCode::SERVICE_UNAVAILABLE, Some(DEFAULT_RETRY)),
+            Self::Awaited | Self::Crowded | Self::Store(_) => (StatusCode::SERVICE_UNAVAILABLE, Some(DEFAULT_RETRY)),
             Self::Fetch(error) | Self::Refused(error) => status(error, retry_wrong),
         }
     }

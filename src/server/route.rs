@@ -131,7 +131,16 @@ impl Asking<'_> {
 
     async fn file(&self, remote: &Arc<str>, file: &File, by_digest: bool) -> Answer {
         let Parts { headers, version, .. } = &self.parts;
-        let asked = Asked { door: self.door, remote, file, by_digest, headers, version: *version, is_head: self.is_head() };
+        let asked = Asked {
+            door: self.door,
+            remote,
+            file,
+            by_digest,
+            headers,
+            version: *version,
+            is_head: self.is_head(),
+            host: self.client.address,
+        };
         let answer = match blob::answer(asked).await {
             Ok((response, via)) => Ok((response, via.label())),
             Err(problem @ Problem::Refused(_)) => Err((problem, "negative")),

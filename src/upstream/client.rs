@@ -37,8 +37,8 @@ pub struct Options {
     pub proxy: Option<Url>,
     /// Waits.
     pub timeouts: Timeouts,
-    /// How many redirects are followed for one request.
-    pub redirects: usize,
+    /// How redirects are followed.
+    pub redirects: redirect::Rules,
 }
 
 /// How long is waited for what.
@@ -90,7 +90,7 @@ impl HttpUpstream {
     pub fn new(options: Options, clock: Arc<dyn Clock>, metrics: Arc<Metrics>) -> Result<Self, BadOptions> {
         let broken = |source| BadOptions::Client { remote: options.remote.clone(), source };
         // Documents gain from h2 and gzip; a blob gains nothing from either, and its bytes must come as they are.
-        let resolver = Resolver::new(&options.urls);
+        let resolver = Resolver::new(&options.urls, options.redirects.private);
         let builder = |options| builder(options).map(|builder| builder.dns_resolver(Arc::new(resolver.clone())));
         let documents = builder(&options)?.read_timeout(options.timeouts.silence).build().map_err(broken)?;
         let blobs = builder(&options)?.http1_only().no_gzip().build().map_err(broken)?;

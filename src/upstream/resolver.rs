@@ -22,7 +22,7 @@ pub struct Resolver(Arc<State>);
 struct State {
     /// The remote's own hosts, as they are configured.
     own: Vec<String>,
-    /// Whether one of them is in a private network: then it may lead to others there.
+    /// Whether one of them is in a private network, or the operator allows it: then they may lead to others there.
     is_private: AtomicBool,
     /// Hosts that redirects led to.
     led_to: Mutex<HashSet<String>>,
@@ -34,10 +34,10 @@ struct State {
 struct Private(String);
 
 impl Resolver {
-    /// The resolver of a remote with these URLs.
-    pub fn new(urls: &[Url]) -> Self {
+    /// The resolver of a remote with these URLs. Whoever allows that a public one leads into a private network says so.
+    pub fn new(urls: &[Url], private: bool) -> Self {
         let own = urls.iter().filter_map(Url::host_str).map(str::to_owned).collect();
-        let is_private = AtomicBool::new(urls.iter().any(redirect::is_private));
+        let is_private = AtomicBool::new(private || urls.iter().any(redirect::is_private));
         Self(Arc::new(State { own, is_private, led_to: Mutex::default() }))
     }
 
@@ -108,21 +108,24 @@ mod tests {
 
     #[test]
     fn a_public_server_leads_into_no_private_network_by_a_name() {
-        let resolver = Resolver::new(&[url("https://images.example")]);
+        let resolver = Resolver::new(&[url("https://images.example")], false);
         resolver.led_to(&url("https://cdn.example/x"));
         let sift = |host, texts: &[&str]| resolver.0.sift(host, addresses(texts)).map_err(|error| error.to_string());
         assert_eq!(sift("images.example", &["203.0.113.1"]), Ok(addresses(&["203.0.113.1"])));
         assert_eq!(sift("cdn.example", &["203.0.113.2", "10.0.0.1"]), Ok(addresses(&["203.0.113.2"])));
         assert!(sift("cdn.example", &["10.0.0.1", "::1"]).is_err_and(|error| error.contains("cdn.example is in a private network")));
         assert!(sift("proxy.corp", &["10.0.0.3"]).is_ok(), "nobody led there: it is what the operator configured");
+        let allowed = Resolver::new(&[url("https://images.example")], true);
+        allowed.led_to(&url("https://cdn.example/x"));
+        assert!(allowed.0.sift("cdn.example", addresses(&["10.0.0.1"])).is_ok());
     }
 
     #[test]
     fn a_server_in_a_private_network_may_lead_to_others_there() {
-        let by_address = Resolver::new(&[url("http://10.0.0.1")]);
+        let by_address = Resolver::new(&[url("http://10.0.0.1")], false);
         by_address.led_to(&url("http://store.lan/x"));
         assert!(by_address.0.sift("store.lan", addresses(&["10.0.0.2"])).is_ok());
-        let by_name = Resolver::new(&[url("http://images.lan")]);
+        let by_name = Resolver::new(&[url("http://images.lan")], false);
         by_name.led_to(&url("http://store.lan/x"));
         assert!(by_name.0.sift("store.lan", addresses(&["10.0.0.2"])).is_err(), "nobody knows yet where it is itself");
         by_name.led_to(&url("http://store.lan/x"));
@@ -133,7 +136,7 @@ mod tests {
     #[tokio::test]
     async fn names_are_looked_up_where_the_machine_looks_them_up() {
         use reqwest::dns::Resolve as _;
-        let resolver = Resolver::new(&[url("https://images.example")]);
+        let resolver = Resolver::new(&[url("https://images.example")], false);
         let found = resolver.resolve("localhost".parse().unwrap()).await.unwrap().count();
         assert!(found > 0);
         resolver.led_to(&url("https://localhost/x"));

@@ -147,6 +147,9 @@ async fn a_server_that_asks_for_time_is_tried_by_one_when_the_time_is_over() {
     let url_of_first = |number: usize| script.asked(&file(number))[0].url;
     script.play(0, &file(0), [Play::status(429, Some(seconds(100)))]);
     assert_eq!(stage.get(&format!("far/{}", file(0))).await.status(), 200, "the other URL has it");
+    let [first, second] =
+        ["far\",url=\"script://0\"}", "far\",url=\"script://1\"}"].map(|series| format!("cistern_upstream_url_healthy{{remote=\"{series}"));
+    assert!(stage.metric(&first) < 0.5 && stage.metric(&second) > 0.5);
     tokio::time::sleep(seconds(90)).await;
     stage.get(&format!("far/{}", file(1))).await;
     assert_eq!(url_of_first(1), 1, "it is left alone");
@@ -159,6 +162,7 @@ async fn a_server_that_asks_for_time_is_tried_by_one_when_the_time_is_over() {
     join_all(paths.iter().map(|path| stage.get(path))).await;
     let tried = (2..8).filter(|number| url_of_first(*number) == 0).count();
     assert_eq!(tried, 1, "one request finds out");
+    assert!(stage.metric(&first) > 0.5, "it is back");
 }
 
 /// T17: one failure is no verdict.
