@@ -20,7 +20,7 @@ use crate::cache;
 use crate::catalog::mode::Mode;
 use crate::config::error::{ConfigError, Origin};
 use crate::config::file::{Access, File, Log, PlainHttp, Remotes};
-use crate::config::remote::{Remote, check_root};
+use crate::config::remote::{PART, Remote, check_root};
 use crate::disk::{Disk, Space};
 use crate::fetch::sink;
 use crate::ledger::account;
@@ -149,7 +149,7 @@ impl Config {
             client_fetches: limits.client_fetches,
             unbuffered_fetches: limits.unbuffered_fetches,
             ring_bytes: limits.ring_size.0,
-            turn: limits.answer_timeout.0,
+            turn: limits.answer_timeout.0.mul_f64(PART),
             silence: limits.silence_timeout.0,
             extra_rounds: limits.resume_rounds,
         }

@@ -21,6 +21,9 @@ use crate::selection::{Filter, Selection};
 use crate::upstream::client::{Options, Timeouts};
 use crate::upstream::redirect;
 
+/// The part of `limits.answer_timeout` in which a download gets its turn, or one URL its answer: then there is some left for
+/// what comes after.
+pub const PART: f64 = 0.75;
 /// Headers that say what we ask for, or belong to the connection.
 const OURS: [HeaderName; 14] = [
     ACCEPT_ENCODING,
@@ -92,7 +95,7 @@ impl Remote {
         let limits = &file.limits;
         let timeouts = Timeouts {
             connect: limits.connect_timeout.0,
-            answer: limits.answer_timeout.0.mul_f64(0.75),
+            answer: limits.answer_timeout.0.mul_f64(PART),
             silence: limits.silence_timeout.0,
         };
         let redirects = redirect::Rules { most: limits.redirects, private: remote.private_redirects };

@@ -14,7 +14,9 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use percent_encoding::percent_decode_str;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use tokio::net::unix::SocketAddr;
 use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -35,6 +37,8 @@ use crate::simplestreams::file::ListedFile;
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 /// As with LXD's socket: who may open it may do everything.
 const SOCKET_MODE: u32 = 0o660;
+/// Commands at once.
+const CONNECTIONS: usize = 64;
 const MAX_REQUEST_BYTES: usize = 64 * 1024;
 
 /// What people's commands reach.
@@ -74,18 +78,28 @@ pub async fn bind(disk: &dyn Disk, path: &Path) -> io::Result<UnixListener> {
 
 /// Answers commands until it is stopped.
 pub async fn run(socket: UnixListener, office: Arc<Office>, stop: CancellationToken) {
-    let connections = TaskTracker::new();
+    let (connections, turns) = (TaskTracker::new(), Arc::new(Semaphore::new(CONNECTIONS)));
     loop {
         let accepted = tokio::select! {
             () = stop.cancelled() => return,
-            accepted = socket.accept() => accepted,
+            accepted = accept(&socket, &turns) => accepted,
         };
-        let Ok((stream, _)) = accepted else {
+        let Some((turn, Ok((stream, _)))) = accepted else {
             tokio::time::sleep(Duration::from_millis(100)).await;
             continue;
         };
-        connections.spawn(serve(stream, Arc::clone(&office)));
+        let office = Arc::clone(&office);
+        connections.spawn(async move {
+            serve(stream, office).await;
+            drop(turn);
+        });
     }
+}
+
+/// The next connection, when there is a turn for it; the others wait in the system's queue.
+async fn accept(socket: &UnixListener, turns: &Arc<Semaphore>) -> Option<(OwnedSemaphorePermit, io::Result<(UnixStream, SocketAddr)>)> {
+    let turn = Arc::clone(turns).acquire_owned().await.ok()?;
+    Some((turn, socket.accept().await))
 }
 
 async fn serve(stream: UnixStream, office: Arc<Office>) {

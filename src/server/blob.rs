@@ -8,6 +8,8 @@ use hyper::header::{ACCEPT_RANGES, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_RANGE,
 use hyper::http::response::Builder;
 use hyper::{HeaderMap, Response, StatusCode, Version};
 
+use tokio::time::Instant;
+
 use crate::cache::error::FetchError;
 use crate::cache::lease::Lent;
 use crate::cache::reader::Reader;
@@ -42,6 +44,8 @@ pub struct Asked<'a> {
     pub is_head: bool,
     /// The host.
     pub host: IpAddr,
+    /// Since when it waits.
+    pub since: Instant,
 }
 
 /// How an answer came about.
@@ -171,7 +175,7 @@ impl Asked<'_> {
     }
 
     async fn fetched(&self, mut reader: Reader, range: Option<ByteRange>, via: Via, digest: Option<Digest>) -> Answer {
-        let mut size = reader.answered(self.door.bounds.answer_timeout).await?;
+        let mut size = reader.answered(self.door.bounds.answer_timeout.saturating_sub(self.since.elapsed())).await?;
         if size.is_none() && self.version < Version::HTTP_11 {
             // Such a host could not tell a body that broke off from one that is over.
             size = Some(reader.verified().await?);

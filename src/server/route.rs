@@ -140,6 +140,7 @@ impl Asking<'_> {
             version: *version,
             is_head: self.is_head(),
             host: self.client.address,
+            since: self.started,
         };
         let answer = match blob::answer(asked).await {
             Ok((response, via)) => Ok((response, via.label())),

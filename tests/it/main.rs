@@ -1,5 +1,6 @@
 //! Tests from outside: of the sources, of the server, of the commands.
 
+mod bounding;
 mod commands;
 mod crashing;
 mod database;

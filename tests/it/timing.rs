@@ -87,7 +87,7 @@ async fn a_transfer_may_take_as_long_as_it_takes() {
 
     // Held by now, and read as slowly.
     let mut pipe = stage.connect();
-    pipe.write_all(request(FILE, "").as_bytes()).await.unwrap();
+    pipe.write_all(request(FILE).as_bytes()).await.unwrap();
     let (started, mut read, mut buffer) = (Instant::now(), Vec::new(), vec![0; 1000]);
     loop {
         match pipe.read(&mut buffer).await.unwrap() {
@@ -107,7 +107,7 @@ async fn a_slow_host_slows_nobody() {
     let stage = Stage::start(&script, "", STEP).await;
     let slow = async {
         let mut pipe = stage.connect();
-        pipe.write_all(request(FILE, "").as_bytes()).await.unwrap();
+        pipe.write_all(request(FILE).as_bytes()).await.unwrap();
         let (mut read, mut buffer) = (Vec::new(), vec![0; 10_000]);
         loop {
             match pipe.read(&mut buffer).await.unwrap() {
@@ -220,7 +220,7 @@ async fn ten_thousand_hosts_that_leave_while_they_wait_leave_nothing_behind() {
     for _ in 0..100 {
         let pipes = join_all((0..100).map(async |_| {
             let mut pipe = stage.connect();
-            pipe.write_all(request(FILE, "").as_bytes()).await.unwrap();
+            pipe.write_all(request(FILE).as_bytes()).await.unwrap();
             pipe
         }));
         drop(pipes.await);

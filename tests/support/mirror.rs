@@ -234,6 +234,20 @@ impl Mirror {
         cistern::cli::admin::ask(&self.socket(), hyper::Method::GET, "/1.0/remotes", Vec::new()).await.unwrap()
     }
 
+    /// What a metric says, of a mirror that shows them; the first of its series.
+    pub async fn metric(&self, name: &str) -> f64 {
+        let text = self.probe("metrics").await.1;
+        let line = text.lines().find(|line| line.starts_with(name)).unwrap_or_else(|| panic!("there is no {name}"));
+        line.rsplit(' ').next().unwrap().parse().unwrap()
+    }
+
+    /// What is said on the port for metrics.
+    pub async fn probe(&self, path: &str) -> (u16, String) {
+        let port = self.text.lines().find_map(|line| line.strip_prefix("metrics = \"127.0.0.1:")).unwrap().trim_end_matches('"');
+        let answer = self.client.get(format!("http://127.0.0.1:{port}/{path}")).send().await.unwrap();
+        (answer.status().as_u16(), answer.text().await.unwrap())
+    }
+
     /// Waits until every remote was refreshed once.
     async fn refreshed(&self) {
         wait_for(async || self.remotes().await.iter().all(|remote| remote.last_refresh.is_some())).await;

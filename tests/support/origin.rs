@@ -50,6 +50,10 @@ pub enum Act {
     NoRanges,
     /// Send so many bytes of the body at a time, and wait for so long after each.
     Dribble(usize, Duration),
+    /// Send the body again and again, without a length, for as long as anybody takes it.
+    Endless,
+    /// Send zeros that unpack to so many bytes, and say that they are packed.
+    Packed(usize),
 }
 
 /// A request that came.
@@ -238,6 +242,18 @@ async fn send<IO: AsyncWrite + Unpin>(stream: &mut IO, head: &str, file: Option<
             return write(stream, &format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{page}", page.len())).await;
         }
         Act::Silence(time) => tokio::time::sleep(*time).await,
+        Act::Packed(len) => {
+            let mut packer = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+            std::io::Write::write_all(&mut packer, &vec![b' '; *len])?;
+            let body = packer.finish()?;
+            write(
+                stream,
+                &format!("HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: {}\r\nConnection: close\r\n\r\n", body.len()),
+            )
+            .await?;
+            stream.write_all(&body).await?;
+            return stream.flush().await;
+        }
         _ => {}
     }
     let Some(File { bytes: mut file, etag }) = file else {
@@ -270,7 +286,11 @@ async fn send<IO: AsyncWrite + Unpin>(stream: &mut IO, head: &str, file: Option<
     let status = if from.is_some() { "206 Partial Content" } else { "200 OK" };
     let shift = usize::from(matches!(act, Act::WrongRange));
     let range = from.map(|from| format!("Content-Range: bytes {}-{}/{total}\r\n", from + shift, total - 1)).unwrap_or_default();
-    let length = if matches!(act, Act::NoLength | Act::Long(_)) { String::new() } else { format!("Content-Length: {}\r\n", body.len()) };
+    let length = if matches!(act, Act::NoLength | Act::Long(_) | Act::Endless) {
+        String::new()
+    } else {
+        format!("Content-Length: {}\r\n", body.len())
+    };
     write(stream, &format!("HTTP/1.1 {status}\r\nETag: {etag}\r\n{length}{range}Connection: close\r\n\r\n")).await?;
     send_body(stream, &body, &act).await
 }
@@ -291,6 +311,9 @@ async fn send_body<IO: AsyncWrite + Unpin>(stream: &mut IO, body: &[u8], act: &A
                 tokio::time::sleep(*pause).await;
             }
         }
+        Act::Endless => loop {
+            stream.write_all(body).await?;
+        },
         _ => stream.write_all(body).await?,
     }
     stream.flush().await

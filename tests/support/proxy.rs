@@ -1,7 +1,8 @@
-//! An HTTP proxy that opens tunnels, and remembers to where.
+//! An HTTP proxy that opens tunnels, remembers to where, and can be told to let one break.
 
 #![allow(dead_code, reason = "each test target uses another part")]
 
+use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 
@@ -13,8 +14,23 @@ use tokio::task::JoinHandle;
 #[derive(Debug)]
 pub struct Proxy {
     address: SocketAddr,
-    asked: Arc<Mutex<Vec<String>>>,
+    state: Arc<Mutex<State>>,
     task: JoinHandle<()>,
+}
+
+/// What becomes of a tunnel.
+#[derive(Clone, Copy, Debug)]
+pub enum Break {
+    /// It is cut after so many bytes from the server.
+    CutAfter(u64),
+    /// After so many bytes from the server nothing goes through it any more, and it stays open.
+    StallAfter(u64),
+}
+
+#[derive(Debug, Default)]
+struct State {
+    asked: Vec<String>,
+    breaks: VecDeque<Break>,
 }
 
 impl Proxy {
@@ -22,9 +38,9 @@ impl Proxy {
     pub async fn to(target: SocketAddr) -> Self {
         let socket = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = socket.local_addr().unwrap();
-        let asked = Arc::new(Mutex::new(Vec::new()));
-        let task = tokio::spawn(accept(socket, target, Arc::clone(&asked)));
-        Self { address, asked, task }
+        let state = Arc::new(Mutex::new(State::default()));
+        let task = tokio::spawn(accept(socket, target, Arc::clone(&state)));
+        Self { address, state, task }
     }
 
     /// Its URL.
@@ -34,7 +50,12 @@ impl Proxy {
 
     /// Whom it was asked for.
     pub fn asked(&self) -> Vec<String> {
-        self.asked.lock().unwrap().clone()
+        self.state.lock().unwrap().asked.clone()
+    }
+
+    /// What becomes of the next tunnels, one after the other; the others hold.
+    pub fn break_next(&self, breaks: impl IntoIterator<Item = Break>) {
+        self.state.lock().unwrap().breaks.extend(breaks);
     }
 }
 
@@ -44,15 +65,15 @@ impl Drop for Proxy {
     }
 }
 
-async fn accept(socket: TcpListener, target: SocketAddr, asked: Arc<Mutex<Vec<String>>>) {
+async fn accept(socket: TcpListener, target: SocketAddr, state: Arc<Mutex<State>>) {
     while let Ok((stream, _)) = socket.accept().await {
-        let asked = Arc::clone(&asked);
+        let state = Arc::clone(&state);
         // What becomes of a tunnel is the business of the test that looks at its ends.
-        tokio::spawn(async move { drop(tunnel(stream, target, &asked).await) });
+        tokio::spawn(async move { drop(tunnel(stream, target, &state).await) });
     }
 }
 
-async fn tunnel(mut host: TcpStream, target: SocketAddr, asked: &Mutex<Vec<String>>) -> std::io::Result<()> {
+async fn tunnel(mut host: TcpStream, target: SocketAddr, state: &Mutex<State>) -> std::io::Result<()> {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
         head.push(host.read_u8().await?);
@@ -60,7 +81,11 @@ async fn tunnel(mut host: TcpStream, target: SocketAddr, asked: &Mutex<Vec<Strin
     let head = String::from_utf8_lossy(&head).into_owned();
     let mut words = head.split(' ');
     let (method, name) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
-    asked.lock().unwrap().push(name.to_owned());
+    let breaks = {
+        let mut state = state.lock().unwrap();
+        state.asked.push(name.to_owned());
+        state.breaks.pop_front()
+    };
     let mut server = TcpStream::connect(target).await?;
     if method == "CONNECT" {
         host.write_all(b"HTTP/1.1 200 OK\r\n\r\n").await?;
@@ -69,6 +94,20 @@ async fn tunnel(mut host: TcpStream, target: SocketAddr, asked: &Mutex<Vec<Strin
         let path = name.splitn(4, '/').nth(3).unwrap_or_default();
         server.write_all(head.replacen(name, &format!("/{path}"), 1).as_bytes()).await?;
     }
-    copy_bidirectional(&mut host, &mut server).await?;
+    let Some(breaks) = breaks else {
+        copy_bidirectional(&mut host, &mut server).await?;
+        return Ok(());
+    };
+    let (Break::CutAfter(bytes) | Break::StallAfter(bytes)) = breaks;
+    let (mut from_server, mut to_server) = server.split();
+    let (mut from_host, mut to_host) = host.split();
+    let mut first = (&mut from_server).take(bytes);
+    tokio::select! {
+        _ = tokio::io::copy(&mut from_host, &mut to_server) => {}
+        _ = tokio::io::copy(&mut first, &mut to_host) => {}
+    }
+    if matches!(breaks, Break::StallAfter(_)) {
+        std::future::pending::<()>().await;
+    }
     Ok(())
 }

@@ -3,6 +3,7 @@
 #![allow(dead_code, reason = "each test target uses another part")]
 
 use std::collections::{HashMap, VecDeque};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -54,6 +55,7 @@ pub struct Asked {
 pub struct Script {
     urls: Vec<String>,
     state: Mutex<State>,
+    sent: Arc<AtomicUsize>,
 }
 
 #[derive(Debug, Default)]
@@ -66,7 +68,7 @@ struct State {
 impl Script {
     /// A server with so many URLs.
     pub fn new(urls: usize) -> Arc<Self> {
-        Arc::new(Self { urls: (0..urls).map(|url| format!("script://{url}")).collect(), state: Mutex::default() })
+        Arc::new(Self { urls: (0..urls).map(|url| format!("script://{url}")).collect(), state: Mutex::default(), sent: Arc::default() })
     }
 
     /// Puts files there, in the place of those with the same paths.
@@ -82,6 +84,11 @@ impl Script {
     /// The requests for a path.
     pub fn asked(&self, path: &str) -> Vec<Asked> {
         self.state.lock().unwrap().asked.iter().filter(|(other, _)| other == path).map(|(_, asked)| asked.clone()).collect()
+    }
+
+    /// How many bytes of files were taken from it.
+    pub fn sent(&self) -> usize {
+        self.sent.load(Ordering::Relaxed)
     }
 
     fn next(&self, request: &Request) -> (Option<Bytes>, Play) {
@@ -108,7 +115,13 @@ impl Upstream for Script {
                     Err(Failure::Silent("before it answered"))
                 }
                 Play::Fails(failure) => Err(failure),
-                play => answer(file, &request.kind, &play),
+                play => {
+                    let sent = Arc::clone(&self.sent);
+                    let count = move |piece: &Result<Bytes, Failure>| {
+                        sent.fetch_add(piece.as_ref().map_or(0, Bytes::len), Ordering::Relaxed);
+                    };
+                    answer(file, &request.kind, &play).map(|answer| Answer { body: answer.body.inspect(count).boxed(), ..answer })
+                }
             }
         }
         .boxed()

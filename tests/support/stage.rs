@@ -90,22 +90,27 @@ impl Stage {
 
     /// A pipe to the mirror, for a host that does everything by hand.
     pub fn connect(&self) -> DuplexStream {
+        self.connect_from(1)
+    }
+
+    /// The same, for the host with this number.
+    pub fn connect_from(&self, host: u8) -> DuplexStream {
+        let peer = Peer { address: [192, 0, 2, host].into(), is_tls: false };
         let (host, door) = tokio::io::duplex(PIPE);
-        let peer = Peer { address: [192, 0, 2, 1].into(), is_tls: false };
         tokio::spawn(self.app.serve(door, peer));
         host
     }
 
     /// What a host gets that asks for a path.
     pub async fn get(&self, path: &str) -> Got {
-        self.ask(path, "").await
+        self.get_from(1, path).await
     }
 
-    /// What a host gets that asks for a path with more header lines.
-    pub async fn ask(&self, path: &str, lines: &str) -> Got {
+    /// What the host with this number gets that asks for a path.
+    pub async fn get_from(&self, host: u8, path: &str) -> Got {
         let started = Instant::now();
-        let mut pipe = self.connect();
-        pipe.write_all(request(path, lines).as_bytes()).await.unwrap();
+        let mut pipe = self.connect_from(host);
+        pipe.write_all(request(path).as_bytes()).await.unwrap();
         let mut bytes = Vec::new();
         while !bytes.ends_with(b"\r\n\r\n") {
             match pipe.read_u8().await {
@@ -143,8 +148,8 @@ impl Drop for Stage {
 }
 
 /// A request of one connection.
-pub fn request(path: &str, lines: &str) -> String {
-    format!("GET /{path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{lines}\r\n")
+pub fn request(path: &str) -> String {
+    format!("GET /{path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
 }
 
 /// Lets everybody do what can be done now, then moves the clock.
