@@ -53,6 +53,8 @@ async fn keep(cache: Arc<Cache>, metrics: Arc<Metrics>) {
         let metrics = Arc::clone(&metrics);
         let pruned = blocking(move || {
             look.prune();
+            // The operator may have made it smaller, and others may have filled the file system.
+            look.make_room(0)?;
             show(&look, &metrics);
             look.empty_trash()?;
             look.space()

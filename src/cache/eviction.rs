@@ -108,6 +108,8 @@ impl Cache {
         if let Unit::Image(fingerprint) = sentence.unit {
             self.forget_record(fingerprint);
         }
+        // A file that is open takes room, whether it has a name or not.
+        self.open.run_pending_tasks();
         if let Err(error) = self.empty_trash() {
             tracing::error!(%error, "what was taken out of the store could not be removed; it is tried again");
         }

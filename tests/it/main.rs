@@ -5,6 +5,7 @@ mod commands;
 mod crashing;
 mod database;
 mod deeds;
+mod evicting;
 mod failing;
 mod fetching;
 mod holding;

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
 
 use cistern::disk::{Disk, File, Found, Space};
 
@@ -61,6 +62,7 @@ struct State {
     plan: Option<(Call, usize, Fault)>,
     /// Everything fails of these kinds.
     dead: Vec<(Call, Fault)>,
+    slow: Vec<(Call, Duration)>,
     has_failed: bool,
 }
 
@@ -78,6 +80,11 @@ impl FaultyDisk {
     /// Lets all calls of a kind fail until it is healed.
     pub fn fail_all(&self, call: Call, fault: Fault) {
         self.state().dead.push((call, fault));
+    }
+
+    /// Lets all calls of a kind take so much longer.
+    pub fn delay(&self, call: Call, time: Duration) {
+        self.state().slow.push((call, time));
     }
 
     /// Counts from now on, and lets nothing fail.
@@ -101,6 +108,8 @@ impl FaultyDisk {
 
     /// How this call fails, if it does.
     fn fault(&self, call: Call) -> Option<Fault> {
+        let slow: Duration = self.state().slow.iter().filter(|(slow, _)| *slow == call).map(|(_, time)| *time).sum();
+        std::thread::sleep(slow);
         let mut state = self.state();
         let count = state.counts.entry(call).or_default();
         let number = *count;

@@ -155,6 +155,19 @@ impl Mirror {
         Self::start(text, folder, disk).await
     }
 
+    /// Stops it, does something in its store, and starts it again.
+    pub async fn restart_after_in_store(self, between: impl FnOnce(&Path)) -> Self {
+        let store = self.store();
+        self.restart_after(|| between(&store)).await
+    }
+
+    /// Stops it, and starts it again with another configuration on another disk.
+    pub async fn restart_with(mut self, disk: impl Disk, change: impl FnOnce(&str) -> String) -> Self {
+        self.text = change(&self.text);
+        self.disk = Arc::new(disk);
+        self.restart().await
+    }
+
     /// Stops it.
     pub async fn stop(self) {
         self.stop.cancel();
@@ -215,6 +228,13 @@ impl Mirror {
         let response = self.get(path).await;
         assert_eq!(response.status(), 200, "{path}");
         response.bytes().await.unwrap().to_vec()
+    }
+
+    /// The body of a GET over TLS, if it is whole.
+    pub async fn get_whole(&self, path: String) -> Option<Vec<u8>> {
+        let response = self.client.get(format!("{}/{path}", self.url())).send().await.ok()?;
+        let response = response.error_for_status().ok()?;
+        response.bytes().await.ok().map(|bytes| bytes.to_vec())
     }
 
     /// A document.

@@ -1,0 +1,224 @@
+//! What goes while it is read, fetched, or fetched again; and that there is never more than may be.
+
+use std::collections::HashMap;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use cistern::api;
+use cistern::digest::{Claim, Digest, Expected};
+use cistern::disk::OsDisk;
+use futures_util::future::join_all;
+
+use crate::managing::{done, typed};
+use crate::support::disk::CountingDisk;
+use crate::support::faulty::{Call, FaultyDisk};
+use crate::support::mirror::{Builder, Mirror, wait_for};
+use crate::support::origin::{Act, Origin};
+use crate::support::stream::{Stream, Version, noise};
+
+const MIB: usize = 1 << 20;
+
+/// So many images `0`, `1` and so on for this machine, with roots of so many bytes.
+fn images(count: usize, size: usize) -> Stream {
+    let arch = if std::env::consts::ARCH == "x86_64" { "amd64" } else { "arm64" };
+    (0..count).fold(Stream::default(), |stream, number| {
+        let version = Version::new(&format!("i/{number}"))
+            .file("squashfs", &noise(size, number as u64))
+            .metadata("lxd.tar.xz", format!("metadata {number}").as_bytes());
+        stream.add(&format!("busy:{number}:{arch}"), &format!("a{number}"), "20260101", version)
+    })
+}
+
+fn root(number: usize) -> String {
+    format!("lab/i/{number}/squashfs")
+}
+
+async fn mirror(stream: &Stream, builder: Builder) -> (Origin, Mirror) {
+    let origin = Origin::start().await;
+    origin.put(stream.tree());
+    let mirror = builder.remote("lab", &[origin.url()], "").start().await;
+    (origin, mirror)
+}
+
+/// Downloads an image as a host does, and waits until it is recorded.
+async fn hold(mirror: &Mirror, number: usize) {
+    mirror.body(&root(number)).await;
+    mirror.body(&format!("lab/i/{number}/metadata.tar.xz")).await;
+    let alias = format!("a{number}");
+    let path = "/1.0/images?held";
+    wait_for(async || {
+        let held: Vec<api::Image> = cistern::cli::admin::ask(&mirror.socket(), hyper::Method::GET, path, Vec::new()).await.unwrap();
+        held.iter().any(|image| image.aliases.contains(&alias))
+    })
+    .await;
+}
+
+async fn info(mirror: &Mirror) -> serde_json::Value {
+    cistern::cli::admin::ask(&mirror.socket(), hyper::Method::GET, "/1.0/cache", Vec::new()).await.unwrap()
+}
+
+/// Bytes of all files below a folder, and of those that are open and have no name there any more.
+fn used(store: &Path) -> u64 {
+    fn walk(folder: &Path, files: &mut HashMap<u64, u64>) {
+        for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+            match entry.metadata() {
+                Ok(metadata) if metadata.is_dir() => walk(&entry.path(), files),
+                Ok(metadata) => drop(files.insert(metadata.ino(), metadata.len())),
+                // It went meanwhile.
+                Err(_) => {}
+            }
+        }
+    }
+    let mut files = HashMap::new();
+    ["blobs", "partials", "trash"].iter().for_each(|folder| walk(&store.join(folder), &mut files));
+    for file in std::fs::read_dir("/proc/self/fd").unwrap().flatten() {
+        let is_ours = std::fs::read_link(file.path())
+            .is_ok_and(|target: PathBuf| target.starts_with(store) && !target.to_string_lossy().contains("ledger"));
+        if let (true, Ok(metadata)) = (is_ours, std::fs::metadata(file.path())) {
+            files.insert(metadata.ino(), metadata.len());
+        }
+    }
+    files.values().sum()
+}
+
+/// T23: 200 downloads at once into a store that holds a tenth of them.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn there_is_never_more_than_may_be_also_when_very_many_arrive_at_once() {
+    const SIZE: usize = 100_000;
+    let capacity = 20 * SIZE as u64;
+    let limits = "[limits]\nclient_fetches = 200\nfetches = 200\nunbuffered_fetches = 200\nring_size = \"128KiB\"";
+    let disk = CountingDisk::default();
+    let builder = Builder::default().disk(disk.clone()).storage(&format!("capacity = \"{capacity}B\"\nmin_free = \"0%\"")).section(limits);
+    let (_origin, mirror) = mirror(&images(200, SIZE), builder).await;
+    disk.count_below(&mirror.store());
+    let bodies = join_all((0..200).map(|number| mirror.get_whole(root(number)))).await;
+    for (number, body) in bodies.into_iter().enumerate() {
+        assert_eq!(body.as_deref(), Some(noise(SIZE, number as u64).as_slice()), "{number} is served, stored or not");
+    }
+    let most = disk.most();
+    assert!(most <= capacity && most > capacity / 2, "{most} of {capacity}");
+    // Those that are held are all there, and counted.
+    wait_for(async || info(&mirror).await["size"] == used(&mirror.store())).await;
+}
+
+/// T24: what is read does not go, and its space is free when its last reader has gone.
+#[tokio::test]
+async fn an_image_that_is_read_stays_until_nobody_reads_it() {
+    let size = 8 * MIB;
+    let builder = Builder::default().section("[images]\nremote_cache_expiry = \"500ms\"");
+    let (_origin, mirror) = mirror(&images(1, size), builder).await;
+    hold(&mirror, 0).await;
+    let mut slow = mirror.get(&root(0)).await;
+    let mut read = slow.chunk().await.unwrap().unwrap().to_vec();
+    assert_eq!(typed(&mirror, &["image", "delete", "lab:a0"], "").await.0, 75, "try again later");
+    tokio::time::sleep(Duration::from_millis(1200)).await;
+    done(&mirror, &["cache", "prune"]).await;
+    assert_eq!(mirror.files("blobs").len(), 2, "it is read");
+    while let Some(chunk) = slow.chunk().await.unwrap() {
+        read.extend_from_slice(&chunk);
+    }
+    assert_eq!(read, noise(size, 0));
+    drop(slow);
+    wait_for(async || mirror.files("blobs").is_empty() && used(&mirror.store()) == 0).await;
+    assert_eq!(info(&mirror).await["size"], 0);
+}
+
+/// T24: what is being fetched cannot be taken for room, and the files of an image do not go one without the other.
+#[tokio::test]
+async fn what_is_on_its_way_stays_while_others_need_room() {
+    let size = 300_000;
+    let builder = Builder::default().storage("capacity = \"700000B\"\nmin_free = \"0%\"");
+    let (origin, mirror) = mirror(&images(4, size), builder).await;
+    origin.act("i/0/squashfs", [Act::Dribble(30_000, Duration::from_millis(60))]);
+    let slow = mirror.get(&root(0)).await;
+    for number in 1..4 {
+        assert_eq!(mirror.body(&root(number)).await, noise(size, number as u64), "{number} has room, or goes through memory");
+    }
+    assert_eq!(slow.bytes().await.unwrap(), noise(size, 0));
+    wait_for(async || mirror.files("blobs").iter().any(|blob| blob.ends_with(&Digest::of(&noise(size, 0)).to_string()))).await;
+}
+
+/// T25: the disk takes its time to remove a file, and it is fetched again meanwhile.
+#[tokio::test]
+async fn a_late_removal_does_not_remove_what_came_again() {
+    let disk = FaultyDisk::over(OsDisk);
+    let (origin, mirror) = mirror(&images(1, 50_000), Builder::default().disk(disk.clone())).await;
+    hold(&mirror, 0).await;
+    disk.delay(Call::Remove, Duration::from_millis(600));
+    let delete = done(&mirror, &["image", "delete", "lab:a0"]);
+    let again = async {
+        wait_for(async || mirror.files("blobs").is_empty()).await;
+        assert!(!mirror.files("trash").is_empty(), "it is on its way out");
+        assert_eq!(mirror.body(&root(0)).await, noise(50_000, 0));
+        assert!(!mirror.files("trash").is_empty(), "and was while it came again");
+    };
+    tokio::join!(delete, again);
+    disk.heal();
+    wait_for(async || mirror.files("trash").is_empty()).await;
+    assert_eq!(mirror.files("blobs").len(), 1);
+    assert_eq!(mirror.body(&root(0)).await, noise(50_000, 0));
+    assert_eq!(origin.requests("i/0/squashfs").len(), 2, "a hit");
+    wait_for(async || info(&mirror).await["size"] == 50_000).await;
+}
+
+/// T27: whatever a killed process left does not get in the way.
+#[tokio::test]
+async fn what_was_left_of_downloads_blocks_nothing() {
+    let size = 100_000;
+    let (_origin, mirror) = mirror(&images(6, size), Builder::default()).await;
+    let bytes = |number: usize| noise(size, number as u64);
+    let partial = |number: usize| Expected { claim: Claim::Sha256(Digest::of(&bytes(number))), size: Some(size as u64) }.to_string();
+    let mirror = mirror
+        .restart_after_in_store(|store| {
+            let path = |number: usize| store.join("partials").join(partial(number));
+            std::fs::write(path(0), &bytes(0)[..size / 2]).unwrap();
+            std::fs::write(path(1), bytes(1)).unwrap();
+            std::fs::write(path(2), b"other bytes").unwrap();
+            std::fs::write(path(3), noise(2 * size, 9)).unwrap();
+            std::fs::create_dir(path(4)).unwrap();
+            std::fs::write(store.join("partials/garbage"), b"garbage").unwrap();
+        })
+        .await;
+    for number in [0, 1, 3, 4, 5] {
+        assert_eq!(mirror.get_whole(root(number)).await, Some(bytes(number)), "{number}");
+    }
+    // What was damaged is found out at the end only, and is not taken for upstream's fault.
+    assert_eq!(mirror.get_whole(root(2)).await, None);
+    assert_eq!(mirror.get_whole(root(2)).await, Some(bytes(2)));
+}
+
+/// T27: room is made of what was left of downloads, but not of one that goes on.
+#[tokio::test]
+async fn room_is_not_made_of_a_download_that_goes_on() {
+    let size = 300_000;
+    let builder = Builder::default().storage("capacity = \"750000B\"\nmin_free = \"0%\"");
+    let (origin, mirror) = mirror(&images(3, size), builder).await;
+    let mirror = mirror.restart_after_in_store(|store| std::fs::write(store.join("partials/old"), vec![7; 400_000]).unwrap()).await;
+    origin.act("i/0/squashfs", [Act::StallAt(200_000, Duration::from_millis(700))]);
+    let slow = mirror.get(&root(0)).await;
+    assert_eq!(mirror.body(&root(1)).await.len(), size);
+    wait_for(async || mirror.files("blobs").len() == 1).await;
+    let partials = mirror.files("partials");
+    assert!(partials.len() == 1 && partials[0] != "old", "what was left is gone, what goes on is not: {partials:?}");
+    assert_eq!(slow.bytes().await.unwrap(), noise(size, 0));
+    assert_eq!(origin.requests("i/0/squashfs").len(), 1);
+}
+
+/// T28: a store that holds much more than it may serves at once, and gets smaller meanwhile.
+#[tokio::test]
+async fn a_store_that_is_far_too_large_serves_while_it_gets_smaller() {
+    let (count, size) = (60, 50_000);
+    let (_origin, mirror) = mirror(&images(count, size), Builder::default()).await;
+    join_all((0..count).map(|number| hold(&mirror, number))).await;
+    let disk = FaultyDisk::over(OsDisk);
+    disk.delay(Call::Remove, Duration::from_millis(10));
+    let smaller = |text: &str| text.replace("min_free = \"0%\"", "min_free = \"0%\"\ncapacity = \"500000B\"");
+    let started = Instant::now();
+    let mirror = mirror.restart_with(disk, smaller).await;
+    assert!(mirror.get_whole(root(count - 1)).await.is_some());
+    assert!(started.elapsed() < Duration::from_secs(2), "{:?}", started.elapsed());
+    assert!(mirror.files("blobs").len() > count, "most is still there");
+    wait_for(async || used(&mirror.store()) <= 500_000).await;
+    assert!(info(&mirror).await["size"].as_u64().unwrap() <= 500_000);
+}
