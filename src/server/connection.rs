@@ -6,6 +6,7 @@
 use std::convert::Infallible;
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use hyper::service::service_fn;
@@ -27,6 +28,8 @@ const HANDSHAKE: u8 = 0x16;
 const SEND_BUFFER: usize = 64 * 1024;
 /// hyper takes no smaller one.
 const LEAST_BUFFER: usize = 8192;
+/// A host that was let in before the server is told to stop may ask within this time.
+const LAST_CALL: Duration = Duration::from_secs(1);
 /// How many requests an h2 connection may have at once.
 const STREAMS: u32 = 64;
 
@@ -51,7 +54,11 @@ where
 {
     let late = |_| io::Error::new(io::ErrorKind::TimedOut, "no request came");
     let mut first = [0];
-    if timeout(door.bounds.header_timeout, io.read(&mut first)).await.map_err(late)?? == 0 {
+    let read = tokio::select! {
+        read = timeout(door.bounds.header_timeout, io.read(&mut first)) => read.map_err(late)??,
+        () = last_call(&stop) => 0,
+    };
+    if read == 0 {
         return Ok(());
     }
     let io = Rewound::new(Bytes::copy_from_slice(&first), io);
@@ -72,16 +79,27 @@ where
         .timer(TokioTimer::new())
         .header_read_timeout(door.bounds.header_timeout)
         .max_buf_size(door.bounds.header_bytes.max(LEAST_BUFFER));
+    let has_asked = CancellationToken::new();
+    let asks = has_asked.clone();
     let service = service_fn(move |request| {
         let door = Arc::clone(&door);
+        asks.cancel();
         async move { Ok::<_, Infallible>(route::answer(&door, peer, request).await) }
     });
     let mut connection = std::pin::pin!(builder.serve_connection(TokioIo::new(io), service));
     tokio::select! {
         ended = connection.as_mut() => return Ok(ended?),
-        () = stop.cancelled() => connection.as_mut().graceful_shutdown(),
+        () = last_call(&stop) => {}
+        () = async { tokio::join!(stop.cancelled(), has_asked.cancelled()); } => {}
     }
+    connection.as_mut().graceful_shutdown();
     Ok(connection.await?)
+}
+
+/// Returns when whoever has connected and asked nothing yet is not waited for any longer.
+async fn last_call(stop: &CancellationToken) {
+    stop.cancelled().await;
+    tokio::time::sleep(LAST_CALL).await;
 }
 
 async fn http2<IO>(door: Arc<Door>, io: IO, peer: Peer, stop: CancellationToken) -> Result<(), Broken>

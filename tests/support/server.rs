@@ -30,6 +30,14 @@ impl Server {
         Self::start_in(folder, variables)
     }
 
+    /// Starts it with this configuration, after something was put into its folder.
+    pub fn start_with(config: &str, prepare: impl FnOnce(&Path)) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        prepare(folder.path());
+        write(&folder, config);
+        Self::start_in(folder, &[])
+    }
+
     /// Kills it as the kernel does when there is no memory left, and starts it anew over what is on the disk.
     pub fn kill_and_restart(mut self) -> Self {
         self.signal(rustix::process::Signal::KILL);
