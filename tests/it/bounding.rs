@@ -12,6 +12,7 @@ use crate::support::disk::FullDisk;
 use crate::support::mirror::{Builder, Mirror, wait_for};
 use crate::support::origin::{Act, Origin};
 use crate::support::script::{Play, Script};
+use crate::support::server::Server;
 use crate::support::stage::Stage;
 use crate::support::stream::{Stream, Version, noise};
 
@@ -308,4 +309,42 @@ async fn metrics_and_commands_have_connections_of_their_own_and_not_too_many() {
     assert!(list.is_err());
     drop(idle);
     assert_eq!(mirror.remotes().await.len(), 1);
+}
+
+/// T9: what a host that reads 10 kB a second costs.
+#[tokio::test]
+async fn a_slow_host_costs_less_than_a_mebibyte() {
+    const HOSTS: usize = 200;
+    let origin = Origin::start().await;
+    origin.put(images(2, 24 << 20).tree());
+    let config = format!(
+        "[server]\nlisten = [\"127.0.0.1:0\"]\nmetrics = \"127.0.0.1:0\"\nadmin_socket = \"{{folder}}/admin.sock\"\n[remotes.lab]\nurl = [\"{}\"]",
+        origin.url()
+    );
+    let server = Server::start(&config, &[]);
+    let address: std::net::SocketAddr = server.addresses()[0].parse().unwrap();
+    let client = reqwest::Client::builder().no_proxy().build().unwrap();
+    let held = format!("http://{address}/{}", path(0));
+    wait_for(async || client.get(&held).send().await.is_ok_and(|answer| answer.status() == 200)).await;
+    assert_eq!(client.get(&held).send().await.unwrap().bytes().await.unwrap().len(), 24 << 20);
+    // Half of them read what is held, and half what comes in meanwhile.
+    origin.act("images/1/squashfs", [Act::Dribble(4 << 20, Duration::from_millis(300))]);
+    let before = server.resident_bytes();
+    let hosts: Vec<_> = (0..HOSTS).map(|number| tokio::spawn(read_slowly(address, path(number % 2)))).collect();
+    tokio::time::sleep(Duration::from_secs(4)).await;
+    let each = server.resident_bytes().saturating_sub(before) / HOSTS as u64;
+    assert!(hosts.iter().all(|host| !host.is_finished()), "all of them still read");
+    assert!(each < 1 << 20, "{each} bytes for each");
+    hosts.iter().for_each(tokio::task::JoinHandle::abort);
+}
+
+async fn read_slowly(address: std::net::SocketAddr, path: String) {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.set_recv_buffer_size(16 << 10).unwrap();
+    let mut stream = socket.connect(address).await.unwrap();
+    stream.write_all(crate::support::stage::request(&path).as_bytes()).await.unwrap();
+    let mut buffer = vec![0; 10_000];
+    while stream.read(&mut buffer).await.is_ok_and(|read| read > 0) {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
 }

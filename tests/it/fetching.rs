@@ -2,9 +2,13 @@
 
 use std::time::{Duration, Instant};
 
+use cistern::disk::OsDisk;
+
 use crate::support::disk::FullDisk;
+use crate::support::faulty::{Call, FaultyDisk};
 use crate::support::mirror::{Builder, Mirror, wait_for};
 use crate::support::origin::{Act, Origin, header};
+use crate::support::proxy::{Break, Proxy};
 use crate::support::stream::{Stream, Version, noise};
 
 const FILE: &str = "images/noble/squashfs";
@@ -488,4 +492,86 @@ async fn a_host_that_takes_nothing_is_cut_and_a_slow_one_is_not() {
         let (len, is_whole) = received(slow).await;
         assert!(is_whole && taken + len == file.len(), "http1 {http1}: whoever moves stays");
     }
+}
+
+/// T7: the last byte leaves when the file is verified; the disk may take its time after that, and nobody fetches it again.
+#[tokio::test]
+async fn between_the_last_byte_and_the_commit_a_host_gets_what_is_there() {
+    let disk = FaultyDisk::over(OsDisk);
+    let setting = Setting::with_urls(1, Builder::default().disk(disk.clone())).await;
+    for call in [Call::Sync, Call::Rename, Call::SyncDirectory] {
+        disk.delay(call, Duration::from_millis(250));
+    }
+    let started = Instant::now();
+    assert!(setting.whole().await);
+    assert!(setting.mirror.files("blobs").is_empty() && started.elapsed() < Duration::from_millis(700), "nobody waits for a sync");
+    for _ in 0..20 {
+        assert!(setting.whole().await);
+        let part = setting.mirror.client().get(format!("{}/ubuntu/{FILE}", setting.mirror.url())).header("range", "bytes=899990-");
+        assert_eq!(part.send().await.unwrap().bytes().await.unwrap(), setting.file[899_990..]);
+    }
+    setting.is_held().await;
+    assert!(setting.whole().await);
+    assert_eq!(setting.requests(0), 1);
+}
+
+/// T1, T12: what is between us and an image server breaks, and not the server.
+#[tokio::test]
+async fn a_proxy_that_cuts_or_stalls_is_gone_on_after() {
+    for breaks in [Break::CutAfter(300_000), Break::StallAfter(300_000), Break::CutAfter(0), Break::StallAfter(0)] {
+        let file = noise(SIZE, 5);
+        let version = Version::new("images/noble").file("squashfs", &file).metadata("lxd.tar.xz", b"metadata");
+        let origin = Origin::start().await;
+        origin.put(Stream::default().add("ubuntu:noble:amd64", "24.04", "20260101", version).tree());
+        let proxy = Proxy::to(origin.address()).await;
+        let more = format!("proxy = \"{}\"", proxy.url());
+        let mirror = Builder::default().section(QUICK).remote("ubuntu", &["http://images.example".to_owned()], &more).start().await;
+        proxy.break_next([breaks]);
+        let first = mirror.get_whole(format!("ubuntu/{FILE}")).await;
+        // Before the first byte a host is told of trouble, and asks again by itself; after that it notices nothing.
+        let (Break::CutAfter(at) | Break::StallAfter(at)) = breaks;
+        assert_eq!(first.is_some(), at > 0, "{breaks:?}");
+        assert_eq!(mirror.get_whole(format!("ubuntu/{FILE}")).await, Some(file), "{breaks:?}");
+        assert_eq!(origin.requests(FILE).len(), 2, "{breaks:?}");
+    }
+}
+
+/// T14: whatever becomes of an image server, what is held is served, and what was listed is listed.
+#[tokio::test]
+async fn what_is_held_is_served_whatever_becomes_of_upstream() {
+    let setting = Setting::one().await;
+    assert!(setting.whole().await);
+    setting.is_held().await;
+    let listed = setting.mirror.body("ubuntu/streams/v1/images.json").await;
+    let acts = [
+        Act::Status(429, "Retry-After: 100\r\n"),
+        Act::Status(500, ""),
+        Act::Status(503, "Retry-After: 100\r\n"),
+        Act::Status(404, ""),
+        Act::Status(403, ""),
+        Act::Page("<html>not now</html>"),
+        Act::Silence(Duration::from_secs(2)),
+    ];
+    for act in acts {
+        setting.origins[0].act("streams/v1/index.json", [act.clone()]);
+        let report = setting.mirror.refresh("ubuntu", false).await;
+        assert!(matches!(report.result.label(), "failed" | "refused"), "{act:?}: {report:?}");
+        let answer = setting.mirror.get("ubuntu/streams/v1/images.json").await;
+        assert_eq!(answer.headers()["cache-status"], "cistern; fwd=stale", "{act:?}");
+        assert_eq!(answer.bytes().await.unwrap(), listed, "{act:?}");
+        assert!(setting.whole().await, "{act:?}");
+    }
+    let Setting { mut origins, mut mirror, file } = setting;
+    origins[0].stop().await;
+    mirror.refresh("ubuntu", false).await;
+    assert_eq!(mirror.get_whole(format!("ubuntu/{FILE}")).await, Some(file.clone()), "refused connections");
+    let url = origins[0].url();
+    mirror.reload(|text| text.replace(&url, "http://nobody.invalid")).await;
+    wait_for(async || {
+        let remotes = mirror.remotes().await;
+        remotes[0].urls[0].contains("nobody") && remotes[0].last_refresh.as_ref().is_some_and(|last| last.reason.is_some())
+    })
+    .await;
+    assert_eq!(mirror.get_whole(format!("ubuntu/{FILE}")).await, Some(file), "a name that nobody knows");
+    assert_eq!(mirror.body("ubuntu/streams/v1/images.json").await, listed);
 }
