@@ -13,6 +13,7 @@ pub mod intake;
 pub mod names;
 pub mod publishing;
 pub mod shelf;
+pub mod unpack;
 
 use std::sync::{Arc, OnceLock};
 

@@ -61,6 +61,8 @@ pub struct Metrics {
     pub cache_blobs: IntGauge,
     /// Bytes that its file system has left.
     pub filesystem_free: IntGauge,
+    /// Tasks of the runtime that are alive.
+    tasks: IntGauge,
     /// 1 while the store takes new files.
     pub store_writable: IntGauge,
     /// Fetches under way.
@@ -138,6 +140,11 @@ impl Metrics {
             cache_limit: gauge(new, "cache_limit_bytes", "Bytes that the store may hold."),
             cache_blobs: gauge(new, "cache_blobs", "Blobs that the store holds."),
             store_writable: gauge(new, "store_writable", "Whether the store took what it was given last."),
+            tasks: gauge(
+                new,
+                "tasks",
+                "What is done at this moment: connections, downloads, and what goes on for as long as the program does.",
+            ),
             filesystem_free: gauge(new, "filesystem_free_bytes", "Bytes that the file system of the store has left."),
             fetches_in_flight: gauge(new, "fetches_in_flight", "Downloads under way."),
             fetch_readers: gauge(new, "fetch_readers", "Hosts that read from downloads under way."),
@@ -291,6 +298,9 @@ impl Metrics {
 
     /// Everything, in the text format of Prometheus.
     pub fn render(&self) -> String {
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            self.tasks.set(i64::try_from(runtime.metrics().num_alive_tasks()).unwrap_or(i64::MAX));
+        }
         TextEncoder::new().encode_to_string(&self.registry.gather()).unwrap_or_default()
     }
 }

@@ -1,11 +1,12 @@
 //! Looks into the files of an image: what they are, and what the image says of itself.
 
-use std::io::{self, BufReader, Read};
+use std::io::{self, Read};
 
 use crate::digest::{Fingerprint, FingerprintHasher};
 use crate::image::ftype::{Client, ImageType, Root};
 use crate::image::magic::{MAGIC_BYTES, Magic, Packing};
 use crate::image::metadata::{BadMetadata, Metadata};
+use crate::library::unpack::{Meter, Reading, unpack};
 use crate::store::blob::Blob;
 
 const READ_BYTES: usize = 256 * 1024;
@@ -119,7 +120,7 @@ fn is_whole_squashfs(root: &Blob) -> bool {
 
 /// Whether what is packed is a tarball.
 fn has_tarball(root: &Blob) -> bool {
-    let unpacked = unpack(root, Magic::Packed(Packing::Xz)).map(tar::Archive::new);
+    let unpacked = unpack(root, Magic::Packed(Packing::Xz)).map(|unpacked| tar::Archive::new(Meter::default().over(unpacked)));
     unpacked.is_ok_and(|mut archive| archive.entries().is_ok_and(|mut entries| entries.next().is_some_and(|entry| entry.is_ok())))
 }
 
@@ -139,10 +140,12 @@ fn look_into(name: &str, file: &Blob) -> Result<Found, NoImageFile> {
         Magic::Tar => ".tar",
         other => return Err(NoImageFile::NoTarball { name: name.to_owned(), what: other.label() }),
     };
-    let mut archive = tar::Archive::new(unpack(file, magic).map_err(broken)?.take(MAX_UNPACKED_BYTES));
+    let meter = Meter::default();
+    let mut archive = tar::Archive::new(meter.over(unpack(file, magic).map_err(broken)?.take(MAX_UNPACKED_BYTES)));
     let (mut metadata, mut root) = (None, None);
     for entry in archive.entries().map_err(broken)?.take(MAX_ENTRIES) {
         let mut entry = entry.map_err(broken)?;
+        meter.allow_for(&entry).map_err(broken)?;
         let path = entry.path().map_err(broken)?.display().to_string();
         let path = path.trim_start_matches("./").trim_end_matches('/');
         if path == "metadata.yaml" && entry.header().entry_type().is_file() {
@@ -170,40 +173,11 @@ fn magic(file: &Blob) -> io::Result<Magic> {
     Ok(Magic::of(&start[..read]))
 }
 
-fn unpack(file: &Blob, magic: Magic) -> io::Result<Box<dyn Read + '_>> {
-    let packed = BufReader::with_capacity(READ_BYTES, Reading { file, position: 0 });
-    Ok(match magic {
-        Magic::Packed(Packing::Gzip) => Box::new(flate2::read::MultiGzDecoder::new(packed)),
-        Magic::Packed(Packing::Bzip2) => Box::new(bzip2::read::MultiBzDecoder::new(packed)),
-        Magic::Packed(Packing::Xz) => Box::new(liblzma::read::XzDecoder::new_multi_decoder(packed)),
-        Magic::Packed(Packing::Lzma) => {
-            let stream = liblzma::stream::Stream::new_lzma_decoder(u64::MAX).map_err(io::Error::other)?;
-            Box::new(liblzma::read::XzDecoder::new_stream(packed, stream))
-        }
-        Magic::Packed(Packing::Zstd) => Box::new(zstd::Decoder::with_buffer(packed)?),
-        Magic::Tar | Magic::Squashfs | Magic::Qcow2 | Magic::Unknown => Box::new(packed),
-    })
-}
-
-/// A blob from its beginning to its end.
-struct Reading<'a> {
-    file: &'a Blob,
-    position: u64,
-}
-
-impl Read for Reading<'_> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let read = self.file.file().read_at(buffer, self.position)?;
-        self.position += read as u64;
-        Ok(read)
-    }
-}
-
 fn fingerprint(files: &[(&str, &Blob)]) -> io::Result<Fingerprint> {
     let mut hasher = FingerprintHasher::default();
     let mut buffer = vec![0; READ_BYTES];
     for (_, file) in files {
-        let mut reading = Reading { file, position: 0 };
+        let mut reading = Reading::new(file);
         loop {
             let read = reading.read(&mut buffer)?;
             if read == 0 {

@@ -9,6 +9,7 @@ mod draining;
 mod evicting;
 mod failing;
 mod fetching;
+mod fuzzing;
 mod holding;
 mod images;
 mod keeping;

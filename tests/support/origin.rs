@@ -56,6 +56,27 @@ pub enum Act {
     Packed(usize),
 }
 
+impl Act {
+    /// One of the ways in which servers fail.
+    fn some_failure() -> Self {
+        let moment = Duration::from_millis(fastrand::u64(..3000));
+        match fastrand::u8(..12) {
+            0 => Self::Status(500, ""),
+            1 => Self::Status(503, "Retry-After: 1\r\n"),
+            2 => Self::Status(429, "Retry-After: 2\r\n"),
+            3 => Self::Page("<html>not now</html>"),
+            4 => Self::CutAt(fastrand::usize(..1000)),
+            5 => Self::StallAt(fastrand::usize(..1000), moment),
+            6 => Self::Silence(moment),
+            7 => Self::WrongBytes,
+            8 => Self::Short(1),
+            9 => Self::NoLength,
+            10 => Self::WrongRange,
+            _ => Self::NoRanges,
+        }
+    }
+}
+
 /// A request that came.
 #[derive(Clone, Debug)]
 pub struct Seen {
@@ -86,6 +107,8 @@ struct State {
     files: HashMap<String, File>,
     acts: HashMap<String, VecDeque<Act>>,
     seen: Vec<Seen>,
+    /// One request in so many that are not told otherwise goes wrong, in some way.
+    fails_one_in: Option<u32>,
 }
 
 /// A running image server. It stops when this is dropped.
@@ -154,6 +177,11 @@ impl Origin {
         self.state.lock().unwrap().acts.insert(path.to_owned(), acts.into_iter().collect());
     }
 
+    /// From now on one request in so many goes wrong, in some way.
+    pub fn fail_one_in(&self, requests: u32) {
+        self.state.lock().unwrap().fails_one_in = Some(requests);
+    }
+
     /// The requests for a path.
     pub fn requests(&self, path: &str) -> Vec<Seen> {
         self.state.lock().unwrap().seen.iter().filter(|seen| seen.path == path).cloned().collect()
@@ -211,8 +239,12 @@ async fn answer<IO: AsyncRead + AsyncWrite + Unpin>(mut stream: IO, state: &Mute
     let path = percent_encoding::percent_decode_str(&target).decode_utf8_lossy().into_owned();
     let (file, act) = {
         let mut state = state.lock().unwrap();
-        state.seen.push(Seen { path: path.clone(), head: head.clone(), at: std::time::Instant::now() });
-        let act = state.acts.get_mut(&path).and_then(VecDeque::pop_front).unwrap_or(Act::Well);
+        let fails = state.fails_one_in.is_some_and(|requests| fastrand::u32(..requests) == 0);
+        if state.fails_one_in.is_none() {
+            state.seen.push(Seen { path: path.clone(), head: head.clone(), at: std::time::Instant::now() });
+        }
+        let told = state.acts.get_mut(&path).and_then(VecDeque::pop_front);
+        let act = told.unwrap_or_else(|| if fails { Act::some_failure() } else { Act::Well });
         (state.files.get(&path).cloned(), act)
     };
     let sent = send(&mut stream, &head, file, act).await;
@@ -279,7 +311,7 @@ async fn send<IO: AsyncWrite + Unpin>(stream: &mut IO, head: &str, file: Option<
     }
     let mut body = file.split_off(from.unwrap_or(0));
     match act {
-        Act::Short(less) => body.truncate(body.len() - less),
+        Act::Short(less) => body.truncate(body.len().saturating_sub(less)),
         Act::Long(more) => body = [&*body, &vec![b'x'; more]].concat().into(),
         _ => {}
     }
@@ -297,12 +329,13 @@ async fn send<IO: AsyncWrite + Unpin>(stream: &mut IO, head: &str, file: Option<
 
 async fn send_body<IO: AsyncWrite + Unpin>(stream: &mut IO, body: &[u8], act: &Act) -> std::io::Result<()> {
     match act {
-        Act::CutAt(at) => stream.write_all(&body[..*at]).await?,
+        Act::CutAt(at) => stream.write_all(&body[..(*at).min(body.len())]).await?,
         Act::StallAt(at, time) => {
-            stream.write_all(&body[..*at]).await?;
+            let (first, rest) = body.split_at((*at).min(body.len()));
+            stream.write_all(first).await?;
             stream.flush().await?;
             tokio::time::sleep(*time).await;
-            stream.write_all(&body[*at..]).await?;
+            stream.write_all(rest).await?;
         }
         Act::Dribble(size, pause) => {
             for piece in body.chunks(*size) {

@@ -78,6 +78,13 @@ impl Server {
         rustix::process::kill_process(rustix::process::Pid::from_child(&self.child), signal).unwrap();
     }
 
+    /// The URL of its metrics, if its configuration gives them a port.
+    pub fn metrics(&self) -> String {
+        let config = std::fs::read_to_string(self.folder.path().join("cistern.toml")).unwrap();
+        let address = config.lines().find_map(|line| line.strip_prefix("metrics = ")).unwrap().trim_matches('"').to_owned();
+        format!("http://{address}/metrics")
+    }
+
     /// How much memory it has.
     pub fn resident_bytes(&self) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
