@@ -148,6 +148,9 @@ impl<'a, C: Level<'a>> ReadObject<'a> for NodeReader<'_, C> {
                     Found::Object(children) => {
                         // The same field a second time adds to the first, as in Go.
                         node.children.extend::<Vec<C>>(children);
+                        if node.place.is_some() {
+                            self.faults.extend(drop_repeated(&mut node.children));
+                        }
                         node.place.get_or_insert(node.fields.len());
                     }
                     Found::Null => {}
