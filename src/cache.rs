@@ -86,6 +86,8 @@ pub struct Cache {
     standing: Arc<Standing>,
     /// Blobs whose bytes are wrong and that could not be taken away.
     broken: Moka<Digest, ()>,
+    /// Images that were taken away because their bytes were wrong.
+    missed: Moka<Fingerprint, ()>,
     /// Images that are here and could not be recorded.
     unrecorded: Moka<Fingerprint, ()>,
     flights: Mutex<HashMap<Expected, Arc<Flight>>>,
@@ -132,6 +134,7 @@ impl Cache {
             refusals: Refusals::new(options.retry_gone, options.retry_wrong),
             standing: Arc::new(Standing::new(Arc::clone(&metrics))),
             broken: Moka::new(REMEMBERED),
+            missed: Moka::new(REMEMBERED),
             unrecorded: Moka::new(REMEMBERED),
             flights: Mutex::default(),
             emptying: Mutex::default(),

@@ -86,7 +86,12 @@ impl Prefetcher {
     }
 
     fn goal(&self) -> Option<Goal> {
-        self.cache.current().load().remotes.get(self.source.name()).map(|remote| Goal::of(remote, self.mode))
+        self.cache
+            .current()
+            .load()
+            .remotes
+            .get(self.source.name())
+            .map(|remote| Goal::of(remote, self.mode, |image| self.cache.is_missed(image)))
     }
 
     /// Fetches what is missing; how long to wait for the next round.

@@ -3,7 +3,7 @@
 use std::io;
 
 use crate::cache::{Cache, Event, lock};
-use crate::digest::{Claim, Digest, Expected, Hasher};
+use crate::digest::{Claim, Digest, Expected, Fingerprint, Hasher};
 use crate::store::blob::Blob;
 
 const READ_BYTES: usize = 256 * 1024;
@@ -34,30 +34,44 @@ impl Cache {
 
     /// Takes a broken blob out of the store, with the images that need it. Whoever reads it is cut off.
     pub fn discard_broken(&self, digest: Digest) -> io::Result<()> {
-        let lost = {
+        let (lost, taken) = {
             let _flights = lock(&self.flights);
             // Also if it cannot be taken away nobody gets it any more.
             self.broken.insert(digest, ());
             self.open.invalidate(&digest);
             self.leases.call_in(digest);
-            self.books.change(|ledger| {
+            let lost = self.books.change(|ledger| {
                 let size = ledger.blob(digest).map_or(0, |held| held.size);
                 ledger.account.release(size);
                 ledger.strike_lost(digest)
-            })
+            });
+            // Before the lock is free: a good one may take its place right after.
+            (lost, self.take_away_broken(digest))
         };
         self.metrics.digest_mismatched("scrub");
         for record in lost {
             self.forget_record(record.fingerprint);
+            if record.stays() {
+                self.missed.insert(record.fingerprint, ());
+            }
             self.tell(Event::Left(record.remote));
         }
-        self.take_away_broken(digest)?;
+        taken?;
         self.empty_trash()
+    }
+
+    /// Whether an image left because of its bytes, and not because anybody wanted it gone.
+    pub fn is_missed(&self, fingerprint: Fingerprint) -> bool {
+        self.missed.contains_key(&fingerprint)
+    }
+
+    /// Notes that an image is here again.
+    pub fn found_again(&self, fingerprint: Fingerprint) {
+        self.missed.invalidate(&fingerprint);
     }
 
     /// Takes a broken blob out of the store. Its bytes count until they are removed.
     fn take_away_broken(&self, digest: Digest) -> io::Result<()> {
-        let _flights = lock(&self.flights);
         let size = self.store.blob(digest)?.map_or(0, |blob| blob.size);
         self.books.found(size);
         self.store.discard_blob(digest).inspect_err(|_| self.books.lost(size))?;

@@ -23,6 +23,8 @@ pub struct Goal {
     listing: Option<Arc<Listing>>,
     /// What hosts do not see before it is held.
     held_back: Vec<HeldBack>,
+    /// What was held until its bytes were found to be wrong.
+    lost: Vec<File>,
 }
 
 impl PartialEq for Goal {
@@ -32,21 +34,27 @@ impl PartialEq for Goal {
             (None, None) => true,
             _ => false,
         };
-        is_same_listing && self.held_back == other.held_back
+        is_same_listing && self.held_back == other.held_back && self.lost == other.lost
     }
 }
 
 impl Goal {
     /// What is to be held of a remote.
-    pub fn of(remote: &Remote, mode: Mode) -> Self {
-        Self { listing: (mode == Mode::Mirror).then(|| Arc::clone(&remote.listing)), held_back: remote.held_back.clone() }
+    pub fn of(remote: &Remote, mode: Mode, is_missed: impl Fn(Fingerprint) -> bool) -> Self {
+        let missed = remote.listing.images().iter().filter(|image| is_missed(image.fingerprint));
+        Self {
+            listing: (mode == Mode::Mirror).then(|| Arc::clone(&remote.listing)),
+            held_back: remote.held_back.clone(),
+            lost: missed.flat_map(|image| &image.files).filter_map(|file| remote.listing.file(&file.path)).collect(),
+        }
     }
 
     /// What is not held: first what hosts wait for, then the newest. `are_held` is asked of some files at a time.
     pub fn missing(&self, are_held: impl Fn(&[File]) -> Vec<bool>) -> Vec<File> {
         let mut listed = absent(self.listing.iter().flat_map(|listing| listing.files()), &are_held);
         listed.sort_by(|one, other| (other.modified, &one.path).cmp(&(one.modified, &other.path)));
-        let awaited = absent(self.held_back.iter().flat_map(|held_back| held_back.files.iter().cloned()), &are_held);
+        let awaited = self.held_back.iter().flat_map(|held_back| &held_back.files).chain(&self.lost);
+        let awaited = absent(awaited.cloned(), &are_held);
         let mut missing: Vec<File> = awaited.into_iter().chain(listed).collect();
         // Several paths may have the same bytes.
         let mut seen = HashSet::default();

@@ -172,6 +172,7 @@ impl Recorder {
                     self.metrics.image_updated(&remote);
                 }
                 self.failures = 0;
+                self.cache.found_again(fingerprint);
                 self.changed.insert(remote);
             }
             Ok(None) => self.cache.forget_record(fingerprint),

@@ -218,6 +218,31 @@ async fn what_the_disk_changed_is_found_and_fetched_again_and_nobody_gets_it_who
     assert_eq!(origin.requests("images/large/squashfs").len(), 2, "it was fetched again before anybody asked");
 }
 
+/// T21: an image that somebody copied is not lost because the server was away when the disk changed it.
+#[tokio::test]
+async fn what_the_disk_changed_while_upstream_is_away_is_fetched_when_it_is_back() {
+    let mut origin = origin(&["20260101"]).await;
+    let builder = Builder::default().storage("min_free = \"0%\"\nscrub = \"1s\"");
+    let mirror = builder.remote("ubuntu", &[origin.url()], "interval = \"300ms\"").start().await;
+    crate::managing::done(&mirror, &["image", "copy", "ubuntu:24.04", "--arch", "amd64"]).await;
+    let blobs = mirror.files("blobs");
+    origin.stop().await;
+    for blob in &blobs {
+        let file = std::fs::OpenOptions::new().write(true).open(mirror.store().join("blobs").join(blob)).unwrap();
+        std::os::unix::fs::FileExt::write_at(&file, b"!", 0).unwrap();
+    }
+    wait_for(async || mirror.files("blobs").is_empty()).await;
+    tokio::time::sleep(Duration::from_millis(600)).await;
+    assert!(mirror.files("blobs").is_empty());
+    origin.resume().await;
+    wait_for(async || mirror.files("blobs") == blobs).await;
+    wait_for(async || {
+        let (_, out, _) = crate::managing::typed(&mirror, &["image", "list", "--held", "--format", "json"], "").await;
+        serde_json::from_str::<Value>(&out).is_ok_and(|images| images[0]["cached"] == false)
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn what_is_wrong_and_cannot_be_taken_away_is_served_no_more_all_the_same() {
     let (origin, disk) = (origin(&["20260101"]).await, PowerDisk::default());
