@@ -13,7 +13,7 @@ use tokio::net::TcpStream;
 
 use crate::support::disk::FullDisk;
 use crate::support::mirror::{Builder, wait_for};
-use crate::support::origin::Origin;
+use crate::support::origin::{Act, Origin};
 use crate::support::proxy::Proxy;
 use crate::support::server::Server;
 use crate::support::stream::{Stream, Version};
@@ -183,4 +183,48 @@ async fn a_crash_loses_at_most_one_batch_of_uses() {
 
 fn port(server: &Server) -> &str {
     server.addresses()[0].rsplit(':').next().unwrap()
+}
+
+/// What an operator wrote into the configuration is for image servers and proxies, and for nobody who reads logs, metrics, lists
+/// or the answers to hosts; also when it is what goes wrong.
+#[tokio::test]
+async fn secrets_reach_no_log_no_metric_no_list_and_no_host() {
+    const SECRET: &str = "geheim";
+    let origin = Origin::start().await;
+    origin.put(stream().tree());
+    let proxy = Proxy::to(origin.address()).await;
+    let secret = |url: &str| url.replace("http://", &format!("http://me:{SECRET}@"));
+    let (url, dead) = (secret(&origin.url()), secret("http://127.0.0.1:9"));
+    let through = secret(&proxy.url());
+    let config = format!(
+        "[server]\nlisten = [\"127.0.0.1:0\"]\nplain_http = \"all\"\nmetrics = \"127.0.0.1:{}\"\nadmin_socket = \"{{folder}}/admin.sock\"\n\
+         [log]\nlevel = \"trace\"\naccess = \"json\"\n\
+         [remotes.good]\nurl = [\"{dead}\", \"{url}\"]\ninterval = \"100ms\"\nheaders = {{ X-Token = \"{SECRET}\" }}\n\
+         [remotes.bad]\nurl = [\"{dead}\"]\n[remotes.proxied]\nurl = [\"{url}\"]\nproxy = \"{through}\"\n\
+         [remotes.wrong]\nurl = [\"{url}\"]\nproxy = \"{dead}\"",
+        std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port()
+    );
+    let server = Server::start(&config, &[]);
+    let client = reqwest::Client::builder().no_proxy().build().unwrap();
+    let host = format!("http://{}", server.addresses()[0]);
+    wait_for(async || client.get(format!("{host}/good/{FILE}")).send().await.is_ok_and(|answer| answer.status() == 200)).await;
+    assert!(origin.requests(INDEX).iter().any(|seen| seen.head.contains(SECRET)), "it goes where it belongs");
+    origin.act(FILE, [Act::Status(401, ""), Act::WrongBytes]);
+    let mut seen = String::new();
+    for path in ["", "good/streams/v1/images.json", "bad/x", "proxied/images/noble/squashfs", "wrong/images/noble/squashfs", "good/none"] {
+        seen.push_str(&client.get(format!("{host}/{path}")).send().await.unwrap().text().await.unwrap());
+    }
+    seen.push_str(&client.get(server.metrics()).send().await.unwrap().text().await.unwrap());
+    let socket = server.folder().join("admin.sock");
+    let remotes: serde_json::Value = cistern::cli::admin::ask(&socket, hyper::Method::GET, "/1.0/remotes", Vec::new()).await.unwrap();
+    seen.push_str(&remotes.to_string());
+    server.signal(rustix::process::Signal::HUP);
+    wait_for(async || server.log().contains("in force")).await;
+    let log = server.log();
+    assert!(log.contains("upstream failed") && log.len() > 2000);
+    // As it is written, and as it travels.
+    for secret in [SECRET, "bWU6Z2VoZWlt"] {
+        assert!(!seen.contains(secret), "{seen}");
+        assert!(!log.contains(secret), "{log}");
+    }
 }

@@ -6,6 +6,7 @@ use std::io::{BufRead as _, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tempfile::TempDir;
@@ -20,6 +21,7 @@ pub struct Server {
     folder: TempDir,
     addresses: Vec<String>,
     printed: Receiver<String>,
+    log: Arc<Mutex<String>>,
 }
 
 impl Server {
@@ -52,15 +54,18 @@ impl Server {
         command.args(["serve", "--config", &format!("{path}/cistern.toml")]).env_remove("RUST_LOG").envs(variables.iter().copied());
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let (log, printed) = (lines(child.stderr.take().unwrap()), lines(child.stdout.take().unwrap()));
+        let logged = Arc::new(Mutex::new(String::new()));
         let addresses = loop {
             let line = log.recv_timeout(PATIENCE).unwrap();
+            logged.lock().unwrap().push_str(&line);
             let line: serde_json::Value = serde_json::from_str(&line).unwrap();
             if line["fields"]["message"] == "listening" {
                 break line["fields"]["addresses"].as_str().unwrap().split(", ").map(ToOwned::to_owned).collect();
             }
         };
-        std::thread::spawn(move || log.iter().for_each(drop));
-        Self { child, folder, addresses, printed }
+        let further = Arc::clone(&logged);
+        std::thread::spawn(move || log.iter().for_each(|line| further.lock().unwrap().push_str(&line)));
+        Self { child, folder, addresses, printed, log: logged }
     }
 
     /// Gives it another configuration, which it does not read by itself.
@@ -105,6 +110,11 @@ impl Server {
     /// Where it listens.
     pub fn addresses(&self) -> &[String] {
         &self.addresses
+    }
+
+    /// All that it has logged so far.
+    pub fn log(&self) -> String {
+        self.log.lock().unwrap().clone()
     }
 
     /// The next line on standard output.
