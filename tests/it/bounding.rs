@@ -348,3 +348,26 @@ async fn read_slowly(address: std::net::SocketAddr, path: String) {
         tokio::time::sleep(Duration::from_secs(1)).await;
     }
 }
+
+#[tokio::test]
+async fn a_remote_may_have_so_many_documents() {
+    let builder = Builder::default().section("[limits]\ndocuments = 5");
+    let many = |origin: &Origin| {
+        let entry = |number: usize| {
+            let path = format!("streams/v1/{number}.json");
+            (
+                format!("c{number}"),
+                serde_json::json!({"datatype": "image-downloads", "path": path, "format": "products:1.0", "products": []}),
+            )
+        };
+        let entries: serde_json::Map<_, _> = (0..9).map(entry).collect();
+        let index = serde_json::json!({"format": "index:1.0", "index": entries}).to_string().into_bytes();
+        let products = |number: usize| {
+            let document = serde_json::json!({"format": "products:1.0", "content_id": format!("c{number}"), "products": {}});
+            (format!("streams/v1/{number}.json"), document.to_string().into_bytes())
+        };
+        origin.put((0..9).map(products).chain([("streams/v1/index.json".to_owned(), index)]));
+    };
+    let (reason, _) = refusal(builder, many).await;
+    assert!(reason.contains("more than 5 documents (limits.documents)"), "{reason}");
+}
