@@ -19,7 +19,7 @@ pub mod ring;
 pub mod scribe;
 pub mod standing;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
@@ -46,7 +46,7 @@ use crate::retention::Rules;
 use crate::store::Store;
 use crate::store::blob::Blob;
 use crate::store::facts;
-use crate::store::partial::Verified;
+use crate::store::partial::{NotCommitted, Verified};
 
 /// The bounds of a cache.
 #[derive(Clone, Copy, Debug)]
@@ -87,7 +87,7 @@ pub struct Cache {
     /// Blobs whose bytes are wrong and that could not be taken away.
     broken: Moka<Digest, ()>,
     /// Images that were taken away because their bytes were wrong.
-    missed: Moka<Fingerprint, ()>,
+    missed: Mutex<HashSet<Fingerprint>>,
     /// Images that are here and could not be recorded.
     unrecorded: Moka<Fingerprint, ()>,
     flights: Mutex<HashMap<Expected, Arc<Flight>>>,
@@ -134,7 +134,7 @@ impl Cache {
             refusals: Refusals::new(options.retry_gone, options.retry_wrong),
             standing: Arc::new(Standing::new(Arc::clone(&metrics))),
             broken: Moka::new(REMEMBERED),
-            missed: Moka::new(REMEMBERED),
+            missed: Mutex::default(),
             unrecorded: Moka::new(REMEMBERED),
             flights: Mutex::default(),
             emptying: Mutex::default(),
@@ -286,18 +286,22 @@ impl Cache {
     }
 
     /// Makes a verified file a blob that can be found. Waits for the disk.
-    pub fn commit(&self, remote: &Arc<str>, expected: Expected, verified: Verified) -> io::Result<Lent> {
+    pub fn commit(&self, remote: &Arc<str>, expected: Expected, verified: Verified) -> Result<Lent, NotCommitted> {
         let digest = verified.digest();
         let committed = verified.commit().inspect_err(|error| {
-            self.standing.is_bad(error.to_string());
+            self.standing.refused(error.to_string());
             self.admit_anyway(remote, expected, digest);
         });
         let blob = self.leases.lend(committed?);
+        // A good one has taken the place of whatever was there.
+        self.broken.invalidate(&digest);
         if expected.digest().is_none() {
-            facts::learn(&**self.store.disk(), self.store.layout(), expected.claim, blob.digest)?;
+            if let Err(error) = facts::learn(&**self.store.disk(), self.store.layout(), expected.claim, blob.digest) {
+                tracing::warn!(%digest, %error, "what a file is called could not be noted; after a restart it is fetched again");
+            }
             self.learnt.insert(expected.claim, blob.digest);
         }
-        self.standing.is_good();
+        self.standing.took();
         self.open.insert(blob.digest, Blob::clone(&blob));
         self.admit(expected.claim, &blob);
         self.tell(Event::Committed(Arc::clone(remote), expected));

@@ -16,6 +16,7 @@ pub mod writer;
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use tokio_util::sync::CancellationToken;
@@ -51,6 +52,9 @@ pub enum NotFound {
     /// The disk does not say whether it is held.
     #[error("cannot read the store: {0}")]
     Disk(#[from] std::io::Error),
+    /// Its host has begun as many downloads as it may.
+    #[error("the host has begun as many downloads as it may")]
+    Busy,
     /// It belongs to a remote that is not configured any more.
     #[error("its remote is not configured any more")]
     NoRemote,
@@ -85,6 +89,11 @@ impl Fetcher {
 
     /// Finds a file for a reader that begins at byte `start`.
     pub async fn find(&self, wanted: &Wanted, start: u64) -> Result<Found, NotFound> {
+        self.find_within(wanted, start, self.means.options.turn).await
+    }
+
+    /// The same, if the host has to wait no longer than that for a turn to begin a download.
+    pub async fn find_within(&self, wanted: &Wanted, start: u64, patience: Duration) -> Result<Found, NotFound> {
         let cache = &self.means.cache;
         if let Some(blob) = cache.find(wanted.expected).await? {
             return Ok(Found::Held(blob));
@@ -96,8 +105,12 @@ impl Fetcher {
         if let Some(reader) = cache.follow(wanted.expected, start) {
             return Ok(Found::Collapsed(reader));
         }
+        if let Some(rest) = source.rest() {
+            let reason = "it asked to be left alone".to_owned();
+            return Err(NotFound::Refused(FetchError::Upstream { reason, retry_after: Some(rest) }));
+        }
         // Whoever waits for a turn has nothing begun yet, and so nobody waits for him.
-        let turn = self.turn(wanted.host).await?;
+        let turn = self.turn(wanted.host, patience).await?;
         match cache.board(wanted.expected, start) {
             Boarding::Following(reader) => Ok(Found::Collapsed(reader)),
             Boarding::Leading(reader, pilot) => {
@@ -115,15 +128,16 @@ impl Fetcher {
     }
 
     /// A turn to begin a download, for a host that has not begun too many.
-    async fn turn(&self, host: Option<IpAddr>) -> Result<Option<Turn>, NotFound> {
+    async fn turn(&self, host: Option<IpAddr>, patience: Duration) -> Result<Option<Turn>, NotFound> {
         let Some(host) = host else { return Ok(None) };
-        let turn = self.hosts.take(holder(host), self.means.options.turn).await;
-        turn.map(Some).ok_or(NotFound::Refused(FetchError::Busy))
+        let turn = self.hosts.take(holder(host), patience).await;
+        turn.map(Some).ok_or(NotFound::Busy)
     }
 
     fn begin(&self, wanted: Wanted, source: Arc<Source>, pilot: Pilot, turn: Option<Turn>) {
         let means = Arc::clone(&self.means);
         let (closed, stop) = (source.closed().clone(), self.stop.clone());
+        let (cache, flight) = (Arc::clone(&means.cache), Arc::clone(pilot.flight()));
         let download = Download::new(means, wanted, source, pilot);
         self.tasks.spawn(async move {
             tokio::select! {
@@ -131,6 +145,8 @@ impl Fetcher {
                 () = closed.cancelled() => {}
                 () = download.run() => {}
             }
+            // Also one that was given up is on its way no longer.
+            cache.land(&flight);
             drop(turn);
         });
     }

@@ -25,6 +25,8 @@ pub struct Health {
 struct Url {
     failures: u32,
     resting_until: Option<Timestamp>,
+    /// Until when it asked to be left alone.
+    left_alone_until: Option<Timestamp>,
     /// Until when somebody tries whether it is back.
     probed_until: Option<Timestamp>,
 }
@@ -57,12 +59,20 @@ impl Health {
     pub fn failed(&mut self, url: usize, now: Timestamp, retry_after: Option<Duration>) {
         let Some(url) = self.urls.get_mut(url) else { return };
         url.failures = url.failures.saturating_add(1);
-        let rest = retry_after.map(|rest| rest.min(LONGEST_BACK_OFF)).or_else(|| back_off(url.failures));
+        let asked = retry_after.map(|rest| rest.min(LONGEST_BACK_OFF));
+        url.left_alone_until = asked.and_then(|rest| now.checked_add(rest).ok());
+        let rest = asked.or_else(|| back_off(url.failures));
         url.probed_until = None;
         url.resting_until = rest.and_then(|rest| now.checked_add(rest).ok()).max(url.resting_until);
     }
 
-    /// Whether at least one URL is.
+    /// How long all URLs asked to be left alone, if each of them did.
+    pub fn rest(&self, now: Timestamp) -> Option<Duration> {
+        let left = |url: &Url| Duration::try_from(now.until(url.left_alone_until?).ok()?).ok().filter(|left| !left.is_zero());
+        self.urls.iter().map(left).min().flatten()
+    }
+
+    /// Whether at least one URL answers as it should.
     pub fn is_healthy(&self) -> bool {
         (0..self.urls.len()).any(|url| self.illness(url).is_none())
     }

@@ -57,8 +57,8 @@
 //! - **Floor 5, assembly**: [`cli`] reads arguments, [`config`] reads the configuration, [`app`] puts everything together
 //!   and ends it, [`demo`] shows it. Modules define their own `Options`; only [`config`] knows them all.
 //!
-//! [`upstream::Upstream`], [`clock::Clock`] and [`disk::Disk`] are the only traits of our own. Tests let a disk run full;
-//! a scripted upstream and paused time are what the other two are there for, and no test uses them yet.
+//! [`upstream::Upstream`], [`clock::Clock`] and [`disk::Disk`] are the only traits of our own. Tests have disks
+//! that run full, fail or lose their power, scripted upstreams, and a clock that they turn.
 //!
 //! # Invariants
 //!

@@ -86,12 +86,7 @@ impl Prefetcher {
     }
 
     fn goal(&self) -> Option<Goal> {
-        self.cache
-            .current()
-            .load()
-            .remotes
-            .get(self.source.name())
-            .map(|remote| Goal::of(remote, self.mode, |image| self.cache.is_missed(image)))
+        self.cache.current().load().remotes.get(self.source.name()).map(|remote| Goal::of(remote, self.mode, &self.cache.missed()))
     }
 
     /// Fetches what is missing; how long to wait for the next round.

@@ -34,6 +34,7 @@ pub mod snapshots;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::digest::{Digest, Expected};
 use crate::disk::{Disk, File, Found, Space};
@@ -46,6 +47,8 @@ use crate::store::partial::Partial;
 pub struct Store {
     disk: Arc<dyn Disk>,
     layout: Layout,
+    /// How many files were taken out of the way so far.
+    discarded: AtomicU64,
     _lock: File,
 }
 
@@ -77,7 +80,7 @@ impl Store {
         }
         layout.create(&*disk).map_err(unusable)?;
         disk.remove(&layout.trash()).and_then(|()| disk.create_directory(&layout.trash())).map_err(unusable)?;
-        Ok(Self { disk, layout, _lock: lock })
+        Ok(Self { disk, layout, discarded: AtomicU64::new(0), _lock: lock })
     }
 
     /// The disk that it is on.
@@ -107,12 +110,14 @@ impl Store {
 
     /// Takes a blob out of the way; one that is not there is out of the way. Its bytes are in the trash then.
     pub fn discard_blob(&self, digest: Digest) -> io::Result<()> {
-        let discarded = self.disk.rename(&self.layout.blob(digest), &self.discarded(digest));
-        discarded.or_else(|error| if error.kind() == io::ErrorKind::NotFound { Ok(()) } else { Err(error) })
+        self.discard(&self.layout.blob(digest), &digest.to_string())
     }
 
-    fn discarded(&self, digest: Digest) -> PathBuf {
-        self.layout.trash().join(digest.to_string())
+    /// Each has a name of its own in the trash: the one before may still be there.
+    fn discard(&self, path: &Path, name: &str) -> io::Result<()> {
+        let number = self.discarded.fetch_add(1, Ordering::Relaxed);
+        let discarded = self.disk.rename(path, &self.layout.trash().join(format!("{name}.{number}")));
+        discarded.or_else(|error| if error.kind() == io::ErrorKind::NotFound { Ok(()) } else { Err(error) })
     }
 
     /// Begins to write a blob, or goes on with what an earlier fetch left.
@@ -127,7 +132,7 @@ impl Store {
 
     /// Takes a partial file out of the way; nobody can go on with it.
     pub fn discard_partial(&self, partial: &Found) -> io::Result<()> {
-        self.disk.rename(&partial.path, &self.layout.trash().join(&partial.name))
+        self.discard(&partial.path, &partial.name)
     }
 
     /// What was taken out of the way, and is to be removed.

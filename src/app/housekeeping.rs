@@ -54,19 +54,16 @@ async fn keep(cache: Arc<Cache>, metrics: Arc<Metrics>) {
         let pruned = blocking(move || {
             look.prune();
             // The operator may have made it smaller, and others may have filled the file system.
-            look.make_room(0)?;
+            look.shrink()?;
             show(&look, &metrics);
             look.empty_trash()?;
             look.space()
         });
         match pruned.await {
-            Ok(space) => match full(space, cache.books().limits()) {
-                Some(full) => cache.standing().is_bad(full),
-                None => cache.standing().is_good(),
-            },
+            Ok(space) => cache.standing().looked_at(full(space, cache.books().limits())),
             Err(error) => {
                 tracing::error!(%error, "what is due could not be let go, or the file system says nothing");
-                cache.standing().is_bad(error.to_string());
+                cache.standing().looked_at(Some(error.to_string()));
             }
         }
         tokio::time::sleep(pause(cache.rules())).await;

@@ -67,6 +67,18 @@ impl Cache {
         Ok(())
     }
 
+    /// Lets go of what is too much, if enough of it may go at once. What only we hold is not unlisted for that: others may have
+    /// filled the file system, and empty it again.
+    pub fn shrink(&self) -> io::Result<()> {
+        let need = self.books.need(0, self.space()?.free);
+        if need.least > 0 {
+            let mut victims = self.victims(need).unwrap_or_default();
+            victims.retain(|sentence| sentence.deed == Deed::Remove);
+            self.carry_out(victims);
+        }
+        Ok(())
+    }
+
     fn victims(&self, need: Need) -> Option<Vec<Sentence>> {
         self.decide(|scene| retention::victims(scene, need))
     }
@@ -125,7 +137,7 @@ impl Cache {
         if !self.books.is_unused_since(unit, sentence.last_used_at) || blobs.iter().any(|(digest, _)| self.leases.has(*digest)) {
             return None;
         }
-        let gone: Vec<_> = blobs.iter().take_while(|(digest, _)| self.take_away(*digest)).collect();
+        let gone: Vec<_> = blobs.iter().take_while(|(digest, size)| self.could_take_away(*digest, *size)).collect();
         if gone.is_empty() && !blobs.is_empty() {
             return None;
         }
@@ -140,14 +152,26 @@ impl Cache {
         Some(gone.iter().map(|(_, size)| size).sum())
     }
 
-    /// Takes a blob out of the store, whether it could be.
-    fn take_away(&self, digest: Digest) -> bool {
-        self.open.invalidate(&digest);
-        let discarded = self.store.discard_blob(digest);
-        if let Err(error) = &discarded {
+    fn could_take_away(&self, digest: Digest, counted: u64) -> bool {
+        let taken = self.take_away(digest, counted);
+        if let Err(error) = &taken {
             tracing::error!(%digest, %error, "a blob could not be removed");
         }
-        discarded.is_ok()
+        taken.is_ok()
+    }
+
+    /// Takes a blob that counts so many bytes out of the store. What was there of it counts until it is removed.
+    pub fn take_away(&self, digest: Digest, counted: u64) -> io::Result<()> {
+        self.open.invalidate(&digest);
+        let there = self.store.blob(digest)?.map_or(0, |blob| blob.size);
+        self.store.discard_blob(digest)?;
+        if there != counted {
+            self.books.change(|ledger| {
+                ledger.account.release(counted);
+                ledger.account.settle(0, 0, there);
+            });
+        }
+        Ok(())
     }
 
     /// Removes what was taken out of the store; only then is there room. What cannot be removed goes on counting. The folders

@@ -1,9 +1,11 @@
 //! Whether a blob is still what it is called.
 
+use std::collections::HashSet;
 use std::io;
 
 use crate::cache::{Cache, Event, lock};
 use crate::digest::{Claim, Digest, Expected, Fingerprint, Hasher};
+use crate::ledger::record::Record;
 use crate::store::blob::Blob;
 
 const READ_BYTES: usize = 256 * 1024;
@@ -40,43 +42,41 @@ impl Cache {
             self.broken.insert(digest, ());
             self.open.invalidate(&digest);
             self.leases.call_in(digest);
-            let lost = self.books.change(|ledger| {
+            let (size, lost) = self.books.change(|ledger| {
                 let size = ledger.blob(digest).map_or(0, |held| held.size);
-                ledger.account.release(size);
-                ledger.strike_lost(digest)
+                (size, ledger.strike_lost(digest))
             });
-            // Before the lock is free: a good one may take its place right after.
-            (lost, self.take_away_broken(digest))
+            // Before the lock is free: a good one may take its place right after. One that stays where it is counts no more, for
+            // a good one will take its place.
+            let taken = self.take_away(digest, size).inspect_err(|_| self.books.lost(size));
+            (lost, taken)
         };
         self.metrics.digest_mismatched("scrub");
         for record in lost {
             self.forget_record(record.fingerprint);
-            if record.stays() {
-                self.missed.insert(record.fingerprint, ());
-            }
+            self.miss(&record);
             self.tell(Event::Left(record.remote));
         }
         taken?;
+        self.broken.invalidate(&digest);
         self.empty_trash()
     }
 
-    /// Whether an image left because of its bytes, and not because anybody wanted it gone.
-    pub fn is_missed(&self, fingerprint: Fingerprint) -> bool {
-        self.missed.contains_key(&fingerprint)
+    /// Notes that an image left because of its bytes, and not because anybody wanted it gone.
+    pub fn miss(&self, record: &Record) {
+        if record.stays() {
+            lock(&self.missed).insert(record.fingerprint);
+        }
+    }
+
+    /// The images that did.
+    pub fn missed(&self) -> HashSet<Fingerprint> {
+        lock(&self.missed).clone()
     }
 
     /// Notes that an image is here again.
     pub fn found_again(&self, fingerprint: Fingerprint) {
-        self.missed.invalidate(&fingerprint);
-    }
-
-    /// Takes a broken blob out of the store. Its bytes count until they are removed.
-    fn take_away_broken(&self, digest: Digest) -> io::Result<()> {
-        let size = self.store.blob(digest)?.map_or(0, |blob| blob.size);
-        self.books.found(size);
-        self.store.discard_blob(digest).inspect_err(|_| self.books.lost(size))?;
-        self.broken.invalidate(&digest);
-        Ok(())
+        lock(&self.missed).remove(&fingerprint);
     }
 }
 

@@ -131,6 +131,7 @@ impl Cache {
         };
         for record in lost {
             say_lost(&record, digest);
+            self.miss(&record);
             self.forget_record(record.fingerprint);
             self.tell(Event::Left(record.remote));
         }

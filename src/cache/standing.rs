@@ -10,7 +10,10 @@ use crate::metrics::Metrics;
 /// What was seen last.
 #[derive(Debug)]
 pub struct Standing {
-    trouble: ArcSwapOption<String>,
+    /// Why nothing more is to be written, as the file system is now.
+    full: ArcSwapOption<String>,
+    /// Why what was written last could not be. Only another file that can be shows that this is over.
+    failed: ArcSwapOption<String>,
     metrics: Arc<Metrics>,
 }
 
@@ -18,23 +21,33 @@ impl Standing {
     /// Nothing was seen so far.
     pub fn new(metrics: Arc<Metrics>) -> Self {
         metrics.store_writable.set(1);
-        Self { trouble: ArcSwapOption::empty(), metrics }
+        Self { full: ArcSwapOption::empty(), failed: ArcSwapOption::empty(), metrics }
     }
 
-    /// Notes that the store took something.
-    pub fn is_good(&self) {
-        self.trouble.store(None);
-        self.metrics.store_writable.set(1);
+    /// Notes that the store took a file.
+    pub fn took(&self) {
+        self.failed.store(None);
+        self.show();
     }
 
     /// Notes that it did not, and why.
-    pub fn is_bad(&self, reason: String) {
-        self.trouble.store(Some(Arc::new(reason)));
-        self.metrics.store_writable.set(0);
+    pub fn refused(&self, reason: String) {
+        self.failed.store(Some(Arc::new(reason)));
+        self.show();
+    }
+
+    /// Notes how the file system is: why it is full, if it is.
+    pub fn looked_at(&self, full: Option<String>) {
+        self.full.store(full.map(Arc::new));
+        self.show();
     }
 
     /// Why it takes nothing, if that is so.
     pub fn trouble(&self) -> Option<Arc<String>> {
-        self.trouble.load_full()
+        self.full.load_full().or_else(|| self.failed.load_full())
+    }
+
+    fn show(&self) {
+        self.metrics.store_writable.set(i64::from(self.trouble().is_none()));
     }
 }

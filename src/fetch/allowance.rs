@@ -84,6 +84,21 @@ impl Allowance {
         self.written = 0;
         self.books.lost(self.adopted);
     }
+
+    /// The file is given up, and takes its room for as long as this is kept: its readers have it open.
+    pub fn forfeit_later(self) -> Forfeit {
+        Forfeit(Some(self))
+    }
+}
+
+/// The room of a file that was given up.
+#[derive(Debug)]
+pub struct Forfeit(Option<Allowance>);
+
+impl Drop for Forfeit {
+    fn drop(&mut self) {
+        self.0.take().into_iter().for_each(Allowance::forfeit);
+    }
 }
 
 impl Drop for Allowance {

@@ -21,7 +21,7 @@ use crate::fetch::source::Source;
 use crate::fetch::writer::{self, Batch};
 use crate::http::path::StreamPath;
 use crate::simplestreams::file::ListedFile;
-use crate::store::partial::Partial;
+use crate::store::partial::{NotCommitted, Partial};
 use crate::upstream::{Answer, Failure, Kind, Request};
 
 /// How much is gathered before it is written and readers are told; less when upstream pauses.
@@ -242,9 +242,15 @@ impl Download {
         };
         self.pilot.verified(verified.digest(), verified.size());
         let (cache, remote, expected) = (Arc::clone(&self.means.cache), Arc::clone(&self.wanted.remote), self.wanted.expected);
-        match blocking(move || cache.commit(&remote, expected, verified)).await {
-            Ok(blob) => self.pilot.landed(blob),
+        match blocking(move || Ok(cache.commit(&remote, expected, verified))).await {
+            Ok(Ok(blob)) => self.pilot.landed(blob),
             // The readers have it, whole and right; the next one fetches it again.
+            Ok(Err(error)) => {
+                tracing::error!(%expected, %error, "a file could not be kept");
+                if matches!(error, NotCommitted::Lost(_)) {
+                    allowance.forfeit();
+                }
+            }
             Err(error) => tracing::error!(%expected, %error, "a file could not be kept"),
         }
         Ok(())

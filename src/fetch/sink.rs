@@ -10,7 +10,7 @@ use crate::cache::flight::Pilot;
 use crate::cache::{Cache, blocking};
 use crate::digest::{Expected, Hasher};
 use crate::disk::File;
-use crate::fetch::allowance::{Allowance, Denied};
+use crate::fetch::allowance::{Allowance, Denied, Forfeit};
 use crate::fetch::writer::{self, Batch, Writer, Written};
 use crate::store::partial::Partial;
 
@@ -67,7 +67,7 @@ pub struct Sink {
 #[derive(Debug)]
 enum Way {
     File(OnDisk),
-    Ring { hasher: Box<Hasher>, _turn: OwnedSemaphorePermit },
+    Ring { hasher: Box<Hasher>, _turn: OwnedSemaphorePermit, _file: Option<Forfeit> },
     Closed,
 }
 
@@ -93,6 +93,7 @@ impl Sink {
         let store = Arc::clone(means.cache.store());
         let way = match blocking(move || store.partial(expected)).await {
             Ok(partial) => {
+                means.cache.books().lost(partial.dropped());
                 let allowance = Allowance::new(Arc::clone(means.cache.books()), partial.len());
                 pilot.opened(partial.file(), partial.len());
                 let file = partial.file().clone();
@@ -100,8 +101,8 @@ impl Sink {
             }
             Err(error) => {
                 tracing::warn!(%expected, %error, "cannot write to the store; passing the file through memory");
-                means.cache.standing().is_bad(error.to_string());
-                ring(&means, &pilot, Hasher::new(expected))?
+                means.cache.standing().refused(error.to_string());
+                ring(&means, &pilot, Hasher::new(expected), None)?
             }
         };
         Ok(Self { means, pilot, way })
@@ -158,8 +159,10 @@ impl Sink {
     /// Gives up, and leaves what came so far for another download to go on with. When this returns nobody writes any
     /// more; until then no other download may open the file.
     pub async fn leave(mut self) {
-        if let Err(error) = self.close().await {
-            tracing::warn!(expected = %self.pilot.flight().expected(), %error, "a download did not end well");
+        match self.close().await {
+            Ok(Some((written, allowance))) if written.partial.is_spoilt() => allowance.forfeit(),
+            Ok(_) => {}
+            Err(error) => tracing::warn!(expected = %self.pilot.flight().expected(), %error, "a download did not end well"),
         }
     }
 
@@ -177,7 +180,7 @@ impl Sink {
             Ok(()) => Ok(()),
             Err(reason) => {
                 if let Denied::Disk(error) = &reason {
-                    self.means.cache.standing().is_bad(error.to_string());
+                    self.means.cache.standing().refused(error.to_string());
                 }
                 tracing::info!(expected = %self.pilot.flight().expected(), %reason, "no room; passing the file through memory");
                 self.leave_the_disk().await
@@ -205,15 +208,14 @@ impl Sink {
 
     /// Goes on from the file's end. What is in the file stays there for its readers, without a name.
     async fn go_on_in_memory(&mut self, written: Written, allowance: Allowance) -> Result<(), FetchError> {
-        allowance.forfeit();
         let Written { partial, refused } = written;
         let batch = refused.map(|(error, batch)| {
             tracing::warn!(expected = %partial.expected(), %error, "cannot write to the store; passing the file through memory");
-            self.means.cache.standing().is_bad(error.to_string());
+            self.means.cache.standing().refused(error.to_string());
             batch
         });
         let hasher = blocking(move || Ok(partial.into_hasher())).await.map_err(|error| FetchError::Disk(error.to_string()))?;
-        self.way = ring(&self.means, &self.pilot, hasher)?;
+        self.way = ring(&self.means, &self.pilot, hasher, Some(allowance.forfeit_later()))?;
         self.pass_on(batch.unwrap_or_default()).await
     }
 
@@ -251,8 +253,8 @@ impl OnDisk {
     }
 }
 
-fn ring(means: &Means, pilot: &Pilot, hasher: Hasher) -> Result<Way, FetchError> {
+fn ring(means: &Means, pilot: &Pilot, hasher: Hasher, file: Option<Forfeit>) -> Result<Way, FetchError> {
     let turn = Arc::clone(&means.unbuffered).try_acquire_owned().map_err(|_| FetchError::Busy)?;
     pilot.open_ring(hasher.len(), means.options.ring_bytes);
-    Ok(Way::Ring { hasher: Box::new(hasher), _turn: turn })
+    Ok(Way::Ring { hasher: Box::new(hasher), _turn: turn, _file: file })
 }

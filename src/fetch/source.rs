@@ -89,6 +89,11 @@ impl Source {
         self.with(|health| health.is_healthy())
     }
 
+    /// How long all of its URLs asked to be left alone.
+    pub fn rest(&self) -> Option<Duration> {
+        self.with(|health| health.rest(self.clock.now()))
+    }
+
     /// What is wrong with those of its URLs that fail.
     pub fn illnesses(&self) -> Vec<(&str, Illness)> {
         let urls = self.upstream.urls();

@@ -75,7 +75,10 @@ fn write(mut partial: Partial, mut queue: mpsc::Receiver<Batch>, pilot: &Pilot) 
     while let Some(batch) = queue.blocking_recv() {
         let written = match syncing.beside(&partial) {
             Ok(()) => append(&mut partial, batch),
-            Err(error) => Err((error, batch)),
+            Err(error) => {
+                partial.spoil();
+                Err((error, batch))
+            }
         };
         pilot.received(partial.len());
         if let Err((error, mut unwritten)) = written {
@@ -86,7 +89,10 @@ fn write(mut partial: Partial, mut queue: mpsc::Receiver<Batch>, pilot: &Pilot) 
             return Written { partial, refused: Some((error, unwritten)) };
         }
     }
-    let refused = syncing.finish().err().map(|error| (error, Batch::new()));
+    let refused = syncing.finish().err().map(|error| {
+        partial.spoil();
+        (error, Batch::new())
+    });
     Written { partial, refused }
 }
 

@@ -11,6 +11,7 @@ use crate::cache::{Boarding, Cache, blocking};
 use crate::digest::{Claim, Digest, Expected};
 use crate::fetch::allowance::Allowance;
 use crate::library::error::LibraryError;
+use crate::store::partial::NotCommitted;
 
 /// A file that somebody sends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -104,7 +105,14 @@ async fn write(cache: &Arc<Cache>, remote: &Arc<str>, expected: Expected, pilot:
     };
     pilot.verified(verified.digest(), verified.size());
     let (holder, remote) = (Arc::clone(cache), Arc::clone(remote));
-    let blob = blocking(move || holder.commit(&remote, expected, verified)).await?;
+    let blob = match blocking(move || Ok(holder.commit(&remote, expected, verified))).await? {
+        Ok(blob) => blob,
+        Err(NotCommitted::Lost(error)) => {
+            allowance.forfeit();
+            return Err(error.into());
+        }
+        Err(NotCommitted::Unnamed(error)) => return Err(error.into()),
+    };
     pilot.landed(blob.clone());
     Ok(blob)
 }

@@ -40,8 +40,10 @@ impl PartialEq for Goal {
 
 impl Goal {
     /// What is to be held of a remote.
-    pub fn of(remote: &Remote, mode: Mode, is_missed: impl Fn(Fingerprint) -> bool) -> Self {
-        let missed = remote.listing.images().iter().filter(|image| is_missed(image.fingerprint));
+    pub fn of(remote: &Remote, mode: Mode, lost: &std::collections::HashSet<Fingerprint>) -> Self {
+        // Nearly always there is none, and a listing is long.
+        let images = if lost.is_empty() { &[] } else { remote.listing.images() };
+        let missed = images.iter().filter(|image| lost.contains(&image.fingerprint));
         Self {
             listing: (mode == Mode::Mirror).then(|| Arc::clone(&remote.listing)),
             held_back: remote.held_back.clone(),

@@ -31,7 +31,7 @@ const READ_BYTES: usize = 256 * 1024;
 const REST: u32 = 5;
 /// What failed is tried again after this time; it doubles with each failure in a row, so often.
 const RETRY: Duration = Duration::from_secs(1);
-const RETRY_DOUBLINGS: u32 = 6;
+const RETRY_DOUBLINGS: u32 = 12;
 
 /// Checks and records images as their files arrive.
 #[derive(Debug)]
@@ -183,8 +183,10 @@ impl Recorder {
     /// Says so, to whoever waits for the image too. It is tried again, ever later.
     fn failed(&mut self, fingerprint: Fingerprint, error: &io::Error, what: &str) {
         tracing::warn!(%fingerprint, %error, "{what}");
-        self.again = Some(Instant::now() + RETRY.saturating_mul(1 << self.failures.min(RETRY_DOUBLINGS)));
-        self.failures += 1;
+        if self.again.is_none() {
+            self.again = Some(Instant::now() + RETRY.saturating_mul(1 << self.failures.min(RETRY_DOUBLINGS)));
+            self.failures += 1;
+        }
         self.cache.note_unrecorded(fingerprint);
     }
 }

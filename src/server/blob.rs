@@ -3,11 +3,11 @@
 use std::net::IpAddr;
 use std::ops::Range;
 use std::sync::Arc;
+use std::time::Duration;
 
 use hyper::header::{ACCEPT_RANGES, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, LAST_MODIFIED, RANGE};
 use hyper::http::response::Builder;
 use hyper::{HeaderMap, Response, StatusCode, Version};
-
 use tokio::time::Instant;
 
 use crate::cache::error::FetchError;
@@ -150,7 +150,8 @@ impl Asked<'_> {
         let root = door.current.load().root_of(self.file.expected).map(|(remote, root)| (Arc::clone(remote), root.clone()));
         let Some((remote, root)) = root else { return };
         let wanted = Wanted { host: Some(self.host), ..Wanted::of(&remote, &root) };
-        match door.fetcher.find(&wanted, 0).await {
+        // Its host is not kept waiting for what it did not ask for.
+        match door.fetcher.find_within(&wanted, 0, Duration::ZERO).await {
             Ok(Found::Held(root)) => door.cache.used(root.digest),
             // The download goes on without this reader.
             Ok(Found::Fetched(_) | Found::Collapsed(_)) => {}

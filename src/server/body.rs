@@ -52,6 +52,7 @@ pub fn of_blob(blob: Lent, range: Range<u64>) -> Body {
             return Err(FetchError::Disk("the bytes of a blob turned out to be wrong".to_owned()));
         }
         if bytes.is_empty() {
+            blob.note_failure();
             return Err(FetchError::Disk("a blob is shorter than it was".to_owned()));
         }
         let position = position + bytes.len() as u64;

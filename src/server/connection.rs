@@ -65,7 +65,10 @@ where
     if first[0] != HANDSHAKE {
         return http1(door, io, peer, stop).await;
     }
-    let io = timeout(door.bounds.header_timeout, TlsAcceptor::from(tls).accept(io)).await.map_err(late)??;
+    let io = tokio::select! {
+        io = timeout(door.bounds.header_timeout, TlsAcceptor::from(tls).accept(io)) => io.map_err(late)??,
+        () = last_call(&stop) => return Ok(()),
+    };
     let peer = Peer { is_tls: true, ..peer };
     if io.get_ref().1.alpn_protocol() == Some(b"h2") { http2(door, io, peer, stop).await } else { http1(door, io, peer, stop).await }
 }
@@ -89,7 +92,7 @@ where
     let mut connection = std::pin::pin!(builder.serve_connection(TokioIo::new(io), service));
     tokio::select! {
         ended = connection.as_mut() => return Ok(ended?),
-        () = last_call(&stop) => {}
+        () = last_call(&stop) => if !has_asked.is_cancelled() { return Ok(()) },
         () = async { tokio::join!(stop.cancelled(), has_asked.cancelled()); } => {}
     }
     connection.as_mut().graceful_shutdown();

@@ -53,6 +53,7 @@ impl From<NotFound> for Problem {
     fn from(error: NotFound) -> Self {
         match error {
             NotFound::Refused(error) => Self::Refused(error),
+            NotFound::Busy => Self::Fetch(FetchError::Busy),
             NotFound::NoRemote => Self::NotFound,
             NotFound::Disk(error) => Self::Store(error.to_string()),
         }

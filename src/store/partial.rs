@@ -22,6 +22,7 @@ pub struct Partial {
     place: Place,
     expected: Expected,
     hasher: Hasher,
+    dropped: u64,
 }
 
 #[derive(Debug)]
@@ -51,6 +52,17 @@ pub struct Verified {
     size: u64,
 }
 
+/// Why a verified file is no blob.
+#[derive(Debug, thiserror::Error)]
+pub enum NotCommitted {
+    /// Its bytes may not be on the disk, and so it was removed.
+    #[error("its bytes could not be synced: {0}")]
+    Lost(io::Error),
+    /// Its bytes are there, and its name may be.
+    #[error("it could not be given its name: {0}")]
+    Unnamed(io::Error),
+}
+
 /// Makes what was written so far survive a loss of power, beside the writing.
 #[derive(Clone, Debug)]
 pub struct Syncer {
@@ -63,14 +75,16 @@ impl Partial {
     pub fn open(disk: Arc<dyn Disk>, layout: &Layout, expected: Expected) -> io::Result<Self> {
         let path = layout.partial(expected);
         let file = disk.create(&path)?;
-        if expected.size.is_some_and(|size| file.len().is_ok_and(|len| len > size)) {
+        let len = file.len()?;
+        let dropped = if expected.size.is_some_and(|size| len > size) { len } else { 0 };
+        if dropped > 0 {
             disk.truncate(&file, 0)?;
         }
         let mut hasher = Hasher::new(expected);
         rehash(&file, &mut hasher)?;
         let fate = if hasher.is_empty() { Fate::Remove } else { Fate::Keep };
         let place = Place { disk, layout: layout.clone(), path, file, len: hasher.len(), fate };
-        Ok(Self { place, expected, hasher })
+        Ok(Self { place, expected, hasher, dropped })
     }
 
     /// What its document claims of it.
@@ -100,6 +114,21 @@ impl Partial {
         self.hasher.update(bytes);
         self.place.len = self.hasher.len();
         Ok(())
+    }
+
+    /// Gives it up: not all that was written will be there after a loss of power.
+    pub fn spoil(&mut self) {
+        self.place.fate = Fate::Remove;
+    }
+
+    /// Whether it was given up, or has nothing in it.
+    pub fn is_spoilt(&self) -> bool {
+        self.place.fate == Fate::Remove
+    }
+
+    /// How many bytes of an earlier fetch were too many, and are not in it any more.
+    pub fn dropped(&self) -> u64 {
+        self.dropped
     }
 
     /// What syncs it while it is written.
@@ -142,12 +171,16 @@ impl Verified {
     }
 
     /// Makes it a blob.
-    pub fn commit(mut self) -> io::Result<Blob> {
+    pub fn commit(mut self) -> Result<Blob, NotCommitted> {
         let Place { disk, layout, path, file, .. } = &self.place;
         let target = layout.blob(self.digest);
-        disk.sync(file)?;
-        disk.rename(path, &target)?;
-        disk.sync_directory(target.parent().unwrap_or(Path::new("/")))?;
+        if let Err(error) = disk.sync(file) {
+            // The system says once that bytes are lost, and then shows what it has in memory: nobody may go on with them.
+            self.place.fate = Fate::Remove;
+            return Err(NotCommitted::Lost(error));
+        }
+        disk.rename(path, &target).map_err(NotCommitted::Unnamed)?;
+        disk.sync_directory(target.parent().unwrap_or(Path::new("/"))).map_err(NotCommitted::Unnamed)?;
         let blob = Blob::new(self.digest, self.size, file.clone());
         self.place.fate = Fate::Gone;
         Ok(blob)

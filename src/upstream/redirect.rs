@@ -73,7 +73,9 @@ pub fn is_private_address(address: IpAddr) -> bool {
             v4.is_private() || v4.is_loopback() || v4.is_link_local() || v4.is_unspecified() || v4.is_broadcast() || is_shared
         }
         IpAddr::V6(v6) => {
-            v6.is_loopback()
+            let is_site_local = v6.segments()[0] & 0xffc0 == 0xfec0 || v6.segments()[..3] == [0x64, 0xff9b, 1];
+            is_site_local
+                || v6.is_loopback()
                 || v6.is_unspecified()
                 || v6.is_unique_local()
                 || v6.is_unicast_link_local()
@@ -82,11 +84,13 @@ pub fn is_private_address(address: IpAddr) -> bool {
     }
 }
 
-/// The address of IPv4 that a translator reaches for one of IPv6 (RFC 6052 §2.1).
+/// The address of IPv4 that is reached by one of IPv6: through a translator (RFC 6052 §2.1), as 6to4, or as it was once written.
 fn behind_nat64(address: Ipv6Addr) -> Option<IpAddr> {
-    let [.., high, low] = address.segments();
-    let is_translated = address.segments()[..6] == [0x64, 0xff9b, 0, 0, 0, 0];
-    is_translated.then(|| Ipv4Addr::from_bits(u32::from(high) << 16 | u32::from(low)).into())
+    let v4 = |high: u16, low: u16| Some(Ipv4Addr::from_bits(u32::from(high) << 16 | u32::from(low)).into());
+    match address.segments() {
+        [0x64, 0xff9b, 0, 0, 0, 0, high, low] | [0, 0, 0, 0, 0, 0, high, low] | [0x2002, high, low, ..] => v4(high, low),
+        _ => None,
+    }
 }
 
 #[cfg(test)]
@@ -126,6 +130,9 @@ mod tests {
             ("https://[fd00::1]/", Refused::Private),
             ("https://100.64.0.1/", Refused::Private),
             ("https://[64:ff9b::10.0.0.1]/", Refused::Private),
+            ("https://[2002:0a00:0001::1]/", Refused::Private),
+            ("https://[::10.0.0.1]/", Refused::Private),
+            ("https://[fec0::1]/", Refused::Private),
         ] {
             assert_eq!(decided(from, location), Err(expected), "{location}");
             let url = Url::parse(from).unwrap();

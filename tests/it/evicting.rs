@@ -12,7 +12,7 @@ use futures_util::future::join_all;
 
 use crate::managing::{done, typed};
 use crate::support::disk::CountingDisk;
-use crate::support::faulty::{Call, FaultyDisk};
+use crate::support::faulty::{Call, Fault, FaultyDisk};
 use crate::support::mirror::{Builder, Mirror, wait_for};
 use crate::support::origin::{Act, Origin};
 use crate::support::stream::{Stream, Version, noise};
@@ -106,13 +106,13 @@ async fn there_is_never_more_than_may_be_also_when_very_many_arrive_at_once() {
 #[tokio::test]
 async fn an_image_that_is_read_stays_until_nobody_reads_it() {
     let size = 8 * MIB;
-    let builder = Builder::default().section("[images]\nremote_cache_expiry = \"500ms\"");
+    let builder = Builder::default().section("[images]\nremote_cache_expiry = \"3s\"");
     let (_origin, mirror) = mirror(&images(1, size), builder).await;
     hold(&mirror, 0).await;
     let mut slow = mirror.get(&root(0)).await;
     let mut read = slow.chunk().await.unwrap().unwrap().to_vec();
     assert_eq!(typed(&mirror, &["image", "delete", "lab:a0"], "").await.0, 75, "try again later");
-    tokio::time::sleep(Duration::from_millis(1200)).await;
+    tokio::time::sleep(Duration::from_millis(3500)).await;
     done(&mirror, &["cache", "prune"]).await;
     assert_eq!(mirror.files("blobs").len(), 2, "it is read");
     while let Some(chunk) = slow.chunk().await.unwrap() {
@@ -212,13 +212,52 @@ async fn a_store_that_is_far_too_large_serves_while_it_gets_smaller() {
     let (_origin, mirror) = mirror(&images(count, size), Builder::default()).await;
     join_all((0..count).map(|number| hold(&mirror, number))).await;
     let disk = FaultyDisk::over(OsDisk);
-    disk.delay(Call::Remove, Duration::from_millis(10));
+    disk.delay(Call::Remove, Duration::from_millis(50));
     let smaller = |text: &str| text.replace("min_free = \"0%\"", "min_free = \"0%\"\ncapacity = \"500000B\"");
     let started = Instant::now();
     let mirror = mirror.restart_with(disk, smaller).await;
     assert!(mirror.get_whole(root(count - 1)).await.is_some());
-    assert!(started.elapsed() < Duration::from_secs(2), "{:?}", started.elapsed());
+    assert!(started.elapsed() < Duration::from_secs(6), "{:?}", started.elapsed());
     assert!(mirror.files("blobs").len() > count, "most is still there");
     wait_for(async || used(&mirror.store()) <= 500_000).await;
     assert!(info(&mirror).await["size"].as_u64().unwrap() <= 500_000);
+}
+
+/// What is not there any more, or is shorter than it was, frees what it took when it goes.
+#[tokio::test]
+async fn what_was_damaged_by_hand_is_counted_right_when_it_goes() {
+    let (_origin, mirror) = mirror(&images(3, 40_000), Builder::default()).await;
+    for number in 0..3 {
+        hold(&mirror, number).await;
+    }
+    let blob = |number: usize| {
+        let digest = Digest::of(&noise(40_000, number as u64)).to_string();
+        mirror.store().join("blobs/sha256").join(&digest[..2]).join(digest)
+    };
+    std::fs::remove_file(blob(0)).unwrap();
+    std::fs::OpenOptions::new().write(true).open(blob(1)).unwrap().set_len(1000).unwrap();
+    for number in 0..3 {
+        done(&mirror, &["image", "delete", &format!("lab:a{number}")]).await;
+    }
+    wait_for(async || mirror.files("blobs").is_empty() && used(&mirror.store()) == 0).await;
+    assert_eq!(info(&mirror).await["size"], 0);
+}
+
+/// T25: twice, while the first one is still on its way out.
+#[tokio::test]
+async fn what_goes_twice_is_counted_twice() {
+    let disk = FaultyDisk::over(OsDisk);
+    let (_origin, mirror) = mirror(&images(1, 50_000), Builder::default().disk(disk.clone())).await;
+    hold(&mirror, 0).await;
+    disk.fail_all(Call::Remove, Fault::Broken);
+    for _ in 0..2 {
+        drop(typed(&mirror, &["image", "delete", "lab:a0"], "").await);
+        wait_for(async || mirror.files("blobs").is_empty()).await;
+        hold(&mirror, 0).await;
+    }
+    assert_eq!(info(&mirror).await["size"], used(&mirror.store()), "what cannot be removed takes room");
+    assert_eq!(mirror.files("trash").len(), 4);
+    disk.heal();
+    done(&mirror, &["image", "delete", "lab:a0"]).await;
+    wait_for(async || used(&mirror.store()) == 0 && info(&mirror).await["size"] == 0).await;
 }

@@ -142,3 +142,18 @@ async fn a_disk_that_does_not_answer_is_no_disk_without_files() {
         assert_eq!(asked(), 1, "and nobody was asked for it again");
     }
 }
+
+/// The system says once that bytes were lost, and then shows what it has in memory: a file whose sync failed is never gone on
+/// with.
+#[tokio::test]
+async fn a_file_whose_sync_failed_is_fetched_again_from_its_beginning() {
+    let Stage { origin, mirror, faults, .. } = stage().await;
+    faults.fail_all(Call::Sync, Fault::Broken);
+    assert!(pull(&mirror, "a").await, "hosts get it all the same");
+    wait_for(async || mirror.files("partials").is_empty()).await;
+    assert!(mirror.files("blobs").is_empty());
+    faults.heal();
+    assert!(pull(&mirror, "a").await);
+    wait_for(async || held(&mirror).await.len() == 1).await;
+    assert!(origin.requests("a/squashfs").iter().all(|seen| !seen.head.to_lowercase().contains("range:")));
+}

@@ -500,11 +500,11 @@ async fn between_the_last_byte_and_the_commit_a_host_gets_what_is_there() {
     let disk = FaultyDisk::over(OsDisk);
     let setting = Setting::with_urls(1, Builder::default().disk(disk.clone())).await;
     for call in [Call::Sync, Call::Rename, Call::SyncDirectory] {
-        disk.delay(call, Duration::from_millis(250));
+        disk.delay(call, Duration::from_secs(1));
     }
     let started = Instant::now();
     assert!(setting.whole().await);
-    assert!(setting.mirror.files("blobs").is_empty() && started.elapsed() < Duration::from_millis(700), "nobody waits for a sync");
+    assert!(setting.mirror.files("blobs").is_empty() && started.elapsed() < Duration::from_millis(2500), "nobody waits for a sync");
     for _ in 0..20 {
         assert!(setting.whole().await);
         let part = setting.mirror.client().get(format!("{}/ubuntu/{FILE}", setting.mirror.url())).header("range", "bytes=899990-");

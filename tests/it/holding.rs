@@ -264,4 +264,13 @@ async fn what_is_wrong_and_cannot_be_taken_away_is_served_no_more_all_the_same()
     for _ in 0..5 {
         assert_eq!(mirror.body(path).await, bytes);
     }
+    // The disk can be written again: a good copy takes its place, and is a hit from then on.
+    disk.disarm();
+    assert_eq!(mirror.body(path).await, bytes);
+    wait_for(async || {
+        let asked = origin.requests("images/20260101/squashfs").len();
+        mirror.body(path).await;
+        origin.requests("images/20260101/squashfs").len() == asked
+    })
+    .await;
 }

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use cistern::digest::Digest;
 use serde_json::Value;
 
+use crate::support::mirror::wait_for;
 use crate::support::origin::Origin;
 use crate::support::server::Server;
 use crate::support::stream::{Stream, Version, noise};
@@ -32,6 +33,8 @@ async fn killed_at_random_moments_it_serves_nothing_wrong_and_has_lost_nothing()
         origin.url()
     );
     let mut server = Server::start(&config, &[]);
+    let client = reqwest::Client::builder().no_proxy().build().unwrap();
+    wait_for(async || listed(&client, &format!("http://{}", server.addresses()[0])).await.is_ok()).await;
     for number in 1..=kills {
         let load = tokio::spawn(load(format!("http://{}", server.addresses()[0])));
         // Not more often than that documents are kept for as long as their files are asked for.

@@ -74,12 +74,12 @@ async fn a_server_that_falls_silent_again_and_again_is_asked_again_and_again() {
     assert_eq!(script.asked(PATH).iter().map(|asked| asked.from).collect::<Vec<_>>(), [0, 300_000, 600_000, 900_000]);
 }
 
-/// T13: 5.5 hours at 100 bytes a second, in and out. Nothing has an end but silence.
+/// T13: five and a half hours, in and out. Nothing has an end but silence.
 #[tokio::test(start_paused = true)]
 async fn a_transfer_may_take_as_long_as_it_takes() {
     let (script, root) = script(1, 2_000_000);
-    script.play(0, PATH, [Play::Slow(1000, seconds(10))]);
-    let stage = Stage::start(&script, "", seconds(2)).await;
+    script.play(0, PATH, [Play::Slow(6000, seconds(60))]);
+    let stage = Stage::start(&script, "[limits]\nsilence_timeout = \"5m\"", seconds(5)).await;
     let got = stage.get(FILE).await;
     assert_eq!(got.body, root);
     assert_between(got.ended, seconds(20_000), seconds(30_000));
@@ -88,13 +88,13 @@ async fn a_transfer_may_take_as_long_as_it_takes() {
     // Held by now, and read as slowly.
     let mut pipe = stage.connect();
     pipe.write_all(request(FILE).as_bytes()).await.unwrap();
-    let (started, mut read, mut buffer) = (Instant::now(), Vec::new(), vec![0; 1000]);
+    let (started, mut read, mut buffer) = (Instant::now(), Vec::new(), vec![0; 6000]);
     loop {
         match pipe.read(&mut buffer).await.unwrap() {
             0 => break,
             count => read.extend_from_slice(&buffer[..count]),
         }
-        tokio::time::sleep(seconds(10)).await;
+        tokio::time::sleep(seconds(60)).await;
     }
     assert!(read.ends_with(&root) && started.elapsed() >= seconds(20_000));
 }
@@ -263,4 +263,22 @@ async fn documents_are_asked_for_at_the_interval_and_sooner_after_failures() {
     for (wait, full) in waits.iter().zip([3600, 3600, 60, 120, 3600]) {
         assert_between(*wait, seconds(full * 9 / 10), seconds(full + 60));
     }
+}
+
+/// T14: where there is no other URL, nobody is asked before the time is over; hosts are told how long that is.
+#[tokio::test(start_paused = true)]
+async fn when_every_server_asks_for_time_hosts_are_told_and_nobody_is_asked() {
+    let (script, root) = script(2, 1000);
+    let stage = Stage::start(&script, "", STEP).await;
+    for url in 0..2 {
+        script.play(url, PATH, [Play::status(503, Some(seconds(100 + url as u64)))]);
+    }
+    assert_eq!(stage.get(FILE).await.status(), 503);
+    tokio::time::sleep(seconds(50)).await;
+    let got = stage.get(FILE).await;
+    let wait: u64 = got.head.lines().find_map(|line| line.strip_prefix("retry-after: ")).unwrap().parse().unwrap();
+    assert!(got.status() == 503 && (40..=50).contains(&wait), "{}", got.head);
+    assert_eq!(script.asked(PATH).len(), 2);
+    tokio::time::sleep(seconds(51)).await;
+    assert_eq!(stage.get(FILE).await.body, root);
 }

@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -54,6 +55,17 @@ impl Fault {
 pub struct FaultyDisk {
     inner: Arc<dyn Disk>,
     state: Arc<Mutex<State>>,
+    begun: Arc<AtomicUsize>,
+    ended: Arc<AtomicUsize>,
+}
+
+/// A call that goes on.
+struct Under<'a>(&'a AtomicUsize);
+
+impl Drop for Under<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_add(1, Ordering::SeqCst);
+    }
 }
 
 #[derive(Debug, Default)]
@@ -69,7 +81,27 @@ struct State {
 impl FaultyDisk {
     /// A disk that does what another one does, for now.
     pub fn over(inner: impl Disk) -> Self {
-        Self { inner: Arc::new(inner), state: Arc::default() }
+        Self::over_another(Arc::new(inner))
+    }
+
+    /// The same, of one that is shared.
+    pub fn over_another(inner: Arc<dyn Disk>) -> Self {
+        Self { inner, state: Arc::default(), begun: Arc::default(), ended: Arc::default() }
+    }
+
+    /// How many calls there were of any kind.
+    pub fn asked(&self) -> usize {
+        self.begun.load(Ordering::SeqCst)
+    }
+
+    /// Whether one goes on.
+    pub fn is_busy(&self) -> bool {
+        self.ended.load(Ordering::SeqCst) != self.asked()
+    }
+
+    fn begin(&self) -> Under<'_> {
+        self.begun.fetch_add(1, Ordering::SeqCst);
+        Under(&self.ended)
     }
 
     /// Counts from now on, and lets the call with this number fail, once.
@@ -123,6 +155,7 @@ impl FaultyDisk {
     }
 
     fn ask<T>(&self, call: Call, act: impl FnOnce(&dyn Disk) -> io::Result<T>) -> io::Result<T> {
+        let _under = self.begin();
         self.fault(call).map_or_else(|| act(&*self.inner), |fault| Err(fault.error()))
     }
 
@@ -143,6 +176,7 @@ impl Disk for FaultyDisk {
     }
 
     fn write_at(&self, file: &File, bytes: &[u8], offset: u64) -> io::Result<()> {
+        let _under = self.begin();
         match self.fault(Call::Write) {
             None => self.inner.write_at(file, bytes, offset),
             Some(fault) => {

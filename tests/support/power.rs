@@ -123,6 +123,11 @@ impl PowerDisk {
         state.last.get_or_insert_with(|| "the end".to_owned());
     }
 
+    /// Forgets everything: it is a disk like any other.
+    pub fn disarm(&self) {
+        *self.state() = State::default();
+    }
+
     /// What was synced since it was armed, by kinds of paths.
     pub fn synced(&self) -> BTreeSet<String> {
         self.state().synced.clone()

@@ -20,6 +20,7 @@ use tempfile::TempDir;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
 use tokio::time::Instant;
 
+use crate::support::faulty::FaultyDisk;
 use crate::support::script::Script;
 
 /// How much a pipe holds.
@@ -77,10 +78,12 @@ impl Stage {
         let config = Config::parse(&text, "test", []).unwrap();
         let upstreams = HashMap::from([(Arc::from("far"), Arc::clone(script) as Arc<dyn Upstream>)]);
         let clock = Arc::new(TokioClock::starting_at("2026-01-02T00:00:00Z".parse().unwrap()));
-        let app = App::start(config, Outside { disk, clock, upstreams }).await.unwrap();
+        let disk = FaultyDisk::over_another(disk);
+        let outside = Outside { disk: Arc::new(disk.clone()), clock, upstreams };
+        let app = App::start(config, outside).await.unwrap();
         let clock = tokio::spawn(async move {
             loop {
-                turn(step).await;
+                turn(&disk, step).await;
             }
         });
         let stage = Self { app, step, clock, _folder: folder };
@@ -153,12 +156,18 @@ pub fn request(path: &str) -> String {
 }
 
 /// Lets everybody do what can be done now, then moves the clock.
-async fn turn(step: Duration) {
-    for _ in 0..8 {
-        tokio::task::yield_now().await;
+async fn turn(disk: &FaultyDisk, step: Duration) {
+    loop {
+        for _ in 0..8 {
+            tokio::task::yield_now().await;
+        }
+        // Threads get a moment of real time, and as much as they need if they wait for the disk.
+        let before = disk.asked();
+        std::thread::sleep(Duration::from_micros(300));
+        if disk.asked() == before && !disk.is_busy() {
+            break;
+        }
     }
-    // Threads that wait for the disk get a moment of real time.
-    std::thread::sleep(Duration::from_micros(200));
     for _ in 0..8 {
         tokio::task::yield_now().await;
     }
