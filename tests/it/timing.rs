@@ -99,7 +99,7 @@ async fn a_transfer_may_take_as_long_as_it_takes() {
     assert!(read.ends_with(&root) && started.elapsed() >= seconds(20_000));
 }
 
-/// T9: a host that reads 10 kB a second slows neither the download nor anybody else.
+/// T8, T9: a host that reads 10 kB a second slows neither the download nor anybody else, and whoever comes late has everything.
 #[tokio::test(start_paused = true)]
 async fn a_slow_host_slows_nobody() {
     let (script, root) = script(1, 4_000_000);
