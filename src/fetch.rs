@@ -95,22 +95,23 @@ impl Fetcher {
     /// The same, if the host has to wait no longer than that for a turn to begin a download.
     pub async fn find_within(&self, wanted: &Wanted, start: u64, patience: Duration) -> Result<Found, NotFound> {
         let cache = &self.means.cache;
-        if let Some(blob) = cache.find(wanted.expected).await? {
-            return Ok(Found::Held(blob));
+        if let Some(found) = self.join(wanted, start).await? {
+            return Ok(found);
         }
         if let Some(error) = cache.refusals().find(&wanted.place()) {
             return Err(NotFound::Refused(error));
         }
         let source = self.sources.load().get(&wanted.remote).cloned().ok_or(NotFound::NoRemote)?;
-        if let Some(reader) = cache.follow(wanted.expected, start) {
-            return Ok(Found::Collapsed(reader));
-        }
         if let Some(rest) = source.rest() {
             let reason = "it asked to be left alone".to_owned();
             return Err(NotFound::Refused(FetchError::Upstream { reason, retry_after: Some(rest) }));
         }
         // Whoever waits for a turn has nothing begun yet, and so nobody waits for him.
-        let turn = self.turn(wanted.host, patience).await?;
+        let turn = match self.turn(wanted.host, patience).await {
+            Ok(turn) => turn,
+            // Another host may have begun it, or ended it, meanwhile.
+            Err(busy) => return self.join(wanted, start).await?.ok_or(busy),
+        };
         match cache.board(wanted.expected, start) {
             Boarding::Following(reader) => Ok(Found::Collapsed(reader)),
             Boarding::Leading(reader, pilot) => {
@@ -125,6 +126,15 @@ impl Fetcher {
         self.stop.cancel();
         self.tasks.close();
         self.tasks.wait().await;
+    }
+
+    /// A file that is held, or that somebody fetches already.
+    async fn join(&self, wanted: &Wanted, start: u64) -> Result<Option<Found>, NotFound> {
+        let cache = &self.means.cache;
+        if let Some(blob) = cache.find(wanted.expected).await? {
+            return Ok(Some(Found::Held(blob)));
+        }
+        Ok(cache.follow(wanted.expected, start).map(Found::Collapsed))
     }
 
     /// A turn to begin a download, for a host that has not begun too many.

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use sd_notify::NotifyState;
@@ -24,8 +25,14 @@ pub fn run(path: Option<&Path>) -> Result<(), Failure> {
     let config = load(path)?;
     logging::start(config.log());
     raise_descriptor_limit();
-    runtime(config.file.limits.fetches)?.block_on(serve(config, path.map(Path::to_owned)))
+    let runtime = runtime(config.file.limits.fetches)?;
+    let ended = runtime.block_on(serve(config, path.map(Path::to_owned)));
+    runtime.shutdown_timeout(DISK_TIMEOUT);
+    ended
 }
+
+/// A thread that waits for a disk which does not answer is not waited for any longer than this: it would be for ever.
+const DISK_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Reads the configuration, and looks at the files that it names.
 fn load(path: Option<&Path>) -> Result<Config, ConfigError> {

@@ -137,7 +137,7 @@ pub struct Storage {
     pub capacity: Size,
     /// What the file system keeps free.
     pub min_free: Size,
-    /// In which time all that is held is read again; 0 means never.
+    /// In which time all that is held is read again; no time at all means never.
     pub scrub: Span,
 }
 

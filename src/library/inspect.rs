@@ -163,7 +163,11 @@ fn look_into(name: &str, file: &Blob) -> Result<Found, NoImageFile> {
 
 fn read(entry: &mut impl Read) -> io::Result<String> {
     let mut text = String::new();
-    entry.take(MAX_METADATA_BYTES).read_to_string(&mut text)?;
+    entry.take(MAX_METADATA_BYTES + 1).read_to_string(&mut text)?;
+    if text.len() as u64 > MAX_METADATA_BYTES {
+        let reason = format!("its metadata.yaml has more than {MAX_METADATA_BYTES} bytes");
+        return Err(io::Error::new(io::ErrorKind::InvalidData, reason));
+    }
     Ok(text)
 }
 

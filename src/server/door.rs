@@ -1,6 +1,6 @@
 //! What every connection of a host shares, and what is known of one request.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -97,11 +97,19 @@ impl Policy {
         }
         let forwarded =
             headers.get_all("x-forwarded-for").iter().filter_map(|value| value.to_str().ok()).flat_map(|value| value.split(','));
-        let addresses: Vec<IpAddr> = forwarded.filter_map(|address| address.trim().parse().ok()).collect();
-        let address = addresses.into_iter().rev().find(|address| !self.trusted_proxies.contains(&address.to_canonical()));
+        // From the right: what stands before one that is not trusted, or that cannot be read, anybody may have written there.
+        let addresses: Vec<Option<IpAddr>> = forwarded.map(|address| forwarded_address(address.trim())).collect();
+        let is_trusted = |address: &Option<IpAddr>| address.is_some_and(|address| self.trusted_proxies.contains(&address.to_canonical()));
+        let address = addresses.into_iter().rev().find(|address| !is_trusted(address)).flatten();
         let is_tls = peer.is_tls || headers.get("x-forwarded-proto").is_some_and(|proto| proto == "https");
         Peer { address: address.unwrap_or(peer.address), is_tls }
     }
+}
+
+/// An address as proxies write it: alone, in brackets, or with a port.
+fn forwarded_address(text: &str) -> Option<IpAddr> {
+    let alone = text.strip_prefix('[').and_then(|text| text.strip_suffix(']')).unwrap_or(text);
+    alone.parse().ok().or_else(|| text.parse::<SocketAddr>().ok().map(|address| address.ip()))
 }
 
 #[cfg(test)]
@@ -119,6 +127,17 @@ mod tests {
         headers.insert("x-forwarded-proto", "https".parse().unwrap());
         let from = |address: &str| policy.client(Peer { address: address.parse().unwrap(), is_tls: false }, &headers);
         assert_eq!(from("10.0.0.1"), Peer { address: "192.0.2.7".parse().unwrap(), is_tls: true });
+        let mut seen_as = |forwarded: &str| {
+            headers.insert("x-forwarded-for", forwarded.parse().unwrap());
+            policy.client(Peer { address: proxy, is_tls: false }, &headers).address.to_string()
+        };
+        assert_eq!(seen_as("1.1.1.1, 192.0.2.7:4711"), "192.0.2.7");
+        assert_eq!(seen_as("1.1.1.1, [2001:db8::1]:80"), "2001:db8::1");
+        assert_eq!(seen_as("1.1.1.1, [2001:db8::1]"), "2001:db8::1");
+        assert_eq!(seen_as("1.1.1.1, unknown"), "10.0.0.1", "what anybody may have written is not believed");
+        assert_eq!(seen_as("1.1.1.1, unknown, 10.0.0.1"), "10.0.0.1");
+        headers.insert("x-forwarded-for", "1.1.1.1, 192.0.2.7, 10.0.0.1".parse().unwrap());
+        let from = |address: &str| policy.client(Peer { address: address.parse().unwrap(), is_tls: false }, &headers);
         assert_eq!(from("10.0.0.2"), Peer { address: "10.0.0.2".parse().unwrap(), is_tls: false });
     }
 }

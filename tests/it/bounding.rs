@@ -102,25 +102,33 @@ async fn more_downloads_than_may_be_wait_for_their_turn_and_what_is_held_does_no
 async fn a_host_that_begins_very_many_downloads_waits_and_others_do_not() {
     let (script, stage) = stage("client_fetches = 2").await;
     slowly(&script, 0..2);
-    let paths: Vec<String> = (0..4).map(far).collect();
+    let paths: Vec<String> = (0..5).map(far).collect();
     let greedy = join_all(paths[..2].iter().map(|path| stage.get_from(1, path)));
     let late = async {
         tokio::time::sleep(Duration::from_secs(1)).await;
-        let third = stage.get_from(1, &paths[2]);
+        let third = stage.get_from(1, &paths[4]);
         let other = async {
             let other = stage.get_from(2, &paths[3]).await;
             assert!(other.is_whole() && other.ended < Duration::from_secs(2), "another host gets its file at once: {other:?}");
-            let same = stage.get_from(2, &paths[2]).await;
-            assert!(same.is_whole() && same.ended < Duration::from_secs(2), "also the one that the first one waits for");
         };
         let joined = stage.get_from(1, &paths[0]);
-        tokio::join!(third, other, joined)
+        // One that the greedy host waits for, and another host brings in meanwhile.
+        let brought = async {
+            let waiting = stage.get_from(1, &paths[2]);
+            let bringing = async {
+                tokio::time::sleep(Duration::from_secs(1)).await;
+                stage.get_from(2, &paths[2]).await
+            };
+            tokio::join!(waiting, bringing)
+        };
+        tokio::join!(third, other, joined, brought)
     };
-    let (greedy, (third, (), joined)) = tokio::join!(greedy, late);
+    let (greedy, (third, (), joined, brought)) = tokio::join!(greedy, late);
+    assert!(brought.0.is_whole() && brought.1.is_whole(), "{brought:?}");
     assert!(greedy.iter().all(crate::support::stage::Got::is_whole));
     assert_eq!(third.status(), 503, "{third:?}");
     assert!(joined.is_whole(), "what is begun already is no new download");
-    assert!(stage.get_from(1, &paths[2]).await.is_whole(), "and it may begin others when those are over");
+    assert!(stage.get_from(1, &paths[4]).await.is_whole(), "and it may begin others when those are over");
 }
 
 #[tokio::test]

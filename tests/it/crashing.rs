@@ -9,14 +9,15 @@ use crate::deeds::{Deed, Stage, Verdict, commit, decision, eviction, import, is_
 use crate::support::mirror::Mirror;
 use crate::support::power::{Database, Outcome, Unsynced};
 
-/// What may be found when the power is back. Each kind of loss meets each other one at some point.
+/// What may be found when the power is back. Every second one of them, from the first or from the second on, has the database as
+/// it is, a batch old, and missing.
 const OUTCOMES: [Outcome; 6] = [
     Outcome { names: Unsynced::Lost, bytes: Unsynced::Lost, database: Database::Now },
     Outcome { names: Unsynced::Kept, bytes: Unsynced::Lost, database: Database::Then },
     Outcome { names: Unsynced::Kept, bytes: Unsynced::Torn, database: Database::Missing },
     Outcome { names: Unsynced::Torn, bytes: Unsynced::Kept, database: Database::Now },
-    Outcome { names: Unsynced::Lost, bytes: Unsynced::Kept, database: Database::Missing },
-    Outcome { names: Unsynced::Torn, bytes: Unsynced::Torn, database: Database::Then },
+    Outcome { names: Unsynced::Lost, bytes: Unsynced::Kept, database: Database::Then },
+    Outcome { names: Unsynced::Torn, bytes: Unsynced::Torn, database: Database::Missing },
 ];
 
 impl<P, S: AsyncFn() -> Stage, A: AsyncFn(&Stage) -> P, C: AsyncFn(&Mirror, &P) -> Verdict> Deed<S, A, C> {

@@ -273,6 +273,8 @@ async fn what_is_no_image_is_refused_in_one_line_and_changes_nothing() {
     let whole = tarball(&[("metadata.yaml", YAML.as_bytes()), ("rootfs/x", &noise(50_000, 3))], gzip);
     let half = file("half", &whole[..whole.len() / 2]);
     let endless = file("endless", include_bytes!("../../fuzz/corpus/tarballs/endless-name"));
+    let padded = format!("{YAML}#{}", "#".repeat(1 << 20));
+    let large = file("large", &tarball(&[("metadata.yaml", padded.as_bytes()), ("rootfs/x", b"")], gzip));
     let missing = setting.folder.path().join("missing").display().to_string();
     for (arguments, code, said) in [
         (vec![&*missing], 1, "cannot read"),
@@ -284,6 +286,7 @@ async fn what_is_no_image_is_refused_in_one_line_and_changes_nothing() {
         (vec![&*good.0, &*text], 1, "text is none of the kinds of files that images are made of; a root is"),
         (vec![&*good.0, &*cut], 1, "cut is a squashfs that ends before its end"),
         (vec![&*half], 1, "half cannot be unpacked"),
+        (vec![&*large], 1, "large cannot be unpacked: its metadata.yaml has more than 1048576 bytes"),
         (vec![&*endless], 1, "endless cannot be unpacked: a header in it has more than 4194304 bytes"),
         (vec![&*good.0, &*other, "requirements.=x"], 1, "is no property"),
         (vec![&*good.0, &*gzipped], 1, "gzipped-root is packed with gzip"),

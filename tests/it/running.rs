@@ -228,3 +228,29 @@ async fn secrets_reach_no_log_no_metric_no_list_and_no_host() {
         assert!(!log.contains(secret), "{log}");
     }
 }
+
+/// A disk that never answers keeps a thread for ever, and nobody else.
+#[tokio::test]
+async fn a_stop_does_not_wait_for_a_disk_that_never_answers() {
+    let origin = Origin::start().await;
+    origin.put(stream().tree());
+    let config = format!(
+        "scrub = \"1s\"\n[server]\nlisten = [\"127.0.0.1:0\"]\nplain_http = \"all\"\ndrain = \"1s\"\n{SOCKETS}\n[remotes.ubuntu]\nurl = [\"{}\"]",
+        origin.url()
+    );
+    let mut server = Server::start(&config, &[]);
+    let client = reqwest::Client::builder().no_proxy().build().unwrap();
+    let url = format!("http://{}/ubuntu/{FILE}", server.addresses()[0]);
+    wait_for(async || client.get(&url).send().await.is_ok_and(|answer| answer.status() == 200)).await;
+    let digest = cistern::digest::Digest::of(b"root").to_string();
+    let blob = server.folder().join("store/blobs/sha256").join(&digest[..2]).join(&digest);
+    wait_for(async || blob.exists()).await;
+    std::fs::remove_file(&blob).unwrap();
+    assert!(std::process::Command::new("mkfifo").arg(&blob).status().unwrap().success());
+    // By then the scrub has opened it.
+    tokio::time::sleep(Duration::from_millis(2500)).await;
+    let started = std::time::Instant::now();
+    server.signal(rustix::process::Signal::TERM);
+    assert_eq!(server.ended(), Some(0));
+    assert!(started.elapsed() < Duration::from_secs(12), "{:?}", started.elapsed());
+}
