@@ -52,7 +52,7 @@ impl Fleet {
     pub fn new(server: &Server, grace: Duration) -> Self {
         let ca = std::fs::read(server.folder().join("store/tls/ca.crt")).unwrap();
         let client = reqwest::Client::builder().tls_certs_only(reqwest::Certificate::from_pem_bundle(&ca).unwrap()).no_proxy();
-        let client = client.pool_max_idle_per_host(0).timeout(Duration::from_secs(60)).http1_only().build().unwrap();
+        let client = client.pool_max_idle_per_host(0).timeout(Duration::from_mins(1)).http1_only().build().unwrap();
         Self { address: server.addresses()[0].parse().unwrap(), client, grace }
     }
 

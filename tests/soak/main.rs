@@ -10,7 +10,6 @@ mod fleet;
 mod support;
 
 use std::collections::HashMap;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use cistern::digest::Digest;
@@ -24,7 +23,7 @@ use crate::support::stream::{Stream, Version, noise};
 const HOSTS: usize = 200;
 const IMAGES: usize = 30;
 /// Half of what the newest versions of all images have.
-const CAPACITY: u64 = 12 << 20;
+const CAPACITY: u32 = 12 << 20;
 const GRACE: Duration = Duration::from_secs(30);
 /// One request in so many goes wrong upstream.
 const CHAOS: u32 = 12;
@@ -85,7 +84,7 @@ async fn metric(server: &Server, name: &str) -> f64 {
 
 async fn sample(server: &Server) -> Sample {
     let size = metric(server, "cistern_cache_size_bytes").await;
-    assert!(size <= CAPACITY as f64, "{size} of {CAPACITY}");
+    assert!(size <= f64::from(CAPACITY), "{size} of {CAPACITY}");
     Sample { resident_bytes: server.resident_bytes(), descriptors: server.descriptors(), tasks: metric(server, "cistern_tasks").await }
 }
 
@@ -105,7 +104,7 @@ fn config(publisher: &Publisher) -> String {
 async fn two_hundred_hosts_a_failing_upstream_and_too_little_room() {
     let time = Duration::from_secs(std::env::var("CISTERN_SOAK").map_or(60, |seconds| seconds.parse().unwrap()));
     let mut publisher = Publisher::start().await;
-    let server = Arc::new(Server::start(&config(&publisher), &[]));
+    let server = Server::start(&config(&publisher), &[]);
     let fleet = Fleet::new(&server, GRACE);
     fleet.is_served().await;
     let before = sample(&server).await;
