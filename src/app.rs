@@ -266,6 +266,7 @@ impl App {
     }
 
     async fn take(&mut self, config: Config) -> Result<(), StartError> {
+        config.is_successor_of(&self.config)?;
         let certificates = self.certificates.with(&config);
         let tls = load(&certificates).await?;
         // What is rendered depends on the rules.

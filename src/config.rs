@@ -47,6 +47,8 @@ pub struct Config {
     pub certificate: Option<(PathBuf, PathBuf)>,
     /// Where it comes from.
     pub origin: Origin,
+    /// Whether it names no remote, so that there are the public ones.
+    pub is_built_in: bool,
 }
 
 impl Config {
@@ -90,7 +92,8 @@ impl Config {
     }
 
     fn new(mut file: File, origin: Origin) -> Result<Self, ConfigError> {
-        if file.remotes.0.is_empty() {
+        let is_built_in = file.remotes.0.is_empty();
+        if is_built_in {
             file.remotes = Remotes::well_known();
         }
         check_limits(&file)?;
@@ -101,7 +104,7 @@ impl Config {
         }
         let mut remotes = file.remotes.0.iter().map(|(name, remote)| Remote::new(name, remote, &file)).collect::<Result<Vec<_>, _>>()?;
         check_root(&file.server.root, &mut remotes)?;
-        Ok(Self { file, remotes, certificate, origin })
+        Ok(Self { file, remotes, certificate, origin, is_built_in })
     }
 
     /// How logs are written.
@@ -208,6 +211,16 @@ impl Config {
     /// How long a stop waits for what is under way.
     pub fn drain(&self) -> Duration {
         self.file.server.drain.0
+    }
+
+    /// Whether it may take the place of `old` in a running server. Where remotes were named, no file means to have all of them
+    /// replaced by the public ones without a word: it was read while an editor had it open.
+    pub fn is_successor_of(&self, old: &Self) -> Result<(), ConfigError> {
+        if self.is_built_in && !old.is_built_in {
+            let reason = "the file names no remote any more; was it read while it was written? Restart for the public image servers";
+            return Err(self.origin.locate(ConfigError::of_key("remotes", reason)));
+        }
+        Ok(())
     }
 
     /// The keys whose change from `old` takes a restart.

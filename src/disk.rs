@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use rustix::fs::FallocateFlags;
+use rustix::fs::{FallocateFlags, Mode, OFlags};
 use rustix::io::{Errno, ReadWriteFlags};
 
 /// The mode of every file that we make. Keys are among them, and nothing of ours is for other users.
@@ -22,8 +22,11 @@ const OWNER_ONLY: u32 = 0o600;
 pub trait Disk: fmt::Debug + Send + Sync + 'static {
     /// Opens a file for reading and writing, and makes it if it is not there. What is in it stays.
     fn create(&self, path: &Path) -> io::Result<File>;
-    /// Opens a file for reading.
+    /// Opens a file for reading, wherever its name leads.
     fn open(&self, path: &Path) -> io::Result<File>;
+    /// Opens a file that we made for reading; `None` if there is none, or something else in its place: a link, a pipe, a
+    /// folder. Nothing of ours leads elsewhere.
+    fn open_own(&self, path: &Path) -> io::Result<Option<File>>;
     /// Writes all of `bytes` at `offset`.
     fn write_at(&self, file: &File, bytes: &[u8], offset: u64) -> io::Result<()>;
     /// Sets room aside for a file of `len` bytes without making it longer.
@@ -142,11 +145,6 @@ impl File {
         self.file.metadata().map(|metadata| metadata.len())
     }
 
-    /// Whether it is a file, and not a folder or whatever else can be opened.
-    pub fn is_file(&self) -> io::Result<bool> {
-        self.file.metadata().map(|metadata| metadata.is_file())
-    }
-
     /// Whether there is nothing in it.
     pub fn is_empty(&self) -> io::Result<bool> {
         self.len().map(|len| len == 0)
@@ -193,6 +191,20 @@ impl Disk for OsDisk {
 
     fn open(&self, path: &Path) -> io::Result<File> {
         fs::File::open(path).map(File::new)
+    }
+
+    fn open_own(&self, path: &Path) -> io::Result<Option<File>> {
+        // A pipe would be waited for until somebody writes to it.
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        match rustix::fs::open(path, flags, Mode::empty()) {
+            Ok(file) => {
+                let file = fs::File::from(file);
+                Ok(file.metadata()?.is_file().then(|| File::new(file)))
+            }
+            // A link; nobody answers at a socket.
+            Err(Errno::NOENT | Errno::LOOP | Errno::NXIO) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
     }
 
     fn write_at(&self, file: &File, bytes: &[u8], offset: u64) -> io::Result<()> {

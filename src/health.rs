@@ -43,9 +43,21 @@ impl Health {
         let mut order: Vec<usize> = (0..self.urls.len()).collect();
         order.sort_by_key(|url| self.urls[*url].asked_last_until(now));
         if let Some(first) = order.first().and_then(|first| self.urls.get_mut(*first)) {
-            first.probed_until = first.resting_until.and_then(|_| now.checked_add(PROBE).ok());
+            first.is_tried(now);
         }
         order
+    }
+
+    /// A URL that there is a verdict on, whose rest is over, and that no request will try, because another is well. Whoever is
+    /// told of it is the one who tries it.
+    pub fn probe(&mut self, now: Timestamp) -> Option<usize> {
+        if !self.is_healthy() {
+            return None;
+        }
+        let may_be_back = |url: &Url| url.resting_until.is_some() && url.asked_last_until(now).is_none();
+        let url = self.urls.iter().position(may_be_back)?;
+        self.urls[url].is_tried(now);
+        Some(url)
     }
 
     /// Notes that a URL answered as it should.
@@ -95,6 +107,11 @@ pub struct Illness {
 }
 
 impl Url {
+    /// Notes that somebody tries whether it is back, if it was away.
+    fn is_tried(&mut self, now: Timestamp) {
+        self.probed_until = self.resting_until.and_then(|_| now.checked_add(PROBE).ok());
+    }
+
     /// Until when it is asked last, if it is.
     fn asked_last_until(&self, now: Timestamp) -> Option<Timestamp> {
         self.resting_until.max(self.probed_until).filter(|until| *until > now)
@@ -168,6 +185,27 @@ mod tests {
         assert_eq!(health.order(at(25)), [0, 1]);
         assert_eq!(health.order(at(54)), [1, 0]);
         assert_eq!(health.order(at(55)), [0, 1], "whoever tried it never said how it went");
+    }
+
+    /// T17: a URL that only stands in for another is never first, and has to be tried all the same.
+    #[test]
+    fn a_url_that_failed_is_tried_by_one_when_its_rest_is_over_wherever_it_stands() {
+        let mut health = Health::new(2);
+        assert_eq!(health.probe(at(0)), None);
+        health.failed(1, at(0), None);
+        assert_eq!(health.probe(at(1)), None, "one failure is no verdict");
+        health.failed(1, at(1), None);
+        assert_eq!([health.probe(at(5)), health.probe(at(6)), health.probe(at(6))], [None, Some(1), None]);
+        health.failed(1, at(7), None);
+        assert_eq!([health.probe(at(16)), health.probe(at(17))], [None, Some(1)], "twice as long after");
+        assert_eq!([health.probe(at(46)), health.probe(at(47))], [None, Some(1)], "nobody said how that went");
+        health.failed(0, at(48), None);
+        health.failed(0, at(48), None);
+        assert_eq!(health.probe(at(200)), None, "requests try both");
+        health.succeeded(0);
+        assert_eq!(health.probe(at(200)), Some(1));
+        health.succeeded(1);
+        assert_eq!((health.probe(at(201)), health.illness(1)), (None, None));
     }
 
     #[test]

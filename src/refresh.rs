@@ -7,6 +7,7 @@ pub mod desk;
 pub mod gather;
 pub mod gathered;
 pub mod past;
+pub mod probe;
 pub mod status;
 
 use std::sync::Arc;
@@ -83,7 +84,15 @@ impl Refresher {
     }
 
     /// Refreshes at once, then on every demand and whenever the interval is over, until it is stopped.
-    pub async fn run(mut self, mut demands: mpsc::Receiver<Demand>, stop: CancellationToken) {
+    pub async fn run(self, demands: mpsc::Receiver<Demand>, stop: CancellationToken) {
+        let probing = probe::run(Arc::clone(&self.source));
+        tokio::select! {
+            () = self.keep(demands, stop) => {}
+            () = probing => {}
+        }
+    }
+
+    async fn keep(mut self, mut demands: mpsc::Receiver<Demand>, stop: CancellationToken) {
         let mut wait = Duration::ZERO;
         loop {
             let demand = tokio::select! {

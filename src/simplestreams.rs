@@ -4,6 +4,7 @@
 //! survive, and nothing is copied until it is changed. A part that makes no sense is left out of the tree with a
 //! [`fault::Fault`] that says why; it never takes the rest of the document with it.
 
+pub mod digestible;
 pub mod fault;
 pub mod file;
 pub mod images;

@@ -53,6 +53,7 @@ impl Storage {
         let (events, told) = mpsc::channel(QUEUED_EVENTS);
         let means = (Arc::clone(&outside.clock), Arc::clone(metrics));
         let cache = Arc::new(Cache::new(Arc::clone(&store), ledger, &config.cache(space), events, means));
+        cache.miss_what_was_kept().map_err(unusable)?;
         Ok(Self { store, cache, database, told })
     }
 }

@@ -101,6 +101,18 @@ fn say_lost(record: &Record, digest: Digest) {
 }
 
 impl Cache {
+    /// Notes the images that people copied and that are not here: their bytes were found to be wrong, and the program ended
+    /// before they could be had again.
+    pub fn miss_what_was_kept(&self) -> io::Result<()> {
+        let (disk, layout) = (&**self.store.disk(), self.store.layout());
+        for fingerprint in decisions::list(disk, layout)? {
+            if self.books.image(fingerprint).is_none() && decisions::load(disk, layout, fingerprint)?.kept {
+                lock(&self.missed).insert(fingerprint);
+            }
+        }
+        Ok(())
+    }
+
     /// Makes the ledger true of one blob that was looked at and has this size now; whether that is what it has. Meanwhile
     /// nothing goes, and what arrives is seen. Waits for the disk.
     pub fn correct(&self, digest: Digest, seen: Option<u64>) -> io::Result<bool> {

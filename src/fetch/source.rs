@@ -84,6 +84,11 @@ impl Source {
         order
     }
 
+    /// A URL that failed and may be back. Whoever asks for it is the one who tries it.
+    pub fn probe(&self) -> Option<usize> {
+        self.with(|health| health.probe(self.clock.now()))
+    }
+
     /// Whether at least one URL is worth asking now.
     pub fn is_healthy(&self) -> bool {
         self.with(|health| health.is_healthy())

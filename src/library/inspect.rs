@@ -106,7 +106,10 @@ fn root_of(name: &str, root: &Blob) -> Result<(Root, &'static str), NoImageFile>
         Magic::Squashfs if is_whole_squashfs(root) => Ok((Root::Squashfs, "rootfs.squashfs")),
         Magic::Squashfs => Err(NoImageFile::CutOff(name.to_owned())),
         Magic::Qcow2 => Ok((Root::DiskKvm, "disk.qcow2")),
-        Magic::Packed(Packing::Xz) if has_tarball(root) => Ok((Root::TarXz, "rootfs.tar.xz")),
+        Magic::Packed(Packing::Xz) if has_tarball(root) => {
+            read_to_the_end(root).map_err(|reason| NoImageFile::Broken { name: name.to_owned(), reason })?;
+            Ok((Root::TarXz, "rootfs.tar.xz"))
+        }
         other => Err(NoImageFile::NotARoot { name: name.to_owned(), what: other.label() }),
     }
 }
@@ -122,6 +125,15 @@ fn is_whole_squashfs(root: &Blob) -> bool {
 fn has_tarball(root: &Blob) -> bool {
     let unpacked = unpack(root, Magic::Packed(Packing::Xz)).map(|unpacked| tar::Archive::new(Meter::default().over(unpacked)));
     unpacked.is_ok_and(|mut archive| archive.entries().is_ok_and(|mut entries| entries.next().is_some_and(|entry| entry.is_ok())))
+}
+
+/// Unpacks a file whole: only what comes last, and checksums with it, shows that nothing is missing.
+fn read_to_the_end(file: &Blob) -> io::Result<()> {
+    drain(unpack(file, Magic::Packed(Packing::Xz))?.take(MAX_UNPACKED_BYTES))
+}
+
+fn drain(mut rest: impl Read) -> io::Result<()> {
+    io::copy(&mut rest, &mut io::sink()).map(drop)
 }
 
 /// What the first file has.
@@ -156,6 +168,9 @@ fn look_into(name: &str, file: &Blob) -> Result<Found, NoImageFile> {
             root = root.or(Some(ImageType::Container));
         }
     }
+    // A tarball says itself where it ends; what it is packed with may say more after that.
+    meter.allow_all();
+    drain(archive.into_inner()).map_err(broken)?;
     let text = metadata.ok_or_else(|| NoImageFile::NoMetadata(name.to_owned()))?;
     let metadata = Metadata::parse(&text).map_err(|reason| NoImageFile::BadMetadata { name: name.to_owned(), reason })?;
     Ok(Found { metadata, root, suffix })

@@ -77,6 +77,11 @@ impl Meter {
         self.0.set(len.saturating_add(MAX_HEADER_BYTES));
         Ok(())
     }
+
+    /// Allows whatever is left: nothing of it is kept.
+    pub fn allow_all(&self) {
+        self.0.set(u64::MAX);
+    }
 }
 
 struct Metered<R> {

@@ -274,10 +274,7 @@ pub fn modified(version: &Version<'_>) -> Option<SystemTime> {
 /// Takes out of a version the items that are not there, and images of which one part is not: half an image is none.
 fn drop_halves(product: &str, version: &mut Version<'_>, is_there: impl Fn(&Item<'_>) -> bool) {
     let (images, _) = images::of_version(product, version);
-    let is_whole = |image: &images::Image| {
-        let places = [Some(image.metadata), image.root.map(|(_, place)| place)];
-        places.into_iter().flatten().all(|place| version.items.get(place).is_some_and(&is_there))
-    };
+    let is_whole = |image: &images::Image| image.places().all(|place| version.items.get(place).is_some_and(&is_there));
     let whole: Vec<images::Image> = images.iter().filter(|image| is_whole(image)).cloned().collect();
     if whole.is_empty() && !images.is_empty() {
         // A manifest alone is of no use to anybody.
@@ -333,8 +330,7 @@ fn listed(image: &images::Image, version: &Version<'_>, facts: &Arc<version::Ver
 }
 
 fn files_of(image: &images::Image, version: &Version<'_>) -> Option<Vec<ListedFile>> {
-    let needed = [Some(image.metadata), image.root.map(|(_, place)| place)];
-    needed.into_iter().flatten().map(|place| version.items.get(place)?.file.as_deref().cloned()).collect()
+    image.places().map(|place| version.items.get(place)?.file.as_deref().cloned()).collect()
 }
 
 /// What a document says of a version; `None` if clients skip it.

@@ -2,9 +2,7 @@
 //!
 //! Go clients refuse a whole document for one field of the wrong type, so such a part must not reach them.
 
-use serde::de::DeserializeOwned;
-use std::collections::HashMap;
-
+use crate::simplestreams::digestible::{self, ITEM_TEXTS, PRODUCT_TEXTS, VERSION_TEXTS};
 use crate::simplestreams::fault::{Fault, Reason};
 use crate::simplestreams::file;
 use crate::simplestreams::index::Index;
@@ -12,23 +10,6 @@ use crate::simplestreams::object::Object;
 use crate::simplestreams::products::{Item, Product, Version};
 
 const DOCUMENT_TEXTS: &[&str] = &["content_id", "datatype", "format", "license", "updated"];
-const PRODUCT_TEXTS: &[&str] =
-    &["aliases", "arch", "os", "release", "release_codename", "release_title", "support_eol", "variant", "version"];
-const VERSION_TEXTS: &[&str] = &["label", "pubname"];
-const ITEM_TEXTS: &[&str] = &[
-    "combined_disk1-img_sha256",
-    "combined_disk-kvm-img_sha256",
-    "combined_rootxz_sha256",
-    "combined_sha256",
-    "combined_squashfs_sha256",
-    "combined_type",
-    "combined_uefi1-img_sha256",
-    "delta_base",
-    "ftype",
-    "md5",
-    "path",
-    "sha256",
-];
 const ENTRY_TEXTS: &[&str] = &["datatype", "format", "path", "updated"];
 
 /// Makes the fields of a products document sound for every client. Returns what was wrong; if it is not empty, they were
@@ -45,12 +26,12 @@ pub fn make_sound(document: &mut Object<'_>) -> Vec<Fault> {
 pub fn make_product_sound(product: &mut Product<'_>, faults: &mut Vec<Fault>) -> bool {
     let name = &product.name;
     drop_misspelt(&mut product.fields, &[name], faults);
-    if !keep(&[name], check_product(&product.fields), faults) {
+    if !keep(&[name], digestible::product(&product.fields), faults) {
         return false;
     }
     product.versions.retain_mut(|version| {
         drop_misspelt(&mut version.fields, &[name, &version.name], faults);
-        keep(&[name, &version.name], check_texts(&version.fields, VERSION_TEXTS), faults)
+        keep(&[name, &version.name], digestible::version(&version.fields), faults)
     });
     for Version { name: version, items, .. } in &mut product.versions {
         items.retain_mut(|Item { name: item, fields, .. }| {
@@ -78,7 +59,7 @@ pub fn make_index_sound(index: &mut Index<'_>) -> Vec<Fault> {
     }
     index.entries.retain(|entry| {
         let path = || entry.path().map(|_| ());
-        keep(&[&entry.content_id], check_texts(&entry.fields, ENTRY_TEXTS).and_then(|()| path()), &mut faults)
+        keep(&[&entry.content_id], digestible::texts(&entry.fields, ENTRY_TEXTS).and_then(|()| path()), &mut faults)
     });
     faults
 }
@@ -119,15 +100,8 @@ fn drop_fields(fields: &mut Object<'_>, at: &[&str], names: &[&str], faults: &mu
     }
 }
 
-fn check_product(fields: &Object<'_>) -> Result<(), Reason> {
-    check_texts(fields, PRODUCT_TEXTS)?;
-    check::<bool>(fields, "supported", "true or false")?;
-    check::<HashMap<String, String>>(fields, "requirements", "an object of strings")?;
-    check::<HashMap<String, String>>(fields, "lxd_requirements", "an object of strings")
-}
-
 fn check_item(fields: &mut Object<'_>, at: &[&str], faults: &mut Vec<Fault>) -> Result<(), Reason> {
-    check_item_texts(fields)?;
+    digestible::item(fields)?;
     if let Some(size) = file::size(fields)?
         && let Err(reason) = fields.read::<u64>("size", "a number")
     {
@@ -135,20 +109,6 @@ fn check_item(fields: &mut Object<'_>, at: &[&str], faults: &mut Vec<Fault>) -> 
         faults.push(Fault::new(at, reason));
     }
     Ok(())
-}
-
-/// The same as [`check_texts`], the other way round: an item has few fields, and there are very many items.
-fn check_item_texts(fields: &Object<'_>) -> Result<(), Reason> {
-    let texts = fields.iter().filter(|(name, value)| !value.get().starts_with('"') && ITEM_TEXTS.contains(&&***name));
-    texts.map(|(name, _)| name.clone()).try_for_each(|name| fields.text(&name).map(|_| ()))
-}
-
-fn check_texts(fields: &Object<'_>, names: &[&str]) -> Result<(), Reason> {
-    names.iter().try_for_each(|name| fields.text(name).map(|_| ()))
-}
-
-fn check<T: DeserializeOwned>(fields: &Object<'_>, name: &str, wanted: &'static str) -> Result<(), Reason> {
-    fields.read::<T>(name, wanted).map(|_| ())
 }
 
 #[cfg(test)]

@@ -4,14 +4,16 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
+use rayon::iter::{IntoParallelRefIterator as _, ParallelIterator as _};
 
 use crate::http::path::StreamPath;
 use crate::revalidation::refusal::Refusal;
 use crate::signature;
+use crate::simplestreams::digestible;
 use crate::simplestreams::images;
 use crate::simplestreams::index::{self, Index, Kind};
 use crate::simplestreams::object::Object;
-use crate::simplestreams::products::{self, Product, Products};
+use crate::simplestreams::products::{self, Item, Product, Products, Version};
 use crate::simplestreams::updated;
 
 /// What an index says.
@@ -39,7 +41,7 @@ pub struct Wanted {
 pub struct ProductsFacts {
     /// When it was made.
     pub updated: Option<Timestamp>,
-    /// How many images each product has; with `image-ids` and the like, how many items.
+    /// How many images each product has that can be listed; with `image-ids` and the like, how many items.
     pub census: BTreeMap<String, usize>,
 }
 
@@ -65,16 +67,32 @@ pub fn read_products(wanted: &Wanted, bytes: &[u8]) -> Result<ProductsFacts, Ref
     if let Some(actual) = content_id.filter(|actual| *actual != wanted.content_id) {
         return Err(Refusal::WrongContentId { path: path.clone(), expected: wanted.content_id.clone(), actual });
     }
-    let census = document.products.iter().map(|product| (product.name.to_string(), count(product, wanted.kind)));
+    let census = document.products.par_iter().map(|product| (product.name.to_string(), count(product, wanted.kind)));
     Ok(ProductsFacts { updated: updated_of(&document.fields), census: census.collect() })
 }
 
 fn count(product: &Product<'_>, kind: Kind) -> usize {
-    let versions = product.versions.iter();
     match kind {
-        Kind::Images => versions.map(|version| images::of_version(&product.name, version).0.len()).sum(),
-        Kind::Nested | Kind::Other => versions.map(|version| version.items.len()).sum(),
+        Kind::Images => count_images(product),
+        Kind::Nested | Kind::Other => product.versions.iter().map(|version| version.items.len()).sum(),
     }
+}
+
+/// How many images of a product can be listed. What clients skip or choke on is as good as gone.
+fn count_images(product: &Product<'_>) -> usize {
+    if digestible::product(&product.fields).is_err() || images::architecture(product).is_err() {
+        return 0;
+    }
+    let can_be_listed = |version: &&Version<'_>| digestible::version(&version.fields).is_ok() && images::serial_date(&version.name).is_ok();
+    let in_version = |version: &Version<'_>| {
+        let can_be_had = |place: usize| version.items.get(place).is_some_and(can_be_had);
+        images::of_version(&product.name, version).0.iter().filter(|image| image.places().all(can_be_had)).count()
+    };
+    product.versions.iter().filter(can_be_listed).map(in_version).sum()
+}
+
+fn can_be_had(item: &Item<'_>) -> bool {
+    digestible::item(&item.fields).is_ok() && matches!(item.listed_file(), Ok(Some(_)))
 }
 
 fn text<'a>(path: &StreamPath, bytes: &'a [u8]) -> Result<Cow<'a, str>, Refusal> {
@@ -106,6 +124,8 @@ mod tests {
     use crate::revalidation::document::{Wanted, read_index, read_products};
     use crate::revalidation::refusal::Refusal;
     use crate::simplestreams::index::Kind;
+
+    const IMAGES: &str = r#"{"products":{"p":{"aliases":"a","arch":"amd64","versions":{"20260101":{"label":"x","items":{"u":{"ftype":"lxd_combined.tar.gz","md5":"b","path":"a","sha256":"aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa","size":1},"m":{"ftype":"manifest"}}}}},"q":{}}}"#;
 
     fn path() -> StreamPath {
         StreamPath::from_document("streams/v1/x.json").unwrap()
@@ -144,10 +164,31 @@ mod tests {
 
     #[test]
     fn images_are_counted_by_product() {
-        let bytes = br#"{"products":{"p":{"versions":{"20260101":{"items":{"u":{"ftype":"lxd_combined.tar.gz","sha256":"aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"},"m":{"ftype":"manifest"}}}}},"q":{}}}"#;
-        let facts = read_products(&wanted(), bytes).unwrap();
+        let facts = read_products(&wanted(), IMAGES.as_bytes()).unwrap();
         assert_eq!(facts.census, [("p".to_owned(), 1), ("q".to_owned(), 0)].into());
         let ids = Wanted { kind: Kind::Other, ..wanted() };
-        assert_eq!(read_products(&ids, bytes).unwrap().census["p"], 2);
+        assert_eq!(read_products(&ids, IMAGES.as_bytes()).unwrap().census["p"], 2);
+    }
+
+    /// T32: `max_gone` compares these counts, and what nobody can see is gone.
+    #[test]
+    fn an_image_that_no_client_sees_is_not_counted() {
+        for (good, bad) in [
+            (r#""size":1"#, r#""size":-1"#),
+            (r#""aliases":"a""#, r#""aliases":["a"]"#),
+            (r#""aliases":"a""#, r#""aliases":"\ud800""#),
+            (r#""arch":"amd64""#, r#""arch":"z80""#),
+            (r#""arch":"amd64""#, r#""arch":7"#),
+            ("20260101", "v1"),
+            (r#""path":"a""#, r#""path":"../a""#),
+            (r#""path":"a""#, r#""path":"streams/v1/a""#),
+            (r#""path":"a","#, ""),
+            (r#""label":"x""#, r#""label":{}"#),
+            (r#""md5":"b""#, r#""md5":[]"#),
+        ] {
+            let text = IMAGES.replace(good, bad);
+            assert_ne!(text, IMAGES, "{good}");
+            assert_eq!(read_products(&wanted(), text.as_bytes()).unwrap().census["p"], 0, "{bad}");
+        }
     }
 }

@@ -166,10 +166,10 @@ impl Asking<'_> {
         }
     }
 
-    /// What the host calls this server, if that is a name and perhaps a port.
+    /// What the host calls this server, if that is a name and perhaps a port. A user's name and password are nobody's business.
     fn authority(&self) -> Option<Authority> {
         let host = self.parts.headers.get(HOST).and_then(|host| host.to_str().ok()?.parse().ok());
-        self.parts.uri.authority().cloned().or(host)
+        self.parts.uri.authority().cloned().or(host).filter(|authority: &Authority| !authority.as_str().contains('@'))
     }
 
     fn is_head(&self) -> bool {

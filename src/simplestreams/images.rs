@@ -24,6 +24,13 @@ pub struct Image {
     pub root: Option<(Root, usize)>,
 }
 
+impl Image {
+    /// The places of its files: metadata and root, or its only one.
+    pub fn places(&self) -> impl Iterator<Item = usize> {
+        [Some(self.metadata), self.root.map(|(_, place)| place)].into_iter().flatten()
+    }
+}
+
 /// The architecture of a product, or why clients skip it.
 pub fn architecture(product: &Product<'_>) -> Result<Architecture, Reason> {
     let arch = product.fields.text_or_none("arch").unwrap_or_default();

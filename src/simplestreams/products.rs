@@ -133,14 +133,17 @@ impl Version<'_> {
 }
 
 impl Item<'_> {
-    /// Reads which file it names, or why that cannot be offered.
+    /// Reads which file it names, and keeps that.
     pub fn read_file(&mut self) -> Result<(), Reason> {
-        let file = ListedFile::of_item(&self.fields)?;
-        if file.as_ref().is_some_and(|file| file.path.as_str().starts_with(DOCUMENTS)) {
-            return Err(Reason::Document);
-        }
-        self.file = file.map(Box::new);
+        self.file = self.listed_file()?.map(Box::new);
         Ok(())
+    }
+
+    /// Which file it names, if it names one, or why that cannot be offered.
+    pub fn listed_file(&self) -> Result<Option<ListedFile>, Reason> {
+        let file = ListedFile::of_item(&self.fields)?;
+        let is_document = file.as_ref().is_some_and(|file| file.path.as_str().starts_with(DOCUMENTS));
+        if is_document { Err(Reason::Document) } else { Ok(file) }
     }
 }
 

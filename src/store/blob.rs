@@ -27,12 +27,8 @@ impl Blob {
 
     /// Opens a blob; `None` if it is not there. Any other trouble is an error: unknown is not absent.
     pub fn open(disk: &dyn Disk, layout: &Layout, digest: Digest) -> io::Result<Option<Self>> {
-        match disk.open(&layout.blob(digest)) {
-            Ok(file) if !file.is_file()? => Ok(None),
-            Ok(file) => Ok(Some(Self::new(digest, file.len()?, file))),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(error),
-        }
+        let file = disk.open_own(&layout.blob(digest))?;
+        file.map(|file| Ok(Self::new(digest, file.len()?, file))).transpose()
     }
 
     /// Its bytes.

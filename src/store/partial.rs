@@ -179,11 +179,20 @@ impl Verified {
             self.place.fate = Fate::Remove;
             return Err(NotCommitted::Lost(error));
         }
-        disk.rename(path, &target).map_err(NotCommitted::Unnamed)?;
+        give_name(&**disk, path, &target).map_err(NotCommitted::Unnamed)?;
         disk.sync_directory(target.parent().unwrap_or(Path::new("/"))).map_err(NotCommitted::Unnamed)?;
         let blob = Blob::new(self.digest, self.size, file.clone());
         self.place.fate = Fate::Gone;
         Ok(blob)
+    }
+}
+
+/// Gives a file its name, in the place of whatever has it.
+fn give_name(disk: &dyn Disk, path: &Path, target: &Path) -> io::Result<()> {
+    match disk.rename(path, target) {
+        // No file takes the place of a folder, and a folder with the name of a blob is nobody's.
+        Err(error) if error.kind() == io::ErrorKind::IsADirectory => disk.remove(target).and_then(|()| disk.rename(path, target)),
+        renamed => renamed,
     }
 }
 

@@ -111,7 +111,7 @@ impl HttpUpstream {
             let follow =
                 redirect::decide(origin, &url, location.as_deref(), followed, self.options.redirects).map_err(Failure::Redirect)?;
             url = follow.url;
-            self.resolver.led_to(&url);
+            self.resolver.led_to(origin, &url);
             headers = if follow.with_headers { self.options.headers.clone() } else { HeaderMap::new() };
         }
         Err(Failure::Redirect(redirect::Refused::TooMany))

@@ -220,7 +220,7 @@ async fn what_the_disk_changed_is_found_and_fetched_again_and_nobody_gets_it_who
 
 /// T21: an image that somebody copied is not lost because the server was away when the disk changed it.
 #[tokio::test]
-async fn what_the_disk_changed_while_upstream_is_away_is_fetched_when_it_is_back() {
+async fn what_the_disk_changed_while_upstream_is_away_is_fetched_when_it_is_back_also_after_a_restart() {
     let mut origin = origin(&["20260101"]).await;
     let builder = Builder::default().storage("min_free = \"0%\"\nscrub = \"1s\"");
     let mirror = builder.remote("ubuntu", &[origin.url()], "interval = \"300ms\"").start().await;
@@ -234,6 +234,7 @@ async fn what_the_disk_changed_while_upstream_is_away_is_fetched_when_it_is_back
     wait_for(async || mirror.files("blobs").is_empty()).await;
     tokio::time::sleep(Duration::from_millis(600)).await;
     assert!(mirror.files("blobs").is_empty());
+    let mirror = mirror.restart().await;
     origin.resume().await;
     wait_for(async || mirror.files("blobs") == blobs).await;
     wait_for(async || {

@@ -1,8 +1,10 @@
 //! What is held, for how long, and what takes its place: LXD's rules for images, kept for all hosts (design.md §3).
 
+use std::path::Path;
 use std::time::Duration;
 
 use cistern::api;
+use cistern::digest::Digest;
 
 use crate::support::mirror::{Builder, Mirror, wait_for};
 use crate::support::origin::{Act, Origin};
@@ -530,6 +532,41 @@ async fn a_file_that_vanishes_under_a_running_server_is_fetched_again_and_its_im
 }
 
 /// T29: what else lies in the store is none of ours, and hides nothing.
+/// T29: nothing of ours is a link, a pipe or a folder. Nobody is led elsewhere, waits for a pipe, or asks upstream each time.
+#[tokio::test]
+async fn what_is_no_file_in_a_blobs_place_is_no_blob_and_gives_way_to_one() {
+    let origin = origin(&[("20260101", container("a"))]).await;
+    let mut mirror = lab(&origin, "").start().await;
+    let secret = tempfile::NamedTempFile::new().unwrap();
+    // As long as the blob, so that its length tells nothing.
+    std::fs::write(secret.path(), noise(4096, 77)).unwrap();
+    let makers: [fn(&Path, &Path); 3] = [
+        |blob, secret| std::os::unix::fs::symlink(secret, blob).unwrap(),
+        |blob, _| assert!(std::process::Command::new("mkfifo").arg(blob).status().unwrap().success()),
+        |blob, _| {
+            std::fs::create_dir(blob).unwrap();
+            std::fs::write(blob.join("x"), b"x").unwrap();
+        },
+    ];
+    let digest = Digest::of(&root("a")).to_string();
+    for (round, make) in makers.into_iter().enumerate() {
+        hold(&mirror, "a").await;
+        mirror = mirror
+            .restart_after_in_store(|store| {
+                let blob = store.join("blobs/sha256").join(&digest[..2]).join(&digest);
+                std::fs::remove_file(&blob).unwrap();
+                make(&blob, secret.path());
+            })
+            .await;
+        assert_eq!(mirror.body("lab/a/squashfs").await, root("a"), "{round}");
+        wait_for(async || is_held(&mirror, &print("a")).await).await;
+        let asked = origin.requests("a/squashfs").len();
+        assert_eq!((asked, mirror.body("lab/a/squashfs").await), (round + 2, root("a")));
+        assert_eq!(origin.requests("a/squashfs").len(), asked, "it is a hit again");
+        crate::deeds::is_sound(&mirror).await.unwrap();
+    }
+}
+
 #[tokio::test]
 async fn strangers_files_in_the_store_hide_nothing_from_a_start_without_its_database() {
     let origin = origin(&[("20260101", container("a"))]).await;

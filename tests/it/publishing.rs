@@ -272,6 +272,15 @@ async fn what_is_no_image_is_refused_in_one_line_and_changes_nothing() {
     let cut = file("cut", &squashfs()[..2000]);
     let whole = tarball(&[("metadata.yaml", YAML.as_bytes()), ("rootfs/x", &noise(50_000, 3))], gzip);
     let half = file("half", &whole[..whole.len() / 2]);
+    // The tarball in it is whole, and only the checksum at the end says that it is another one.
+    let mut odd = tarball(&[("metadata.yaml", YAML.as_bytes()), ("rootfs/x", b"")], gzip);
+    let checksum = odd.len() - 8;
+    odd[checksum] ^= 1;
+    let odd = file("odd", &odd);
+    let tail_less = metadata(xz);
+    let tail_less = file("tail-less", &tail_less[..tail_less.len() - 12]);
+    let long_root = tarball(&[("x", &noise(200_000, 4)), ("y", &noise(200_000, 5))], xz);
+    let cut_root = file("cut-root", &long_root[..long_root.len() / 2]);
     let endless = file("endless", include_bytes!("../../fuzz/corpus/tarballs/endless-name"));
     let padded = format!("{YAML}#{}", "#".repeat(1 << 20));
     let large = file("large", &tarball(&[("metadata.yaml", padded.as_bytes()), ("rootfs/x", b"")], gzip));
@@ -286,6 +295,9 @@ async fn what_is_no_image_is_refused_in_one_line_and_changes_nothing() {
         (vec![&*good.0, &*text], 1, "text is none of the kinds of files that images are made of; a root is"),
         (vec![&*good.0, &*cut], 1, "cut is a squashfs that ends before its end"),
         (vec![&*half], 1, "half cannot be unpacked"),
+        (vec![&*odd], 1, "odd cannot be unpacked"),
+        (vec![&*tail_less, &*other], 1, "tail-less cannot be unpacked"),
+        (vec![&*good.0, &*cut_root], 1, "cut-root cannot be unpacked"),
         (vec![&*large], 1, "large cannot be unpacked: its metadata.yaml has more than 1048576 bytes"),
         (vec![&*endless], 1, "endless cannot be unpacked: a header in it has more than 4194304 bytes"),
         (vec![&*good.0, &*other, "requirements.=x"], 1, "is no property"),

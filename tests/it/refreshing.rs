@@ -270,6 +270,35 @@ async fn files_of_real_trees_with_md5_alone_are_served() {
     }
 }
 
+/// T32: images that no client can see are as good as gone.
+#[tokio::test]
+async fn documents_in_which_clients_would_see_nothing_are_refused_like_empty_ones() {
+    let stream = products(&["a", "b", "c"]);
+    let (origin, mirror) = origin_and_mirror(&stream).await;
+    for (good, bad) in [("\"aliases\":\"a\"", "\"aliases\":[]"), ("\"arch\":\"amd64\"", "\"arch\":\"z80\""), ("\"20260101\"", "\"one\"")] {
+        let images = stream.tree().into_iter().find(|(path, _)| path == IMAGES).unwrap().1;
+        let images = String::from_utf8(images).unwrap();
+        let changed = images.replace(good, bad);
+        assert_ne!(images, changed, "{good} in {images}");
+        origin.put([(IMAGES.to_owned(), changed.into_bytes())]);
+        let report = mirror.refresh("lab", false).await;
+        let expected = if good.contains("aliases") { "changed" } else { "refused" };
+        assert_eq!(report.result.label(), expected, "{bad}: {:?}", report.reason);
+        origin.put(stream.tree());
+        mirror.refresh("lab", false).await;
+    }
+    assert_eq!(names(&mirror).await, ["a", "b", "c"]);
+}
+
+/// An editor may empty a file before it writes it: no file at all means the public image servers.
+#[tokio::test]
+async fn a_reload_that_finds_no_remotes_any_more_is_refused() {
+    let (_origin, mut mirror) = origin_and_mirror(&products(&["a"])).await;
+    mirror.reload(|text| text.split("[remotes.").next().unwrap().to_owned()).await;
+    assert_eq!(mirror.remotes().await.iter().map(|remote| &*remote.name).collect::<Vec<_>>(), ["lab"]);
+    assert_eq!(names(&mirror).await, ["a"]);
+}
+
 #[tokio::test]
 async fn a_reload_changes_remotes_without_dropping_what_is_under_way() {
     let (origin, mut mirror) = origin_and_mirror(&products(&["a", "b"])).await;

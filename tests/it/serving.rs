@@ -142,6 +142,8 @@ async fn what_is_not_in_a_document_is_not_served() {
 async fn malformed_and_oversized_requests_are_ended() {
     let (_origin, mirror) = origin_and_mirror(b"root").await;
     assert!(raw(&mirror, "NONSENSE\r\n\r\n").await.starts_with("HTTP/1.1 400 "));
+    let told = raw(&mirror, "GET / HTTP/1.1\r\nHost: me:secret@x\r\nConnection: close\r\n\r\n").await;
+    assert!(told.starts_with("HTTP/1.1 403 ") && !told.contains("secret"), "{told}");
     let oversized = format!("GET / HTTP/1.1\r\nHost: x\r\nX-Long: {}\r\n\r\n", "y".repeat(200_000));
     assert!(raw(&mirror, &oversized).await.starts_with("HTTP/1.1 431 "));
     let response =

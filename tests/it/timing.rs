@@ -165,6 +165,27 @@ async fn a_server_that_asks_for_time_is_tried_by_one_when_the_time_is_over() {
     assert!(stage.metric(&first) > 0.5, "it is back");
 }
 
+/// T17: nobody asks a server that only stands in for another, and what is shown of it has to be true all the same.
+#[tokio::test(start_paused = true)]
+async fn a_server_that_failed_in_anothers_place_is_tried_although_nobody_needs_it() {
+    let (script, _) = script(2, 1000);
+    let stage = Stage::start(&script, "", STEP).await;
+    let metadata = "images/noble/metadata.tar.xz";
+    for path in [PATH, metadata] {
+        script.play(0, path, [Play::status(404, None)]);
+        script.play(1, path, [Play::status(500, None)]);
+    }
+    for path in [FILE, "far/images/noble/metadata.tar.xz"] {
+        assert_eq!(stage.get(path).await.status(), 502);
+    }
+    let health = |url: usize| stage.metric(&format!("cistern_upstream_url_healthy{{remote=\"far\",url=\"script://{url}\"}}"));
+    assert!(health(0) > 0.5 && health(1) < 0.5);
+    tokio::time::sleep(seconds(70)).await;
+    assert!(health(1) > 0.5, "it is back");
+    let asked = script.asked("streams/v1/index.json");
+    assert_eq!(asked.iter().filter(|asked| asked.url == 1).count(), 1, "it was asked once");
+}
+
 /// T17: one failure is no verdict.
 #[tokio::test(start_paused = true)]
 async fn a_server_that_failed_once_is_asked_first_again() {

@@ -64,6 +64,10 @@ impl Disk for FullDisk {
         OsDisk.open(path)
     }
 
+    fn open_own(&self, path: &Path) -> io::Result<Option<File>> {
+        OsDisk.open_own(path)
+    }
+
     fn write_at(&self, file: &File, bytes: &[u8], offset: u64) -> io::Result<()> {
         let takes = |left: u64| left.checked_sub(bytes.len() as u64);
         match self.left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, takes) {
@@ -150,6 +154,10 @@ impl Disk for CountingDisk {
 
     fn open(&self, path: &Path) -> io::Result<File> {
         OsDisk.open(path)
+    }
+
+    fn open_own(&self, path: &Path) -> io::Result<Option<File>> {
+        OsDisk.open_own(path)
     }
 
     fn write_at(&self, file: &File, bytes: &[u8], offset: u64) -> io::Result<()> {

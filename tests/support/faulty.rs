@@ -175,6 +175,10 @@ impl Disk for FaultyDisk {
         self.opened(self.ask(Call::Open, |disk| disk.open(path)))
     }
 
+    fn open_own(&self, path: &Path) -> io::Result<Option<File>> {
+        self.ask(Call::Open, |disk| disk.open_own(path))?.map(|file| self.opened(Ok(file))).transpose()
+    }
+
     fn write_at(&self, file: &File, bytes: &[u8], offset: u64) -> io::Result<()> {
         let _under = self.begin();
         match self.fault(Call::Write) {

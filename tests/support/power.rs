@@ -370,6 +370,10 @@ impl Disk for PowerDisk {
         OsDisk.open(path)
     }
 
+    fn open_own(&self, path: &Path) -> io::Result<Option<File>> {
+        OsDisk.open_own(path)
+    }
+
     fn write_at(&self, file: &File, bytes: &[u8], offset: u64) -> io::Result<()> {
         let path = self.path_of(file);
         self.change("write", &path, |_| OsDisk.write_at(file, bytes, offset))
