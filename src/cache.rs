@@ -81,7 +81,6 @@ pub struct Cache {
     current: Current,
     rules: ArcSwap<Rules>,
     open: Moka<Digest, Blob>,
-    learnt: Moka<Claim, Digest>,
     refusals: Refusals,
     standing: Arc<Standing>,
     /// Blobs whose bytes are wrong and that could not be taken away.
@@ -109,7 +108,7 @@ pub enum Boarding {
 
 /// How long an open file stays open without being asked for.
 const IDLE_FILE: Duration = Duration::from_mins(1);
-/// How many learnt digests are remembered, and how many of what went wrong.
+/// How much is remembered of what went wrong.
 const REMEMBERED: u64 = 65_536;
 
 impl Cache {
@@ -130,7 +129,6 @@ impl Cache {
             rules: ArcSwap::from_pointee(options.rules),
             store,
             open: Moka::builder().max_capacity(options.open_files).time_to_idle(IDLE_FILE).build(),
-            learnt: Moka::new(REMEMBERED),
             refusals: Refusals::new(options.retry_gone, options.retry_wrong),
             standing: Arc::new(Standing::new(Arc::clone(&metrics))),
             broken: Moka::new(REMEMBERED),
@@ -187,7 +185,7 @@ impl Cache {
 
     /// Finds a blob that is held. An error means that nobody knows, and never that it is absent.
     pub async fn find(self: &Arc<Self>, expected: Expected) -> io::Result<Option<Lent>> {
-        if let Some(blob) = self.digest_in_memory(expected).and_then(|digest| self.open.get(&digest)).filter(|blob| !blob.has_failed()) {
+        if let Some(blob) = self.digest(expected).and_then(|digest| self.open.get(&digest)).filter(|blob| !blob.has_failed()) {
             return Ok(Some(blob).filter(|blob| expected.allows(blob.size)).map(|blob| self.leases.lend(blob)));
         }
         let cache = Arc::clone(self);
@@ -195,30 +193,19 @@ impl Cache {
     }
 
     /// The digest of a file, if its document or an earlier fetch told.
-    pub async fn digest(self: &Arc<Self>, expected: Expected) -> Option<Digest> {
-        if let Some(digest) = self.digest_in_memory(expected) {
-            return Some(digest);
-        }
-        let cache = Arc::clone(self);
-        blocking(move || Ok(cache.digest_on_disk(expected))).await.ok().flatten()
+    pub fn digest(&self, expected: Expected) -> Option<Digest> {
+        // Nearly every document does, and then nobody has to be asked.
+        expected.digest().or_else(|| self.books.read(|ledger| ledger.digest_of(expected.claim)))
     }
 
     /// What a document may claim of the blob with this digest, if it is held: the digest itself, or what was learnt.
-    pub async fn claims(self: &Arc<Self>, digest: Digest) -> io::Result<Vec<Claim>> {
-        let cache = Arc::clone(self);
-        blocking(move || {
-            if cache.open.get(&digest).is_none() && cache.store.blob(digest)?.is_none() {
-                return Ok(Vec::new());
-            }
-            let learnt = facts::learnt_claim(&**cache.store.disk(), cache.store.layout(), digest);
-            Ok([Claim::Sha256(digest)].into_iter().chain(learnt).collect())
-        })
-        .await
+    pub fn claims(&self, digest: Digest) -> Vec<Claim> {
+        self.books.read(|ledger| if ledger.blob(digest).is_some() { ledger.claims(digest).collect() } else { Vec::new() })
     }
 
     /// Finds a blob like [`Cache::find`], on a thread that may wait.
     pub fn find_on_disk(&self, expected: Expected) -> io::Result<Option<Lent>> {
-        let Some(digest) = self.digest_on_disk(expected) else { return Ok(None) };
+        let Some(digest) = self.digest(expected) else { return Ok(None) };
         if self.broken.contains_key(&digest) {
             return Ok(None);
         }
@@ -295,11 +282,10 @@ impl Cache {
         let blob = self.leases.lend(committed?);
         // A good one has taken the place of whatever was there.
         self.broken.invalidate(&digest);
-        if expected.digest().is_none() {
-            if let Err(error) = facts::learn(&**self.store.disk(), self.store.layout(), expected.claim, blob.digest) {
-                tracing::warn!(%digest, %error, "what a file is called could not be noted; after a restart it is fetched again");
-            }
-            self.learnt.insert(expected.claim, blob.digest);
+        if expected.digest().is_none()
+            && let Err(error) = facts::learn(&**self.store.disk(), self.store.layout(), expected.claim, blob.digest)
+        {
+            tracing::warn!(%digest, %error, "what a file is called could not be noted; after a restart it is fetched again");
         }
         self.standing.took();
         self.open.insert(blob.digest, Blob::clone(&blob));
@@ -325,9 +311,7 @@ impl Cache {
             if let Some(before) = ledger.admit(blob.digest, blob.size, now) {
                 ledger.account.release(before);
             }
-            if claim != Claim::Sha256(blob.digest) {
-                ledger.learn(claim, blob.digest);
-            }
+            ledger.learn(claim, blob.digest);
         });
     }
 
@@ -362,18 +346,6 @@ impl Cache {
         let space = self.store.space()?;
         self.metrics.filesystem_free.set(i64::try_from(space.free).unwrap_or(i64::MAX));
         Ok(space)
-    }
-
-    fn digest_in_memory(&self, expected: Expected) -> Option<Digest> {
-        expected.digest().or_else(|| self.learnt.get(&expected.claim))
-    }
-
-    fn digest_on_disk(&self, expected: Expected) -> Option<Digest> {
-        self.digest_in_memory(expected).or_else(|| {
-            let digest = facts::learnt(&**self.store.disk(), self.store.layout(), expected.claim)?;
-            self.learnt.insert(expected.claim, digest);
-            Some(digest)
-        })
     }
 }
 

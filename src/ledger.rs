@@ -10,6 +10,7 @@ pub mod account;
 pub mod change;
 pub mod decision;
 pub mod holdings;
+pub mod learnt;
 pub mod loading;
 pub mod publication;
 pub mod record;
@@ -23,6 +24,7 @@ use jiff::Timestamp;
 use crate::digest::{Claim, Digest, Expected, Fingerprint};
 use crate::ledger::account::Account;
 use crate::ledger::change::Change;
+use crate::ledger::learnt::Learnt;
 use crate::ledger::record::{Fate, Record};
 
 /// What stays or goes as one.
@@ -52,9 +54,7 @@ pub struct Ledger {
     pub account: Account,
     blobs: HashMap<Digest, Held>,
     images: HashMap<Fingerprint, Record>,
-    /// What documents claim of blobs whose digest they do not give, and the other way round.
-    learnt: HashMap<Digest, Claim>,
-    digests: HashMap<Claim, Digest>,
+    learnt: Learnt,
     by_last_use: BTreeSet<(Timestamp, Unit)>,
     unwritten: HashSet<Unit>,
 }
@@ -73,13 +73,12 @@ impl Ledger {
 
     /// Notes what documents claim of a blob.
     pub fn learn(&mut self, claim: Claim, digest: Digest) {
-        self.learnt.insert(digest, claim);
-        self.digests.insert(claim, digest);
+        self.learnt.note(claim, digest);
     }
 
     /// What documents may claim of a blob.
     pub fn claims(&self, digest: Digest) -> impl Iterator<Item = Claim> {
-        [Claim::Sha256(digest)].into_iter().chain(self.learnt.get(&digest).copied())
+        self.learnt.claims_of(digest)
     }
 
     /// Notes an image, or another state of one, if every blob of it is held; whether it is.
@@ -93,6 +92,7 @@ impl Ledger {
             self.by_last_use.remove(&(held.last_used_at, Unit::Blob(piece.digest)));
             held.add_image(record.fingerprint);
         }
+        self.learnt.note_pieces(&record.pieces);
         let unit = Unit::Image(record.fingerprint);
         self.by_last_use.insert((record.last_used_at, unit));
         self.unwritten.insert(unit);
@@ -205,15 +205,19 @@ impl Ledger {
         }
     }
 
+    /// The digest of the file of which this is claimed, if the claim or an earlier download told.
+    pub fn digest_of(&self, claim: Claim) -> Option<Digest> {
+        self.learnt.digest_of(claim)
+    }
+
     /// Whether a file is held, with the size that its document says.
     pub fn has(&self, expected: Expected) -> bool {
-        let digest = expected.digest().or_else(|| self.digests.get(&expected.claim).copied());
-        digest.and_then(|digest| self.blobs.get(&digest)).is_some_and(|held| expected.allows(held.size))
+        self.digest_of(expected.claim).and_then(|digest| self.blobs.get(&digest)).is_some_and(|held| expected.allows(held.size))
     }
 
     /// The files of which documents give another hash than their digest: that hash, and the digest.
     pub fn learnt(&self) -> impl Iterator<Item = (Claim, Digest)> {
-        self.digests.iter().map(|(claim, digest)| (*claim, *digest))
+        self.learnt.iter()
     }
 
     /// A blob.

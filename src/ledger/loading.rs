@@ -27,11 +27,12 @@ impl Loading {
 
     /// Takes an image, after all blobs. One of which a blob is missing is left out.
     pub fn image(&mut self, record: Record) {
-        let Ledger { blobs, images, .. } = &mut self.0;
+        let Ledger { blobs, images, learnt, .. } = &mut self.0;
         if record.pieces.iter().all(|piece| blobs.contains_key(&piece.digest)) {
             for digest in own_digests(&record) {
                 blobs.entry(digest).and_modify(|held| held.add_image(record.fingerprint));
             }
+            learnt.note_pieces(&record.pieces);
             images.insert(record.fingerprint, record);
         }
     }

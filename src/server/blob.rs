@@ -88,7 +88,7 @@ type Answer = Result<(Response<Body>, Via), Problem>;
 
 /// Answers a GET or a HEAD.
 pub async fn answer(asked: Asked<'_>) -> Answer {
-    let digest = asked.door.cache.digest(asked.file.expected).await;
+    let digest = asked.door.cache.digest(asked.file.expected);
     let etag = digest.map(|digest| format!("\"{digest}\""));
     let validators = Validators { etag: etag.as_deref(), last_modified: asked.file.modified };
     match validators.evaluate(asked.headers) {

@@ -53,7 +53,7 @@ pub async fn answer<B>(door: &Door, peer: Peer, request: Request<B>) -> Response
     let client = policy.client(peer, &parts.headers);
     let asking = Asking { door, policy, client, parts, started: Instant::now() };
     let catalog = door.current.load();
-    let route = route(&catalog, &door.cache, asking.parts.uri.path()).await;
+    let route = route(&catalog, &door.cache, asking.parts.uri.path());
     let label = route.as_ref().map_or("other", Route::label);
     let (response, result) = match route {
         Ok(route) => asking.answer(&catalog, route).await.unwrap_or_else(|(problem, result)| (asking.problem(&problem), result)),
@@ -63,13 +63,13 @@ pub async fn answer<B>(door: &Door, peer: Peer, request: Request<B>) -> Response
 }
 
 /// Finds what is at a path.
-async fn route(catalog: &Catalog, cache: &Arc<Cache>, path: &str) -> Result<Route, Problem> {
+fn route(catalog: &Catalog, cache: &Cache, path: &str) -> Result<Route, Problem> {
     let path = path.strip_prefix('/').unwrap_or(path);
     if path.is_empty() {
         return Ok(Route::Page);
     }
     if let Some(hex) = path.strip_prefix(DIGESTS) {
-        return by_digest(catalog, cache, hex).await;
+        return Ok(by_digest(catalog, cache, hex));
     }
     let path = StreamPath::from_request(path)?;
     if let Some((remote, document)) = catalog.document(&path) {
@@ -83,11 +83,10 @@ async fn route(catalog: &Catalog, cache: &Arc<Cache>, path: &str) -> Result<Rout
 }
 
 /// Finds a blob that is held and that a document names.
-async fn by_digest(catalog: &Catalog, cache: &Arc<Cache>, hex: &str) -> Result<Route, Problem> {
-    let Some(digest) = Digest::from_hex(hex) else { return Ok(Route::Nothing) };
-    let claims = cache.claims(digest).await.map_err(|error| Problem::Store(error.to_string()))?;
+fn by_digest(catalog: &Catalog, cache: &Cache, hex: &str) -> Route {
+    let claims = Digest::from_hex(hex).map(|digest| cache.claims(digest)).unwrap_or_default();
     let found = claims.into_iter().find_map(|claim| catalog.file_with(claim));
-    Ok(found.map_or(Route::Nothing, |(remote, file)| Route::File { remote: Arc::clone(remote), file, by_digest: true }))
+    found.map_or(Route::Nothing, |(remote, file)| Route::File { remote: Arc::clone(remote), file, by_digest: true })
 }
 
 /// A request that is being answered.

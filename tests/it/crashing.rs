@@ -5,12 +5,11 @@ use std::panic::AssertUnwindSafe;
 
 use futures_util::FutureExt as _;
 
-use crate::deeds::{Deed, Stage, Verdict, commit, decision, eviction, import, is_sound, keeping, refresh, withdrawal};
+use crate::deeds::{Deed, Stage, Verdict, commit, decision, eviction, exposure, import, is_sound, keeping, learning, refresh, withdrawal};
 use crate::support::mirror::Mirror;
 use crate::support::power::{Database, Outcome, Unsynced};
 
-/// What may be found when the power is back. Every second one of them, from the first or from the second on, has the database as
-/// it is, a batch old, and missing.
+/// What may be found when the power is back: each state of the database, and with each what was not synced in two ways.
 const OUTCOMES: [Outcome; 6] = [
     Outcome { names: Unsynced::Lost, bytes: Unsynced::Lost, database: Database::Now },
     Outcome { names: Unsynced::Kept, bytes: Unsynced::Lost, database: Database::Then },
@@ -26,8 +25,7 @@ impl<P, S: AsyncFn() -> Stage, A: AsyncFn(&Stage) -> P, C: AsyncFn(&Mirror, &P) 
     async fn survives(&self) {
         for changes in 0.. {
             assert!(changes < 200, "it goes on changing the disk");
-            // Half of the outcomes each time: with the next change the others have their turn.
-            let (went_at, verdicts) = self.verdicts(changes, None, OUTCOMES.into_iter().skip(changes % 2).step_by(2)).await;
+            let (went_at, verdicts) = self.verdicts(changes, None, OUTCOMES).await;
             for (outcome, verdict) in verdicts {
                 assert_eq!(verdict, Ok(()), "the power went at change {changes}, {went_at:?}; then {outcome:?}");
             }
@@ -108,6 +106,25 @@ async fn hosts_see_no_older_documents_after_the_power_went() {
 #[tokio::test]
 async fn what_was_to_go_is_there_whole_or_gone_whole_after_the_power_went() {
     eviction().survives().await;
+}
+
+#[tokio::test]
+async fn what_goes_needs_every_sync() {
+    // It had no name of people's.
+    eviction().needs_every_sync_but(&["state/published"]).await;
+}
+
+#[tokio::test]
+async fn what_was_learnt_of_a_file_is_known_after_the_power_went() {
+    learning().survives().await;
+    learning().needs_every_sync_but(&[]).await;
+}
+
+#[tokio::test]
+async fn an_image_that_was_found_to_be_wrong_is_hidden_after_the_power_went() {
+    exposure().survives().await;
+    // Its files can be fetched again, and the name of a note says all.
+    exposure().needs_every_sync_but(&["blobs/sha256/*", "partials/*", "wrong/*.new"]).await;
 }
 
 #[tokio::test]

@@ -39,16 +39,25 @@ fn print(folder: &str) -> String {
     fingerprint(METADATA, &root(folder))
 }
 
-fn stream(serials: &[(&str, &str)]) -> Stream {
+/// The product's name, for this machine.
+fn product() -> String {
     let arch = if std::env::consts::ARCH == "x86_64" { "amd64" } else { "arm64" };
-    let add = |stream: Stream, (serial, folder): &(&str, &str)| stream.add(&format!("busy:1:{arch}"), "busy", serial, version(folder));
+    format!("busy:1:{arch}")
+}
+
+fn stream(serials: &[(&str, &str)]) -> Stream {
+    let add = |stream: Stream, (serial, folder): &(&str, &str)| stream.add(&product(), "busy", serial, version(folder));
     serials.iter().fold(Stream::default(), add)
 }
 
 /// A mirror of one version, which holds nothing yet.
 pub async fn stage() -> Stage {
+    stage_of(&stream(&[("20260101", "a")])).await
+}
+
+async fn stage_of(stream: &Stream) -> Stage {
     let origin = Origin::start().await;
-    origin.put(stream(&[("20260101", "a")]).tree());
+    origin.put(stream.tree());
     let disk = PowerDisk::default();
     let faults = FaultyDisk::over(disk.clone());
     let builder = Builder::default().disk(faults.clone()).section("[images]\ngrace = \"1h\"");
@@ -86,6 +95,10 @@ pub async fn held(mirror: &Mirror) -> Vec<api::Image> {
     images(mirror, "?held").await
 }
 
+async fn cache_info(mirror: &Mirror) -> Value {
+    cistern::cli::admin::ask(&mirror.socket(), hyper::Method::GET, "/1.0/cache", Vec::new()).await.unwrap()
+}
+
 /// What `act` was promised must be there afterwards, and what is there must be sound; the reason if not.
 pub type Verdict = Result<(), String>;
 
@@ -116,7 +129,7 @@ pub async fn is_sound(mirror: &Mirror) -> Verdict {
         }
         ensure(Digest::of(&bytes).to_string() == image.fingerprint, || format!("the image of {folder} is another one"))?;
     }
-    let info: Value = cistern::cli::admin::ask(&mirror.socket(), hyper::Method::GET, "/1.0/cache", Vec::new()).await.unwrap();
+    let info = cache_info(mirror).await;
     for folder in ["partials", "trash"] {
         size += mirror.files(folder).iter().map(|file| mirror.store().join(folder).join(file).metadata().unwrap().len()).sum::<u64>();
     }
@@ -206,11 +219,73 @@ pub fn refresh() -> Deed<impl AsyncFn() -> Stage, impl AsyncFn(&Stage) -> bool, 
     Deed { stage, act, check }
 }
 
-/// A person deletes an image that upstream lists, and so it goes at once.
-pub fn eviction() -> Deed<impl AsyncFn() -> Stage, impl AsyncFn(&Stage), impl AsyncFn(&Mirror, &()) -> Verdict> {
-    let act = async |stage: &Stage| drop(typed(&stage.mirror, &["image", "delete", "lab:busy"], "").await);
-    let check = async |mirror: &Mirror, (): &()| ensure(serials(mirror).await == ["20260101"], || "it is not listed".to_owned());
-    Deed { stage: stage_that_holds, act, check }
+/// A person deletes an image that was copied and that upstream lists, and so it goes at once. It promises that it does not
+/// come back as one that stays.
+pub fn eviction() -> Deed<impl AsyncFn() -> Stage, impl AsyncFn(&Stage) -> bool, impl AsyncFn(&Mirror, &bool) -> Verdict> {
+    let stage = async || {
+        let stage = stage_that_holds().await;
+        done(&stage.mirror, &["image", "copy", "lab:busy"]).await;
+        stage
+    };
+    let act = async |stage: &Stage| typed(&stage.mirror, &["image", "delete", "lab:busy"], "").await.0 == 0;
+    let check = async |mirror: &Mirror, deleted: &bool| {
+        ensure(serials(mirror).await == ["20260101"], || "it is not listed".to_owned())?;
+        let stays = held(mirror).await.iter().any(|image| !image.cached);
+        ensure(!deleted || !stays, || "what was deleted is back, to stay".to_owned())
+    };
+    Deed { stage, act, check }
+}
+
+/// A host downloads a root of which the document gives no SHA-256, and no metadata, so that no record says what it is called.
+/// It promises that what was held can be had.
+pub fn learning() -> Deed<impl AsyncFn() -> Stage, impl AsyncFn(&Stage) -> bool, impl AsyncFn(&Mirror, &bool) -> Verdict> {
+    let stage = async || {
+        let version = version("a").with(|items| {
+            let item = items["squashfs"].as_object_mut().unwrap();
+            item.remove("sha256");
+            item.insert("sha512".to_owned(), sha512(&root("a")).into());
+        });
+        stage_of(&Stream::default().add(&product(), "busy", "20260101", version)).await
+    };
+    let act = async |stage: &Stage| {
+        drop(stage.mirror.get_whole("lab/a/squashfs".to_owned()).await);
+        let is_held = async || cache_info(&stage.mirror).await["blobs"] == 1;
+        let is_cut = || stage.disk.went_at().is_some() || stage.faults.has_failed();
+        wait_for(async || is_cut() || is_held().await).await;
+        // What could not be given its name for good is held for as long as it is there, and promised to nobody.
+        is_held().await && !is_cut()
+    };
+    let check = async |mirror: &Mirror, was_held: &bool| {
+        let is_there = async || mirror.get("lab/a/squashfs").await.status() == 200;
+        ensure(!was_held || is_there().await, || "what was held cannot be had".to_owned())
+    };
+    Deed { stage, act, check }
+}
+
+fn sha512(bytes: &[u8]) -> String {
+    use sha2::Digest as _;
+    sha2::Sha512::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// A host downloads an image whose files are not the image that its document says. It promises that nobody sees it again.
+pub fn exposure() -> Deed<impl AsyncFn() -> Stage, impl AsyncFn(&Stage) -> bool, impl AsyncFn(&Mirror, &bool) -> Verdict> {
+    let stage = async || {
+        let lying = version("b").with(|items| items["lxd.tar.xz"]["combined_squashfs_sha256"] = print("a").into());
+        let honest = Stream::default().add(&product(), "busy", "20260101", version("a"));
+        stage_of(&honest.add(&product(), "busy", "20260102", lying)).await
+    };
+    let act = async |stage: &Stage| {
+        pull(&stage.mirror, "b").await;
+        let is_hidden = async || serials(&stage.mirror).await == ["20260101"];
+        let is_cut = || stage.disk.went_at().is_some() || stage.faults.has_failed();
+        wait_for(async || is_cut() || is_hidden().await).await;
+        is_hidden().await
+    };
+    let check = async |mirror: &Mirror, was_hidden: &bool| {
+        let serials = serials(mirror).await;
+        ensure(!was_hidden || serials == ["20260101"], || format!("hosts see {serials:?}"))
+    };
+    Deed { stage, act, check }
 }
 
 /// A person decides something: whether it was said to be done.
