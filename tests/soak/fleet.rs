@@ -47,6 +47,13 @@ struct Listed {
     read_at: Instant,
 }
 
+/// What documents listed when a host read them.
+struct Documents {
+    read_at: Instant,
+    /// The files of every version.
+    images: Vec<Vec<Listed>>,
+}
+
 impl Fleet {
     /// Hosts of this server.
     pub fn new(server: &Server, grace: Duration) -> Self {
@@ -58,18 +65,21 @@ impl Fleet {
 
     /// Waits until there are documents.
     pub async fn is_served(&self) {
-        while self.documents().await.is_none_or(|files| files.is_empty()) {
+        while self.documents().await.is_none_or(|documents| documents.images.is_empty()) {
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     }
 
     /// One host, until it is told to stop.
     pub async fn host(self, stop: CancellationToken) -> Tally {
-        let mut tally = Tally::default();
+        let (mut tally, mut documents) = (Tally::default(), None);
         while !stop.is_cancelled() {
-            if let Some(files) = self.documents().await
-                && let Some(image) = fastrand::choice(&files)
-            {
+            // LXD keeps them for an hour, of a grace of a day.
+            let is_old = |documents: &Documents| documents.read_at.elapsed() > self.grace * 3 / 4;
+            if documents.as_ref().is_none_or(is_old) || fastrand::u8(..4) == 0 {
+                documents = self.documents().await;
+            }
+            if let Some(image) = documents.as_ref().and_then(|documents| fastrand::choice(&documents.images)) {
                 for file in image {
                     self.download(file, &mut tally).await;
                 }
@@ -79,8 +89,8 @@ impl Fleet {
         tally
     }
 
-    /// The files of every version, as documents list them now.
-    async fn documents(&self) -> Option<Vec<Vec<Listed>>> {
+    /// What documents list now.
+    async fn documents(&self) -> Option<Documents> {
         if fastrand::bool() {
             drop(TcpStream::connect(self.address).await);
         }
@@ -90,12 +100,12 @@ impl Fleet {
         let products: Value = self.document(&path).await?;
         let versions =
             products["products"].as_object().unwrap().values().flat_map(|product| product["versions"].as_object().unwrap().values());
-        let files = versions.map(|version| {
+        let images = versions.map(|version| {
             let items = version["items"].as_object().unwrap().values();
             let text = |item: &Value, field: &str| item[field].as_str().unwrap().to_owned();
             items.map(|item| Listed { path: text(item, "path"), digest: text(item, "sha256"), read_at }).collect()
         });
-        Some(files.collect())
+        Some(Documents { read_at, images: images.collect() })
     }
 
     /// A document, over TLS. It is there as soon as any was, whatever becomes of upstream.

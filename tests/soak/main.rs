@@ -9,7 +9,7 @@ mod fleet;
 #[path = "../support/main.rs"]
 mod support;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
 use cistern::digest::Digest;
@@ -24,7 +24,10 @@ const HOSTS: usize = 200;
 const IMAGES: usize = 30;
 /// Half of what the newest versions of all images have.
 const CAPACITY: u32 = 12 << 20;
-const GRACE: Duration = Duration::from_secs(30);
+const GRACE: Duration = Duration::from_secs(15);
+/// Upstream has the files of a version for so long after it listed it last: what we listed in good faith, while a refresh failed
+/// or a newer version was on its way, is there for as long as a host may keep our documents.
+const KEPT: Duration = Duration::from_secs(40);
 /// One request in so many goes wrong upstream.
 const CHAOS: u32 = 12;
 
@@ -32,6 +35,8 @@ const CHAOS: u32 = 12;
 struct Publisher {
     origins: Vec<Origin>,
     serials: HashMap<usize, u32>,
+    /// What is listed no more, and since when.
+    dropped: VecDeque<(Instant, usize, u32)>,
 }
 
 impl Publisher {
@@ -40,14 +45,22 @@ impl Publisher {
         for _ in 0..2 {
             origins.push(Origin::start().await);
         }
-        let publisher = Self { origins, serials: (0..IMAGES).map(|image| (image, 1)).collect() };
+        let publisher = Self { origins, serials: (0..IMAGES).map(|image| (image, 1)).collect(), dropped: VecDeque::new() };
         publisher.put();
         publisher
     }
 
     fn publish(&mut self) {
-        *self.serials.entry(fastrand::usize(..IMAGES)).or_default() += 1;
+        let image = fastrand::usize(..IMAGES);
+        let newest = self.serials.entry(image).or_default();
+        *newest += 1;
+        self.dropped.push_back((Instant::now(), image, *newest - 2));
         self.put();
+        while let Some((_, image, serial)) = self.dropped.pop_front_if(|(since, ..)| since.elapsed() > KEPT) {
+            for file in ["squashfs", "metadata.tar.xz"] {
+                self.origins.iter().for_each(|origin| origin.remove(&format!("i/{image}/{serial}/{file}")));
+            }
+        }
     }
 
     fn put(&self) {
@@ -85,6 +98,9 @@ async fn metric(server: &Server, name: &str) -> f64 {
 async fn sample(server: &Server) -> Sample {
     let size = metric(server, "cistern_cache_size_bytes").await;
     assert!(size <= f64::from(CAPACITY), "{size} of {CAPACITY}");
+    // It says so itself; and a look at the disk says the same, unless something moved in each of ten.
+    let looks: Vec<u64> = (0..10).map(|_| server.stored_bytes()).collect();
+    assert!(looks.iter().any(|size| *size <= u64::from(CAPACITY)), "{looks:?} bytes lie in the store, of {CAPACITY}");
     Sample { resident_bytes: server.resident_bytes(), descriptors: server.descriptors(), tasks: metric(server, "cistern_tasks").await }
 }
 

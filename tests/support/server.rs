@@ -3,6 +3,7 @@
 #![allow(dead_code, reason = "each test target uses another part")]
 
 use std::io::{BufRead as _, BufReader};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
@@ -102,6 +103,22 @@ impl Server {
         std::fs::read_dir(format!("/proc/{}/fd", self.child.id())).unwrap().count()
     }
 
+    /// How many bytes the files of its store have, those included that have no name any more and are still open. Files come and
+    /// go while it looks, so that one may be seen in two places, or what goes beside what takes its place.
+    pub fn stored_bytes(&self) -> u64 {
+        let store = self.folder.path().join("store");
+        let named: u64 = ["blobs", "partials", "trash"].iter().map(|folder| bytes_below(&store.join(folder))).sum();
+        let open = std::fs::read_dir(format!("/proc/{}/fd", self.child.id())).unwrap().flatten().map(|entry| entry.path());
+        let unnamed = open.filter(|path| {
+            let target = std::fs::read_link(path).unwrap_or_default();
+            target.starts_with(&store) && target.to_string_lossy().ends_with(" (deleted)")
+        });
+        // One file may be open more than once.
+        let unnamed: std::collections::HashMap<u64, u64> =
+            unnamed.filter_map(|path| std::fs::metadata(path).ok()).map(|file| (file.ino(), file.len())).collect();
+        named + unnamed.values().sum::<u64>()
+    }
+
     /// Waits until it has ended; its exit code.
     pub fn ended(&mut self) -> Option<i32> {
         self.child.wait().unwrap().code()
@@ -128,6 +145,16 @@ impl Server {
         let client = reqwest::Client::builder().tls_certs_only(reqwest::Certificate::from_pem_bundle(&ca).unwrap()).no_proxy();
         client.redirect(reqwest::redirect::Policy::none()).build().unwrap()
     }
+}
+
+fn bytes_below(folder: &Path) -> u64 {
+    let size = |entry: std::fs::DirEntry| match entry.metadata() {
+        Ok(metadata) if metadata.is_dir() => bytes_below(&entry.path()),
+        Ok(metadata) => metadata.len(),
+        // It has gone.
+        Err(_) => 0,
+    };
+    std::fs::read_dir(folder).into_iter().flatten().flatten().map(size).sum()
 }
 
 impl Drop for Server {
