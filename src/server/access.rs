@@ -4,14 +4,18 @@
 
 use std::io::{self, Write as _};
 use std::net::IpAddr;
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{OnceLock, mpsc};
+use std::time::Duration;
 
 use jiff::Timestamp;
 use tracing_appender::non_blocking::{ErrorCounter, NonBlocking, NonBlockingBuilder, WorkerGuard};
 
 /// How many lines may wait to be written.
 const QUEUED_LINES: usize = 8192;
+
+/// How long a stop waits for the last lines to be written.
+const LAST_LINES: Duration = Duration::from_millis(1500);
 
 /// The form of the access log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,8 +35,8 @@ struct Writing {
     lines: NonBlocking,
     lost: ErrorCounter,
     reported: AtomicUsize,
-    /// Dropped, it lets the thread write what it has, for a second at most.
-    _thread: WorkerGuard,
+    /// Dropped, it lets the thread write what it has.
+    thread: Option<WorkerGuard>,
 }
 
 /// A line of the log, but for what is known at the end only.
@@ -79,7 +83,21 @@ impl Writing {
     fn begin() -> Self {
         let builder = NonBlockingBuilder::default().buffered_lines_limit(QUEUED_LINES).lossy(true).thread_name("access-log");
         let (lines, thread) = builder.finish(io::stdout());
-        Self { lost: lines.error_counter(), lines, reported: AtomicUsize::new(0), _thread: thread }
+        Self { lost: lines.error_counter(), lines, reported: AtomicUsize::new(0), thread: Some(thread) }
+    }
+}
+
+impl Drop for Writing {
+    /// Lets the thread write what it has, for a while. If nobody reads that, the library would say so where nobody reads, and wait
+    /// for ever; so that is left to a thread that is not waited for.
+    fn drop(&mut self) {
+        let (thread, (ended, wait)) = (self.thread.take(), mpsc::channel());
+        std::thread::spawn(move || {
+            drop(thread);
+            ended.send(())
+        });
+        // An error is that it took too long.
+        let _ = wait.recv_timeout(LAST_LINES);
     }
 }
 

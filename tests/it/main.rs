@@ -18,6 +18,7 @@ mod managing;
 mod probing;
 mod publishing;
 mod querying;
+mod queueing;
 mod refreshing;
 mod retaining;
 mod running;

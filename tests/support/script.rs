@@ -28,6 +28,8 @@ pub enum Play {
     SilentAt(usize),
     /// Well until so many bytes were sent; then the connection is cut.
     CutAt(usize),
+    /// Well, so many bytes at a time.
+    InPieces(usize),
     /// So many bytes at a time, and then a pause.
     Slow(usize, Duration),
 }
@@ -149,6 +151,10 @@ fn body(bytes: Bytes, play: &Play) -> BoxStream<'static, Result<Bytes, Failure>>
     match play {
         Play::SilentAt(at) => pieces(until(at)).chain(futures_util::stream::pending()).boxed(),
         Play::CutAt(at) => pieces(until(at)).chain(futures_util::stream::iter([Err(Failure::Cut("told to".to_owned()))])).boxed(),
+        Play::InPieces(size) => {
+            let pieces: Vec<_> = bytes.chunks(*size).map(|piece| Ok(Bytes::copy_from_slice(piece))).collect();
+            futures_util::stream::iter(pieces).boxed()
+        }
         Play::Slow(size, pause) => slowly(bytes, *size, *pause).boxed(),
         _ => pieces(bytes).boxed(),
     }
