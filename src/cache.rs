@@ -4,6 +4,7 @@
 //! the cache and not to the request that began it, and any number of readers follow it. Who fetches, and from where, is
 //! decided above; nothing here knows of an upstream.
 
+pub mod adoption;
 pub mod books;
 pub mod chunk;
 pub mod current;
@@ -27,7 +28,7 @@ use std::time::{Duration, SystemTime};
 use arc_swap::ArcSwap;
 use jiff::Timestamp;
 use moka::sync::Cache as Moka;
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 
 use crate::cache::books::Books;
 use crate::cache::current::Current;
@@ -39,8 +40,8 @@ use crate::cache::standing::Standing;
 use crate::clock::Clock;
 use crate::digest::{Claim, Digest, Expected, Fingerprint};
 use crate::disk::{Found, Space};
-use crate::ledger::Ledger;
 use crate::ledger::account::Limits;
+use crate::ledger::restored::Restored;
 use crate::metrics::Metrics;
 use crate::retention::Rules;
 use crate::store::Store;
@@ -89,6 +90,10 @@ pub struct Cache {
     missed: Mutex<HashSet<Fingerprint>>,
     /// Images that are here and could not be recorded.
     unrecorded: Moka<Fingerprint, ()>,
+    /// Blobs that the database did not know and that nobody has read yet.
+    strangers: Mutex<HashSet<Digest>>,
+    /// Turns to read them while hosts wait.
+    adopting: Semaphore,
     flights: Mutex<HashMap<Expected, Arc<Flight>>>,
     /// Held by whoever empties the trash, so that nothing is counted as lost twice.
     emptying: Mutex<()>,
@@ -106,6 +111,8 @@ pub enum Boarding {
     Leading(Reader, Pilot),
 }
 
+/// So many blobs that the database did not know are read at once because hosts wait for them; other hosts wait for a turn.
+const ADOPTING: usize = 2;
 /// How long an open file stays open without being asked for.
 const IDLE_FILE: Duration = Duration::from_mins(1);
 /// How much is remembered of what went wrong.
@@ -115,12 +122,13 @@ impl Cache {
     /// A cache over a store that holds this.
     pub fn new(
         store: Arc<Store>,
-        ledger: Ledger,
+        restored: Restored,
         options: &Options,
         events: mpsc::Sender<Event>,
         means: (Arc<dyn Clock>, Arc<Metrics>),
     ) -> Self {
         let (clock, metrics) = means;
+        let Restored { ledger, strangers } = restored;
         metrics.cache_limit.set(i64::try_from(options.limits.capacity_bytes).unwrap_or(i64::MAX));
         Self {
             books: Arc::new(Books::new(options.limits, ledger, Arc::clone(&metrics))),
@@ -134,6 +142,8 @@ impl Cache {
             broken: Moka::new(REMEMBERED),
             missed: Mutex::default(),
             unrecorded: Moka::new(REMEMBERED),
+            strangers: Mutex::new(strangers),
+            adopting: Semaphore::new(ADOPTING),
             flights: Mutex::default(),
             emptying: Mutex::default(),
             events,
@@ -188,8 +198,7 @@ impl Cache {
         if let Some(blob) = self.digest(expected).and_then(|digest| self.open.get(&digest)).filter(|blob| !blob.has_failed()) {
             return Ok(Some(blob).filter(|blob| expected.allows(blob.size)).map(|blob| self.leases.lend(blob)));
         }
-        let cache = Arc::clone(self);
-        blocking(move || cache.find_on_disk(expected)).await
+        self.find_with_a_look(expected).await
     }
 
     /// The digest of a file, if its document or an earlier fetch told.
@@ -206,7 +215,7 @@ impl Cache {
     /// Finds a blob like [`Cache::find`], on a thread that may wait.
     pub fn find_on_disk(&self, expected: Expected) -> io::Result<Option<Lent>> {
         let Some(digest) = self.digest(expected) else { return Ok(None) };
-        if self.broken.contains_key(&digest) {
+        if self.broken.contains_key(&digest) || !self.may_be_given(digest)? {
             return Ok(None);
         }
         let mut blob = self.store.blob(digest)?;
@@ -282,6 +291,7 @@ impl Cache {
         let blob = self.leases.lend(committed?);
         // A good one has taken the place of whatever was there.
         self.broken.invalidate(&digest);
+        self.adopt(digest);
         if expected.digest().is_none()
             && let Err(error) = facts::learn(&**self.store.disk(), self.store.layout(), expected.claim, blob.digest)
         {

@@ -14,6 +14,7 @@ pub mod learnt;
 pub mod loading;
 pub mod publication;
 pub mod record;
+pub mod restored;
 pub mod written;
 
 use std::collections::BTreeSet;

@@ -13,7 +13,7 @@ pub mod status;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -103,23 +103,34 @@ impl Refresher {
                     None => return,
                 },
             };
+            // Whoever came meanwhile wants the same.
+            let waiting = demand.into_iter().chain(std::iter::from_fn(|| demands.try_recv().ok())).collect();
             tokio::select! {
                 () = stop.cancelled() => return,
-                () = self.answer(demand) => {}
+                () = self.answer(waiting) => {}
             }
             wait = next_wait(self.options.interval, self.failures, fastrand::f64());
         }
     }
 
-    async fn answer(&mut self, demand: Option<Demand>) {
-        match demand {
-            Some(Demand::Gone) if self.last.is_some_and(|last| last.elapsed() < self.options.gone_pause) => {}
-            None | Some(Demand::Gone) => drop(self.refresh(false).await),
-            Some(Demand::Person { accept, reply }) => {
-                let report = self.refresh(accept).await;
-                // The person may have left.
-                drop(reply.send(report));
+    /// Refreshes for everybody who waits, or because it is time. Those who take whatever comes are answered by themselves.
+    async fn answer(&mut self, waiting: Vec<Demand>) {
+        let is_only_gone = !waiting.is_empty() && waiting.iter().all(|demand| matches!(demand, Demand::Gone));
+        if is_only_gone && self.last.is_some_and(|last| last.elapsed() < self.options.gone_pause) {
+            return;
+        }
+        let mut replies = [Vec::new(), Vec::new()];
+        for demand in waiting {
+            if let Demand::Person { accept, reply } = demand {
+                replies[usize::from(accept)].push(reply);
             }
+        }
+        let [careful, accepting] = replies;
+        if accepting.is_empty() || !careful.is_empty() {
+            tell(careful, &self.refresh(false).await);
+        }
+        if !accepting.is_empty() {
+            tell(accepting, &self.refresh(true).await);
         }
     }
 
@@ -226,6 +237,11 @@ impl Refresher {
             ..self.report(result, reason)
         }
     }
+}
+
+/// Tells people how it went; they may have left.
+fn tell(replies: Vec<oneshot::Sender<RefreshReport>>, report: &RefreshReport) {
+    replies.into_iter().for_each(|reply| drop(reply.send(report.clone())));
 }
 
 fn log(report: &RefreshReport) {

@@ -1,7 +1,7 @@
 //! Reads everything that is held again, slowly, to find what the disk changed in the meantime.
 //!
 //! The 256 folders of the store are read one after the other, and each gets the same share of the time in which all are to
-//! be read. How far it came is noted after each, so that a restart goes on there. What is wrong leaves the store at once,
+//! be read. What the database did not know at the start comes first. How far it came is noted after each, so that a restart goes on there. What is wrong leaves the store at once,
 //! whoever reads it is cut off, and what a remote lists is fetched again.
 
 use std::sync::Arc;
@@ -18,6 +18,8 @@ use crate::metrics::Metrics;
 use crate::store::scrubbed::Scrubbed;
 
 const FOLDERS: u32 = 256;
+/// What the database does not know is read at this rate, as long as no host wants it sooner.
+const STRANGERS_BYTES_PER_SEC: f64 = 100e6;
 
 /// Whoever reads everything again.
 #[derive(Debug)]
@@ -38,6 +40,9 @@ impl Scrubber {
         let cache = Arc::clone(&self.cache);
         let load = blocking(move || Ok(Scrubbed::load(&**cache.store().disk(), cache.store().layout())));
         let mut scrubbed = load.await.unwrap_or_default();
+        for digest in self.cache.strangers() {
+            self.read_one(digest, |bytes| Duration::from_secs_f64(lossy(bytes) / STRANGERS_BYTES_PER_SEC)).await;
+        }
         loop {
             self.metrics.scrub_last_completed.set(scrubbed.completed_at.unwrap_or_default());
             self.read_folder(scrubbed.folders).await;
@@ -59,16 +64,22 @@ impl Scrubber {
         });
         let total: u64 = blobs.iter().map(|(_, size)| size).sum();
         for (digest, _) in blobs {
-            match self.is_intact(digest, |bytes| pause(share, bytes, total)).await {
-                Ok(true) => {}
-                Ok(false) => match replace(&self.cache, &self.fetcher, digest).await {
-                    Ok(remedy) => tracing::error!(%digest, remedy, "a blob is not what it is called any more"),
-                    Err(error) => tracing::error!(%digest, %error, "a blob is not what it is called any more, and cannot be removed"),
-                },
-                Err(error) => tracing::error!(%digest, %error, "a blob cannot be read; look at the disk"),
-            }
+            self.read_one(digest, |bytes| pause(share, bytes, total)).await;
         }
         tokio::time::sleep_until(ends).await;
+    }
+
+    /// Reads a blob, and replaces it if it is wrong.
+    async fn read_one(&self, digest: Digest, pause: impl Fn(u64) -> Duration) {
+        match self.is_intact(digest, pause).await {
+            Ok(true) => {}
+            Ok(false) => match replace(&self.cache, &self.fetcher, digest).await {
+                Ok(remedy) => tracing::error!(%digest, remedy, "a blob is not what it is called any more"),
+                Err(error) => tracing::error!(%digest, %error, "a blob is not what it is called any more, and cannot be removed"),
+            },
+            Err(error) => return tracing::error!(%digest, %error, "a blob cannot be read; look at the disk"),
+        }
+        self.cache.adopt(digest);
     }
 
     /// Reads a blob, and rests as long after each piece as its share of the time says.
@@ -108,8 +119,12 @@ fn pause(share: Duration, bytes: u64, total: u64) -> Duration {
     if total == 0 {
         return Duration::ZERO;
     }
-    #[expect(clippy::cast_precision_loss, reason = "a pause is no exact thing")]
-    share.mul_f64((bytes as f64 / total as f64).min(1.0))
+    share.mul_f64((lossy(bytes) / lossy(total)).min(1.0))
+}
+
+#[expect(clippy::cast_precision_loss, reason = "a pause is no exact thing")]
+fn lossy(bytes: u64) -> f64 {
+    bytes as f64
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ mod support;
 use std::io::Write as _;
 use std::process::{Command, Stdio};
 
-use crate::support::mirror::{Builder, wait_for};
+use crate::support::mirror::{Builder, free_port, wait_for};
 use crate::support::origin::Origin;
 use crate::support::stream::{Stream, Version};
 
@@ -19,10 +19,6 @@ fn is_installed() -> bool {
         eprintln!("SKIPPED: a test with the real prometheus; not installed");
     }
     found
-}
-
-fn free_port() -> u16 {
-    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
 #[tokio::test]

@@ -10,11 +10,12 @@ use crate::digest::Digest;
 use crate::ledger::Ledger;
 use crate::ledger::account::Account;
 use crate::ledger::record::Record;
+use crate::ledger::restored::Restored;
 use crate::store::{Store, decisions, facts, records};
 
 /// Makes what the database had true of the store. Images that it does not know of, because it is new or was not written to
 /// the end, are read from their own files; that they are used now is better than that they go at once.
-pub fn restore(store: &Store, mut ledger: Ledger, now: Timestamp) -> io::Result<Ledger> {
+pub fn restore(store: &Store, mut ledger: Ledger, now: Timestamp) -> io::Result<Restored> {
     for (claim, digest) in facts::all_learnt(&**store.disk(), store.layout())? {
         ledger.learn(claim, digest);
     }
@@ -24,9 +25,10 @@ pub fn restore(store: &Store, mut ledger: Ledger, now: Timestamp) -> io::Result<
         ledger.amend(fingerprint, |record| decision.apply(record));
     }
     // Nobody knows then that what it does not know is not there.
-    if let Err(error) = compare(&mut ledger, store, now) {
+    let strangers = compare(&mut ledger, store, now).unwrap_or_else(|error| {
         tracing::error!(%error, "the store could not be looked through; what its database does not know of counts when it is asked for");
-    }
+        HashSet::default()
+    });
     for fingerprint in records::list(&**store.disk(), store.layout())? {
         if ledger.image(fingerprint).is_none()
             && let Some(record) = records::load(&**store.disk(), store.layout(), fingerprint)
@@ -39,12 +41,12 @@ pub fn restore(store: &Store, mut ledger: Ledger, now: Timestamp) -> io::Result<
     let partials: u64 = store.partials()?.iter().filter(|partial| !partial.is_directory).map(|partial| partial.len).sum();
     let held = ledger.blobs().fold(partials, |held, (_, blob)| held.saturating_add(blob.size));
     ledger.account = Account::new(held);
-    Ok(ledger)
+    Ok(Restored { ledger, strangers: strangers.into_iter().collect() })
 }
 
-/// Notes blobs that the database did not know of, and strikes out those that are not there. A file is only looked at if it
+/// Notes blobs that the database did not know of, which it returns, and strikes out those that are not there. A file is only looked at if it
 /// was not known: where there are very many, names alone are read in a moment.
-fn compare(ledger: &mut Ledger, store: &Store, now: Timestamp) -> io::Result<()> {
+fn compare(ledger: &mut Ledger, store: &Store, now: Timestamp) -> io::Result<HashSet<Digest>> {
     let (mut known, mut found) = (0, Vec::new());
     store.each_digest(|digest| if ledger.blob(digest).is_some() { known += 1 } else { found.push(digest) })?;
     let lost = if known < ledger.blobs().len() { lost(ledger, store)? } else { Vec::new() };
@@ -68,7 +70,7 @@ fn compare(ledger: &mut Ledger, store: &Store, now: Timestamp) -> io::Result<()>
     if (found.len(), lost.len()) != (0, 0) {
         tracing::warn!(found = found.len(), lost = lost.len(), "the store had other files than its database knew of; now it knows");
     }
-    Ok(())
+    Ok(found.into_iter().collect())
 }
 
 /// The blobs that are not in the store.

@@ -9,7 +9,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpSocket, TcpStream, UnixStream};
 
 use crate::support::disk::FullDisk;
-use crate::support::mirror::{Builder, Mirror, wait_for};
+use crate::support::mirror::{Builder, Mirror, free_port, wait_for};
 use crate::support::origin::{Act, Origin};
 use crate::support::script::{Play, Script};
 use crate::support::server::Server;
@@ -268,10 +268,6 @@ async fn an_endless_file_ends_with_its_readers() {
     wait_for(async || mirror.metric("cistern_fetches_in_flight").await < 0.5).await;
     assert_eq!(mirror.files("blobs").len(), 0);
     assert!(mirror.metric("cistern_cache_size_bytes").await <= f64::from(4 << 20));
-}
-
-fn free_port() -> u16 {
-    std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port()
 }
 
 #[tokio::test]

@@ -532,6 +532,37 @@ async fn a_file_that_vanishes_under_a_running_server_is_fetched_again_and_its_im
 }
 
 /// T29: what else lies in the store is none of ours, and hides nothing.
+/// T29: a file that no row tells of is read before anybody gets it: it may come from a crash, or from a stranger.
+#[tokio::test]
+async fn what_the_database_does_not_know_is_adopted_if_it_is_what_it_is_called_and_fetched_again_if_not() {
+    let mut origin = origin(&[("20260101", container("a")), ("20260102", container("b"))]).await;
+    // Nothing is read ahead of requests.
+    let mirror = lab(&origin, "").storage("min_free = \"0%\"\nscrub = \"0s\"").start().await;
+    hold(&mirror, "a").await;
+    hold(&mirror, "b").await;
+    let mirror = mirror
+        .restart_after_in_store(|store| {
+            std::fs::remove_file(store.join("ledger.sqlite")).unwrap();
+            let digest = Digest::of(&root("a")).to_string();
+            let blob = store.join("blobs/sha256").join(&digest[..2]).join(&digest);
+            let file = std::fs::OpenOptions::new().write(true).open(blob).unwrap();
+            std::os::unix::fs::FileExt::write_at(&file, b"!", 7).unwrap();
+        })
+        .await;
+    let bodies = futures_util::future::join_all((0..20).map(|_| mirror.body("lab/a/squashfs"))).await;
+    assert!(bodies.iter().all(|body| *body == root("a")), "nobody gets it as it was");
+    assert_eq!(mirror.body("lab/b/squashfs").await, root("b"));
+    let asked = |file: &str| origin.requests(file).len();
+    assert_eq!((asked("a/squashfs"), asked("b/squashfs")), (2, 1), "one was fetched again");
+    // Adopted is adopted, upstream or none.
+    origin.stop().await;
+    let mirror = mirror.restart().await;
+    for folder in ["a", "b"] {
+        assert_eq!(mirror.body(&format!("lab/{folder}/squashfs")).await, root(folder));
+    }
+    crate::deeds::is_sound(&mirror).await.unwrap();
+}
+
 /// T29: nothing of ours is a link, a pipe or a folder. Nobody is led elsewhere, waits for a pipe, or asks upstream each time.
 #[tokio::test]
 async fn what_is_no_file_in_a_blobs_place_is_no_blob_and_gives_way_to_one() {

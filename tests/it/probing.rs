@@ -7,17 +7,13 @@ use futures_util::future::join_all;
 
 use crate::support::disk::FullDisk;
 use crate::support::faulty::FaultyDisk;
-use crate::support::mirror::{Builder, Mirror, wait_for};
+use crate::support::mirror::{Builder, Mirror, free_port, wait_for};
 use crate::support::origin::Origin;
 use crate::support::stream::{Stream, Version};
 
 fn stream() -> Stream {
     let version = Version::new("images/noble").file("squashfs", &[7; 10_000]).metadata("lxd.tar.xz", b"metadata");
     Stream::default().add("ubuntu:noble:amd64", "24.04", "20260101", version)
-}
-
-fn free_port() -> u16 {
-    std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port()
 }
 
 async fn mirror(builder: Builder) -> (Origin, Mirror) {

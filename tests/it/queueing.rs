@@ -11,9 +11,9 @@ use cistern::clock::SystemClock;
 use cistern::database::{Database, Found};
 use cistern::digest::{Claim, Digest, Expected};
 use cistern::disk::OsDisk;
-use cistern::ledger::Ledger;
 use cistern::ledger::account::Limits;
 use cistern::ledger::change::Change;
+use cistern::ledger::restored::Restored;
 use cistern::metrics::Metrics;
 use cistern::publish::Publisher;
 use cistern::retention::Rules;
@@ -46,7 +46,7 @@ fn cache(folder: &tempfile::TempDir, queued_events: usize) -> (Arc<Cache>, mpsc:
         rules,
     };
     let (events, told) = mpsc::channel(queued_events);
-    let cache = Cache::new(store, Ledger::default(), &options, events, (Arc::new(SystemClock), Arc::new(Metrics::new())));
+    let cache = Cache::new(store, Restored::default(), &options, events, (Arc::new(SystemClock), Arc::new(Metrics::new())));
     (Arc::new(cache), told)
 }
 

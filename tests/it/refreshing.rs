@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::support::documents;
-use crate::support::mirror::{Builder, Mirror};
+use crate::support::mirror::{Builder, Mirror, free_port};
 use crate::support::origin::{Act, Origin, header};
 use crate::support::stream::{Stream, Version};
 
@@ -114,6 +114,44 @@ async fn a_refresh_asks_only_for_what_changed() {
     origin.put(products(&["a", "b"]).tree());
     assert_eq!(mirror.refresh("lab", false).await.result.label(), "changed");
     assert_eq!(names(&mirror).await, ["a", "b"]);
+}
+
+/// T15: a 304 is as good as a 200: the clock of freshness goes on, and what hosts pull asks upstream nothing.
+#[tokio::test]
+async fn unchanged_documents_are_fresh_and_nobody_is_asked_for_each_pull() {
+    let origin = Origin::start().await;
+    origin.put(products(&["a"]).tree());
+    let mirror = Builder::default().metrics(free_port()).remote("lab", &[origin.url()], "").start().await;
+    mirror.body("lab/a/squashfs").await;
+    let refreshed_at = async || mirror.metric("cistern_refresh_last_success_timestamp_seconds").await;
+    let first = refreshed_at().await;
+    tokio::time::sleep(std::time::Duration::from_millis(1100)).await;
+    assert_eq!(mirror.refresh("lab", false).await.result.label(), "unchanged");
+    assert!(refreshed_at().await >= first + 1.0, "it was asked, and answered");
+    let before = origin.total();
+    for _ in 0..20 {
+        for path in [format!("lab/{INDEX}"), format!("lab/{IMAGES}"), INDEX.to_owned(), "lab/a/squashfs".to_owned()] {
+            let answer = mirror.get(&path).await;
+            assert_eq!((answer.status().as_u16(), header_of(&answer, "cache-status")), (200, "cistern; hit".to_owned()), "{path}");
+        }
+    }
+    assert_eq!(origin.total(), before);
+}
+
+fn header_of(answer: &reqwest::Response, name: &str) -> String {
+    answer.headers()[name].to_str().unwrap().to_owned()
+}
+
+/// T33: of people who want the same at once, all get the same.
+#[tokio::test]
+async fn refreshes_that_are_wanted_at_once_are_one() {
+    let (origin, mirror) = origin_and_mirror(&products(&["a"])).await;
+    let before = origin.requests(INDEX).len();
+    origin.act(INDEX, [Act::StallAt(0, std::time::Duration::from_millis(500))]);
+    let wishes = futures_util::future::join_all((0..20).map(|_| mirror.refresh("lab", false)));
+    assert!(wishes.await.iter().all(|report| report.result.label() == "unchanged"));
+    let asked = origin.requests(INDEX).len() - before;
+    assert!((1..=3).contains(&asked), "one that was under way, and one for all who came meanwhile: {asked}");
 }
 
 #[tokio::test]
@@ -314,8 +352,8 @@ async fn a_reload_changes_remotes_without_dropping_what_is_under_way() {
     assert_eq!(mirror.get(&format!("lab/{IMAGES}")).await.status(), 404);
 }
 
-/// T30
-#[tokio::test]
+/// T30: at more than a hundred reads a second.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn whatever_generation_a_host_sees_resolves() {
     let (origin, mirror) = origin_and_mirror(&products(&["a"])).await;
     let flips = async {
@@ -324,10 +362,13 @@ async fn whatever_generation_a_host_sees_resolves() {
             let stream = Stream::default().add("a:1:amd64", "a", &serial, version(&format!("a/{serial}")));
             origin.put(stream.tree());
             assert_eq!(mirror.refresh("lab", false).await.result.label(), "changed");
+            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
         }
     };
-    let polls = async {
-        for _ in 0..60 {
+    let (started, reads) = (std::time::Instant::now(), std::sync::atomic::AtomicUsize::new(0));
+    let polls = async || {
+        for _ in 0..40 {
+            reads.fetch_add(3, std::sync::atomic::Ordering::Relaxed);
             let index = mirror.json(INDEX).await;
             let path = index["index"]["images"]["path"].as_str().unwrap().to_owned();
             let images = mirror.json(&path).await;
@@ -338,5 +379,7 @@ async fn whatever_generation_a_host_sees_resolves() {
             }
         }
     };
-    tokio::join!(flips, polls);
+    tokio::join!(flips, futures_util::future::join_all((0..8).map(|_| polls())));
+    let (reads, time) = (reads.into_inner() as u128, started.elapsed().as_millis());
+    assert!(reads * 10 > time, "{reads} reads in {time} ms");
 }

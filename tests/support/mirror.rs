@@ -308,6 +308,11 @@ async fn start(text: &str, disk: &Arc<dyn Disk>) -> App {
     }
 }
 
+/// A port that nobody has at the moment.
+pub fn free_port() -> u16 {
+    std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port()
+}
+
 /// Waits until something holds.
 pub async fn wait_for(holds: impl AsyncFn() -> bool) {
     let started = std::time::Instant::now();
