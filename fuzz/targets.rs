@@ -9,6 +9,7 @@ use cistern::http::encoding::accepts_gzip;
 use cistern::http::path::StreamPath;
 use cistern::http::range::{ByteRange, ContentRange, Selected};
 use cistern::library::inspect;
+use cistern::manifest::Manifest;
 use cistern::render::policy::Policy;
 use cistern::render::remote::{Rendered, listing_of, render};
 use cistern::revalidation::document::{Wanted, read_index, read_products};
@@ -127,6 +128,22 @@ pub fn tarballs(data: &[u8]) {
     drop(inspect::inspect(&[("metadata", &metadata)]));
     drop(inspect::inspect(&[("metadata", &metadata), ("root", &root)]));
     drop(inspect::inspect(&[("metadata", &root), ("root", &metadata)]));
+}
+
+/// Somebody brings a bundle with this manifest. What it names lies in the bundle, each thing once, and it is read as it was
+/// written.
+pub fn manifests(data: &[u8]) {
+    let Ok(manifest) = Manifest::parse(data) else { return };
+    assert_eq!(Manifest::parse(&manifest.to_json()).as_ref(), Ok(&manifest), "it is read as it was written");
+    let mut seen = std::collections::HashSet::new();
+    for (volume, file) in manifest.files() {
+        let path = file.path.to_string();
+        assert!(volume < manifest.volumes.len() && seen.insert(path.clone()), "{path}");
+        let is_inside = path.starts_with("blobs/sha256/") || path.starts_with("documents/");
+        assert!(is_inside && path.split('/').all(|segment| !matches!(segment, "" | "." | "..")), "{path:?}");
+        assert!(!path.contains(['\\', '\0']), "{path:?}");
+        assert!(path.starts_with("documents/") || path.ends_with(&file.sha256.to_string()), "{path}");
+    }
 }
 
 fn shared_memory() -> std::path::PathBuf {

@@ -35,14 +35,14 @@
 //! 1 decisions   render · retention
 //!               catalog · ledger · revalidation · selection · health
 //! ──────────────────────────────────────────────────────────────────
-//! 0 words       simplestreams · api
+//! 0 words       simplestreams · manifest · api
 //!               image · signature
 //!               digest · http
 //! ```
 //!
 //! - **Floor 0, words**: types and parsing. No I/O, no async, no clock. [`digest`] names bytes; [`http`] has paths, ranges
 //!   and conditions; [`image`] has what LXD and Incus call the parts of an image; [`signature`] takes the frame off a
-//!   signed document; [`simplestreams`] reads documents into spans; [`api`] is what travels over the admin socket.
+//!   signed document; [`simplestreams`] reads documents into spans; [`manifest`] is what a bundle says that it has; [`api`] is what travels over the admin socket.
 //! - **Floor 1, decisions**: values in, values out; `now` is an argument. [`catalog`] is what is served; [`render`] makes
 //!   it of upstream's documents; [`revalidation`] says which of those are taken; [`selection`] which part of them is
 //!   listed; [`health`] which URL is asked next; [`ledger`] what is held and whether there is room; [`retention`] what
@@ -158,6 +158,7 @@ pub mod http;
 pub mod image;
 pub mod ledger;
 pub mod library;
+pub mod manifest;
 pub mod metrics;
 pub mod prefetch;
 pub mod publish;

@@ -16,7 +16,13 @@ pub const REFRESHES: [&str; 4] = ["changed", "unchanged", "refused", "failed"];
 /// Why an upstream can fail.
 pub const FAILURES: [&str; 8] = ["connect", "timeout", "cut", "status", "redirect", "size", "protocol", "digest"];
 
-const METHODS: [&str; 2] = ["GET", "HEAD"];
+/// The statuses that hosts are answered with.
+const HOST_CODES: [u16; 14] = [200, 206, 304, 308, 400, 403, 404, 405, 412, 416, 500, 502, 503, 504];
+/// Those that image servers have reason to answer with; 0 is none. A server may send any other, and must not make series by that.
+const UPSTREAM_CODES: [u16; 14] = [0, 200, 206, 304, 401, 403, 404, 410, 416, 429, 500, 502, 503, 504];
+/// All others.
+const OTHER_CODE: &str = "other";
+const METHODS: [&str; 3] = ["GET", "HEAD", "other"];
 const KINDS: [&str; 2] = ["document", "blob"];
 /// Why an image or a file leaves the store.
 const EVICTIONS: [&str; 6] = ["idle", "expired", "superseded", "withdrawn", "size", "deleted"];
@@ -93,7 +99,7 @@ impl Metrics {
             upstream_requests: counters(
                 new,
                 "upstream_requests_total",
-                "Requests to image servers; code 0 means no answer.",
+                "Requests to image servers; code 0 means no answer, and other is every code that has no series of its own.",
                 &["remote", "kind", "code"],
             ),
             upstream_received_bytes: counters(
@@ -168,7 +174,10 @@ impl Metrics {
         let build = gauges(&self.registry, "build_info", "What runs here.", &["version", "revision"]);
         build.with_label_values(&[env!("CARGO_PKG_VERSION"), option_env!("CISTERN_REVISION").unwrap_or("unknown")]).set(1);
         for route in ROUTES {
-            METHODS.iter().for_each(|method| drop(self.http_requests.with_label_values(&[route, method, "200"])));
+            for method in METHODS {
+                let codes = HOST_CODES.iter().map(ToString::to_string).chain([OTHER_CODE.to_owned()]);
+                codes.for_each(|code| drop(self.http_requests.with_label_values(&[route, method, &code])));
+            }
             for result in RESULTS {
                 self.http_response_bytes.with_label_values(&[route, result]);
                 self.http_first_byte.with_label_values(&[route, result]);
@@ -186,7 +195,8 @@ impl Metrics {
     pub fn add_remote(&self, remote: &str, urls: &[String]) {
         for kind in KINDS {
             RESULTS.iter().for_each(|result| drop(self.cache_requests.with_label_values(&[remote, kind, result])));
-            ["200", "0"].iter().for_each(|code| drop(self.upstream_requests.with_label_values(&[remote, kind, code])));
+            let codes = UPSTREAM_CODES.iter().map(ToString::to_string).chain([OTHER_CODE.to_owned()]);
+            codes.for_each(|code| drop(self.upstream_requests.with_label_values(&[remote, kind, &code])));
         }
         FAILURES.iter().for_each(|reason| drop(self.upstream_failures.with_label_values(&[remote, reason])));
         REFRESHES.iter().for_each(|result| drop(self.refreshes.with_label_values(&[remote, result])));
@@ -209,7 +219,7 @@ impl Metrics {
 
     /// A host got the head of an answer, so many seconds after its request.
     pub fn http_answered(&self, route: &str, method: &str, code: u16, result: &str, seconds: f64) {
-        self.http_requests.with_label_values(&[route, method, &code.to_string()]).inc();
+        self.http_requests.with_label_values(&[route, method, &label(code, &HOST_CODES)]).inc();
         self.http_first_byte.with_label_values(&[route, result]).observe(seconds);
     }
 
@@ -220,7 +230,7 @@ impl Metrics {
 
     /// An image server answered; 0 if it did not.
     pub fn upstream_requested(&self, remote: &str, kind: &str, code: u16) {
-        self.upstream_requests.with_label_values(&[remote, kind, &code.to_string()]).inc();
+        self.upstream_requests.with_label_values(&[remote, kind, &label(code, &UPSTREAM_CODES)]).inc();
     }
 
     /// An image server sent bytes.
@@ -315,6 +325,11 @@ fn register<C: Collector + Clone + 'static>(registry: &Registry, collector: prom
     let collector = collector.expect("the names and labels in this file are good ones");
     registry.register(Box::new(collector.clone())).expect("no name in this file stands there twice");
     collector
+}
+
+/// How a status is called, if it is one of these.
+fn label(code: u16, codes: &[u16]) -> String {
+    if codes.contains(&code) { code.to_string() } else { OTHER_CODE.to_owned() }
 }
 
 fn counters(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> IntCounterVec {

@@ -155,6 +155,7 @@ impl Refresher {
     async fn try_urls(&mut self, accept: bool) -> RefreshReport {
         let mut report = self.report(RefreshResult::Failed, Some("it has no URL".to_owned()));
         for url in self.source.order() {
+            let before = report;
             let gatherer =
                 Gatherer { source: &self.source, url, past: &self.past, bounds: &self.options.bounds, now: self.means.clock.now() };
             match gatherer.gather().await {
@@ -168,6 +169,11 @@ impl Refresher {
                 }
                 Err(NotGathered::Failure(path, failure)) => {
                     self.source.failed(url, &failure);
+                    if before.result == RefreshResult::Refused {
+                        // That one had documents and another cannot be asked: a person can do something about the first.
+                        report = before;
+                        continue;
+                    }
                     report = self.report(RefreshResult::Failed, Some(format!("{path}: {failure}")));
                 }
                 Err(NotGathered::Refusal(refusal)) => report = self.report(RefreshResult::Refused, Some(refusal.to_string())),

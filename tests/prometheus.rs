@@ -70,39 +70,3 @@ async fn prometheus_scrapes_a_running_cistern() {
     server.kill().unwrap();
     server.wait().unwrap();
 }
-
-/// T38
-#[tokio::test]
-async fn every_series_is_there_at_zero_from_the_start() {
-    let metrics = free_port();
-    let mirror = Builder::default().metrics(metrics).remote("nobody", &["http://127.0.0.1:9".to_owned()], "").start_without_waiting().await;
-    let text = reqwest::get(format!("http://127.0.0.1:{metrics}/metrics")).await.unwrap().text().await.unwrap();
-    for series in [
-        "cistern_cache_requests_total{kind=\"blob\",remote=\"nobody\",result=\"hit\"} 0",
-        "cistern_http_requests_total{code=\"200\",method=\"GET\",route=\"blob\"} 0",
-        "cistern_http_response_bytes_total{result=\"hit\",route=\"document\"} 0",
-        "cistern_http_time_to_first_byte_seconds_count{result=\"miss\",route=\"blob\"} 0",
-        "cistern_upstream_received_bytes_total{remote=\"nobody\"} 0",
-        "cistern_upstream_failures_total{reason=\"cut\",remote=\"nobody\"} 0",
-        "cistern_upstream_resumes_total{remote=\"nobody\"} 0",
-        "cistern_digest_mismatch_total{source=\"fetch\"} 0",
-        "cistern_refresh_total{remote=\"nobody\",result=\"changed\"} 0",
-        "cistern_refresh_last_success_timestamp_seconds{remote=\"nobody\"} 0",
-        "cistern_images_listed{remote=\"nobody\"} 0",
-        "cistern_fetches_in_flight 0",
-        "cistern_fetch_readers 0",
-        "cistern_config_last_reload_successful 1",
-    ] {
-        assert!(text.lines().any(|line| line == series), "{series}\n{text}");
-    }
-    for present in [
-        "cistern_build_info{",
-        "cistern_cache_limit_bytes ",
-        "cistern_filesystem_free_bytes ",
-        "cistern_tls_certificate_expiry_timestamp_seconds 1",
-        "process_open_fds ",
-    ] {
-        assert!(text.lines().any(|line| line.starts_with(present)), "{present}");
-    }
-    drop(mirror);
-}

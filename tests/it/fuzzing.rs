@@ -33,6 +33,7 @@ fn what_fuzzing_found_worth_keeping_breaks_nothing() {
         ("headers", targets::headers),
         ("paths", targets::paths),
         ("tarballs", targets::tarballs),
+        ("manifests", targets::manifests),
     ] {
         let count = run(target, &top().join("fuzz/corpus").join(name));
         assert!(count >= 10, "{name} has {count}");

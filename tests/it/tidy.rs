@@ -28,7 +28,7 @@ const ROWS: &[&[&str]] = &[
     &["clock", "disk", "metrics"],
     &["render", "retention"],
     &["catalog", "ledger", "revalidation", "selection", "health"],
-    &["simplestreams", "api"],
+    &["simplestreams", "manifest", "api"],
     &["image", "signature"],
     &["digest", "http"],
 ];
