@@ -563,6 +563,25 @@ async fn what_the_database_does_not_know_is_adopted_if_it_is_what_it_is_called_a
     crate::deeds::is_sound(&mirror).await.unwrap();
 }
 
+/// Where a document gives no SHA-256, the record of an image says as well which blob is meant, on the disk and in the database.
+#[tokio::test]
+async fn a_recorded_file_is_found_although_the_note_of_its_digest_is_lost() {
+    let version = container("a").with(|items| crate::deeds::without_digest(&mut items["squashfs"], &root("a")));
+    let mut origin = origin(&[("20260101", version)]).await;
+    let mut mirror = lab(&origin, "").start().await;
+    hold(&mirror, "a").await;
+    origin.stop().await;
+    for lost in ["learnt", "ledger.sqlite"] {
+        mirror = mirror
+            .restart_after_in_store(|store| {
+                let lost = store.join(lost);
+                if lost.is_dir() { std::fs::remove_dir_all(lost).unwrap() } else { std::fs::remove_file(lost).unwrap() }
+            })
+            .await;
+        assert_eq!(mirror.body("lab/a/squashfs").await, root("a"), "without {lost}");
+    }
+}
+
 /// T29: nothing of ours is a link, a pipe or a folder. Nobody is led elsewhere, waits for a pipe, or asks upstream each time.
 #[tokio::test]
 async fn what_is_no_file_in_a_blobs_place_is_no_blob_and_gives_way_to_one() {
