@@ -3,18 +3,23 @@
 use std::collections::HashMap;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use cistern::api;
+use cistern::database::Database;
 use cistern::digest::{Claim, Digest, Expected};
 use cistern::disk::OsDisk;
+use cistern::ledger::change::Change;
+use cistern::store::layout::Layout;
 use futures_util::future::join_all;
 
 use crate::managing::{done, typed};
 use crate::support::disk::CountingDisk;
 use crate::support::faulty::{Call, Fault, FaultyDisk};
-use crate::support::mirror::{Builder, Mirror, wait_for};
+use crate::support::mirror::{Builder, Mirror, free_port, wait_for};
 use crate::support::origin::{Act, Origin};
+use crate::support::server::Server;
 use crate::support::stream::{Stream, Version, noise};
 
 const MIB: usize = 1 << 20;
@@ -221,6 +226,60 @@ async fn a_store_that_is_far_too_large_serves_while_it_gets_smaller() {
     assert!(mirror.files("blobs").len() > count, "most is still there");
     wait_for(async || used(&mirror.store()) <= 500_000).await;
     assert!(info(&mirror).await["size"].as_u64().unwrap() <= 500_000);
+}
+
+/// T28: two hundred thousand files, of which ten thousand have to go. This build is some five times slower than the one that people run,
+/// of which `cargo bench --bench figures -- ledger` says how long it takes.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_store_of_two_hundred_thousand_files_is_served_at_once_and_gets_smaller_meanwhile() {
+    const FILES: u64 = 200_000;
+    const TOO_MANY: u64 = 10_000;
+    let origin = Origin::start().await;
+    origin.put(images(1, 100).tree());
+    let config = format!(
+        "capacity = \"{}B\"\n[server]\nlisten = [\"127.0.0.1:0\"]\nmetrics = \"127.0.0.1:{}\"\nadmin_socket = \"{{folder}}/admin.sock\"\n\
+         [images]\ngrace = \"2s\"\n[remotes.site]\nurl = [\"{}\"]\n",
+        FILES - TOO_MANY,
+        free_port(),
+        origin.url()
+    );
+    // To make so many files on a disk would be most of the time.
+    let memory = tempfile::tempdir_in(if Path::new("/dev/shm").is_dir() { "/dev/shm" } else { "/tmp" }).unwrap();
+    let fill = |folder: &Path| {
+        std::os::unix::fs::symlink(memory.path(), folder.join("store")).unwrap();
+        let layout = Layout::new(memory.path());
+        layout.create(&OsDisk).unwrap();
+        let digest = |number: u64| Digest::of(&number.to_le_bytes());
+        (0..FILES).for_each(|number| std::fs::write(layout.blob(digest(number)), b"x").unwrap());
+        let (database, _) = Database::open(&OsDisk, &layout.database()).unwrap();
+        let used = |number: u64| jiff::Timestamp::from_second(1_767_225_600 + i64::try_from(number).unwrap()).unwrap();
+        let rows = (0..FILES).map(|number| Change::Blob(digest(number), 1, used(number))).collect();
+        let written = async {
+            database.write(rows).await.unwrap();
+            database.close().await;
+        };
+        tokio::task::block_in_place(|| tokio::runtime::Handle::current().block_on(written));
+    };
+    let filled = Arc::new(Mutex::new(None));
+    let server = Server::start_with(&config, |folder| {
+        fill(folder);
+        *filled.lock().unwrap() = Some(Instant::now());
+    });
+    let listening = filled.lock().unwrap().unwrap().elapsed();
+    assert!(listening < Duration::from_secs(5), "{listening:?}");
+    let client = reqwest::Client::builder().no_proxy().build().unwrap();
+    let metric = async |name: &str| -> f64 {
+        let text = client.get(server.metrics()).send().await.unwrap().text().await.unwrap();
+        text.lines().find_map(|line| line.strip_prefix(&format!("{name} "))).unwrap().parse().unwrap()
+    };
+    // It answers all the while.
+    let started = Instant::now();
+    while metric("cistern_cache_blobs").await > 190_000.0 {
+        let asked = Instant::now();
+        let page = server.client().get(format!("https://{}/", server.addresses()[0])).send().await.unwrap();
+        assert!(page.status() == 200 && asked.elapsed() < Duration::from_secs(1), "{:?}", asked.elapsed());
+        assert!(started.elapsed() < Duration::from_mins(2), "it gets smaller");
+    }
 }
 
 /// What is not there any more, or is shorter than it was, frees what it took when it goes.
