@@ -40,8 +40,8 @@ use crate::cache::standing::Standing;
 use crate::clock::Clock;
 use crate::digest::{Claim, Digest, Expected, Fingerprint};
 use crate::disk::{Found, Space};
+use crate::ledger::Ledger;
 use crate::ledger::account::Limits;
-use crate::ledger::restored::Restored;
 use crate::metrics::Metrics;
 use crate::retention::Rules;
 use crate::store::Store;
@@ -90,10 +90,8 @@ pub struct Cache {
     missed: Mutex<HashSet<Fingerprint>>,
     /// Images that are here and could not be recorded.
     unrecorded: Moka<Fingerprint, ()>,
-    /// Blobs that the database did not know and that nobody has read yet.
-    strangers: Mutex<HashSet<Digest>>,
-    /// Turns to read them while hosts wait.
-    adopting: Semaphore,
+    /// Turns to read strangers while hosts wait.
+    adopting: Arc<Semaphore>,
     flights: Mutex<HashMap<Expected, Arc<Flight>>>,
     /// Held by whoever empties the trash, so that nothing is counted as lost twice.
     emptying: Mutex<()>,
@@ -122,13 +120,12 @@ impl Cache {
     /// A cache over a store that holds this.
     pub fn new(
         store: Arc<Store>,
-        restored: Restored,
+        ledger: Ledger,
         options: &Options,
         events: mpsc::Sender<Event>,
         means: (Arc<dyn Clock>, Arc<Metrics>),
     ) -> Self {
         let (clock, metrics) = means;
-        let Restored { ledger, strangers } = restored;
         metrics.cache_limit.set(i64::try_from(options.limits.capacity_bytes).unwrap_or(i64::MAX));
         Self {
             books: Arc::new(Books::new(options.limits, ledger, Arc::clone(&metrics))),
@@ -142,8 +139,7 @@ impl Cache {
             broken: Moka::new(REMEMBERED),
             missed: Mutex::default(),
             unrecorded: Moka::new(REMEMBERED),
-            strangers: Mutex::new(strangers),
-            adopting: Semaphore::new(ADOPTING),
+            adopting: Arc::new(Semaphore::new(ADOPTING)),
             flights: Mutex::default(),
             emptying: Mutex::default(),
             events,
@@ -193,12 +189,14 @@ impl Cache {
         self.books.touch(digest, self.now());
     }
 
-    /// Finds a blob that is held. An error means that nobody knows, and never that it is absent.
+    /// Finds a blob that is held. An error means that nobody knows, and never that it is absent. A stranger has to be adopted
+    /// first.
     pub async fn find(self: &Arc<Self>, expected: Expected) -> io::Result<Option<Lent>> {
         if let Some(blob) = self.digest(expected).and_then(|digest| self.open.get(&digest)).filter(|blob| !blob.has_failed()) {
             return Ok(Some(blob).filter(|blob| expected.allows(blob.size)).map(|blob| self.leases.lend(blob)));
         }
-        self.find_with_a_look(expected).await
+        let cache = Arc::clone(self);
+        blocking(move || cache.find_on_disk(expected)).await
     }
 
     /// The digest of a file, if its document or an earlier fetch told.
@@ -215,7 +213,7 @@ impl Cache {
     /// Finds a blob like [`Cache::find`], on a thread that may wait.
     pub fn find_on_disk(&self, expected: Expected) -> io::Result<Option<Lent>> {
         let Some(digest) = self.digest(expected) else { return Ok(None) };
-        if self.broken.contains_key(&digest) || !self.may_be_given(digest)? {
+        if self.broken.contains_key(&digest) {
             return Ok(None);
         }
         let mut blob = self.store.blob(digest)?;
@@ -225,9 +223,18 @@ impl Cache {
         }
         // One of another size than its document says is damaged, or its document is wrong; either way it is fetched again, and a
         // good copy takes its place.
-        let blob = blob.filter(|blob| expected.allows(blob.size));
-        blob.iter().for_each(|blob| self.open.insert(digest, blob.clone()));
-        Ok(blob.map(|blob| self.leases.lend(blob)))
+        Ok(blob.filter(|blob| expected.allows(blob.size)).and_then(|blob| self.give(blob)))
+    }
+
+    /// Lends a blob that was opened, unless it was found to be wrong, or left, meanwhile; and strangers to nobody.
+    fn give(&self, blob: Blob) -> Option<Lent> {
+        let _flights = lock(&self.flights);
+        let is_known = self.books.read(|ledger| ledger.blob(blob.digest).is_some() && !ledger.is_stranger(blob.digest));
+        if !is_known || self.broken.contains_key(&blob.digest) {
+            return None;
+        }
+        self.open.insert(blob.digest, blob.clone());
+        Some(self.leases.lend(blob))
     }
 
     /// Whether the store takes new files.
@@ -291,7 +298,6 @@ impl Cache {
         let blob = self.leases.lend(committed?);
         // A good one has taken the place of whatever was there.
         self.broken.invalidate(&digest);
-        self.adopt(digest);
         if expected.digest().is_none()
             && let Err(error) = facts::learn(&**self.store.disk(), self.store.layout(), expected.claim, blob.digest)
         {

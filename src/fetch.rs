@@ -27,6 +27,7 @@ use crate::cache::error::FetchError;
 use crate::cache::flight::Pilot;
 use crate::cache::lease::Lent;
 use crate::cache::reader::Reader;
+use crate::digest::Expected;
 use crate::fetch::download::{Download, Wanted};
 use crate::fetch::shares::{Shares, Turn, holder};
 use crate::fetch::sink::Means;
@@ -95,8 +96,15 @@ impl Fetcher {
     /// The same, if the host has to wait no longer than that for a turn to begin a download.
     pub async fn find_within(&self, wanted: &Wanted, start: u64, patience: Duration) -> Result<Found, NotFound> {
         let cache = &self.means.cache;
+        // Before the look, too: whoever adopts it in between would make it seem absent.
+        if cache.is_stranger(wanted.expected) {
+            return Ok(self.have_adopted(wanted, start));
+        }
         if let Some(found) = self.join(wanted, start).await? {
             return Ok(found);
+        }
+        if cache.is_stranger(wanted.expected) {
+            return Ok(self.have_adopted(wanted, start));
         }
         if let Some(error) = cache.refusals().find(&wanted.place()) {
             return Err(NotFound::Refused(error));
@@ -119,6 +127,35 @@ impl Fetcher {
                 Ok(Found::Fetched(reader))
             }
         }
+    }
+
+    /// Has a blob read that is here and that nobody remembers to have verified, whoever else can be asked for it. It is a flight
+    /// like a download: once for all who wait, and they wait no longer than for a download.
+    fn have_adopted(&self, wanted: &Wanted, start: u64) -> Found {
+        let (reader, pilot) = match self.means.cache.board(wanted.expected, start) {
+            Boarding::Following(reader) => return Found::Collapsed(reader),
+            Boarding::Leading(reader, pilot) => (reader, pilot),
+        };
+        match self.sources.load().get(&wanted.remote) {
+            Some(source) => self.begin(wanted.clone(), Arc::clone(source), pilot, None),
+            None => self.adopt(wanted.expected, pilot),
+        }
+        Found::Fetched(reader)
+    }
+
+    /// Reads a blob for a flight that nobody can bring in from elsewhere.
+    fn adopt(&self, expected: Expected, pilot: Pilot) {
+        let (cache, stop) = (Arc::clone(&self.means.cache), self.stop.clone());
+        self.tasks.spawn(async move {
+            let adopted = stop.run_until_cancelled(cache.find_or_adopt(expected)).await;
+            match adopted {
+                Some(Ok(Some(blob))) => pilot.landed(blob),
+                Some(Ok(None)) => pilot.failed(FetchError::Disk("its bytes were wrong, and there is nobody to have it from".to_owned())),
+                Some(Err(error)) => pilot.failed(FetchError::Disk(error.to_string())),
+                None => {}
+            }
+            cache.land(pilot.flight());
+        });
     }
 
     /// Breaks off the downloads under way. What they have stays in partial files, to be gone on with.

@@ -67,6 +67,14 @@ impl Health {
         }
     }
 
+    /// Notes that a URL that was tried is back. What it failed at before may be something else than what it was tried with, so that
+    /// the next failure counts like one more in a row.
+    pub fn is_back(&mut self, url: usize) {
+        if let Some(url) = self.urls.get_mut(url) {
+            *url = Url { failures: url.failures, ..Url::default() };
+        }
+    }
+
     /// Notes that a URL did not, and when it asked to be left alone.
     pub fn failed(&mut self, url: usize, now: Timestamp, retry_after: Option<Duration>) {
         let Some(url) = self.urls.get_mut(url) else { return };
@@ -204,8 +212,10 @@ mod tests {
         assert_eq!(health.probe(at(200)), None, "requests try both");
         health.succeeded(0);
         assert_eq!(health.probe(at(200)), Some(1));
-        health.succeeded(1);
+        health.is_back(1);
         assert_eq!((health.probe(at(201)), health.illness(1)), (None, None));
+        health.failed(1, at(201), None);
+        assert!(health.illness(1).is_some(), "it was not what it failed at");
     }
 
     #[test]

@@ -14,7 +14,6 @@ pub mod learnt;
 pub mod loading;
 pub mod publication;
 pub mod record;
-pub mod restored;
 pub mod written;
 
 use std::collections::BTreeSet;
@@ -58,12 +57,42 @@ pub struct Ledger {
     learnt: Learnt,
     by_last_use: BTreeSet<(Timestamp, Unit)>,
     unwritten: HashSet<Unit>,
+    /// Blobs that nobody remembers to have verified. They are written down when somebody has.
+    strangers: HashSet<Digest>,
 }
 
 impl Ledger {
-    /// Notes a blob that is in the store; the size that it had before, if it was there.
+    /// Notes a blob that is in the store and verified; the size that it had before, if it was there.
     pub fn admit(&mut self, digest: Digest, size: u64, now: Timestamp) -> Option<u64> {
+        self.strangers.remove(&digest);
         self.unwritten.insert(Unit::Blob(digest));
+        self.hold(digest, size, now)
+    }
+
+    /// Notes a blob that lies in the store: it is counted, and is a stranger until it is adopted.
+    pub fn find(&mut self, digest: Digest, size: u64, now: Timestamp) {
+        self.strangers.insert(digest);
+        self.hold(digest, size, now);
+    }
+
+    /// Notes that a stranger is what it is called.
+    pub fn adopt(&mut self, digest: Digest) {
+        if self.strangers.remove(&digest) {
+            self.unwritten.insert(Unit::Blob(digest));
+        }
+    }
+
+    /// Whether nobody remembers to have verified a blob.
+    pub fn is_stranger(&self, digest: Digest) -> bool {
+        self.strangers.contains(&digest)
+    }
+
+    /// All blobs of which nobody does.
+    pub fn strangers(&self) -> impl Iterator<Item = Digest> {
+        self.strangers.iter().copied()
+    }
+
+    fn hold(&mut self, digest: Digest, size: u64, now: Timestamp) -> Option<u64> {
         if let Some(held) = self.blobs.get_mut(&digest) {
             return Some(std::mem::replace(&mut held.size, size));
         }
@@ -203,6 +232,7 @@ impl Ledger {
         if let Some(held) = self.blobs.remove(&digest) {
             self.by_last_use.remove(&(held.last_used_at, Unit::Blob(digest)));
             self.unwritten.insert(Unit::Blob(digest));
+            self.strangers.remove(&digest);
         }
     }
 
@@ -249,7 +279,8 @@ impl Ledger {
     /// What changed since this was last asked, to be written down.
     pub fn take_changes(&mut self) -> Vec<Change> {
         let unwritten = std::mem::take(&mut self.unwritten);
-        unwritten.into_iter().map(|unit| self.change(unit)).collect()
+        let is_known = |unit: &Unit| !matches!(unit, Unit::Blob(digest) if self.strangers.contains(digest));
+        unwritten.into_iter().filter(is_known).map(|unit| self.change(unit)).collect()
     }
 
     /// Takes back changes that could not be written.

@@ -169,16 +169,15 @@ impl Refresher {
                 }
                 Err(NotGathered::Failure(path, failure)) => {
                     self.source.failed(url, &failure);
-                    if before.result == RefreshResult::Refused {
-                        // That one had documents and another cannot be asked: a person can do something about the first.
-                        report = before;
-                        continue;
-                    }
                     report = self.report(RefreshResult::Failed, Some(format!("{path}: {failure}")));
                 }
                 Err(NotGathered::Refusal(refusal)) => report = self.report(RefreshResult::Refused, Some(refusal.to_string())),
             }
             report.url = self.source.upstream().urls().get(url).cloned();
+            if before.acceptable {
+                // A person can take what that one had.
+                report = before;
+            }
         }
         report
     }

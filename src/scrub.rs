@@ -15,6 +15,7 @@ use crate::fetch::Fetcher;
 use crate::fetch::download::Wanted;
 use crate::fetch::holding::hold;
 use crate::metrics::Metrics;
+use crate::store::blob::Blob;
 use crate::store::scrubbed::Scrubbed;
 
 const FOLDERS: u32 = 256;
@@ -41,6 +42,10 @@ impl Scrubber {
         let load = blocking(move || Ok(Scrubbed::load(&**cache.store().disk(), cache.store().layout())));
         let mut scrubbed = load.await.unwrap_or_default();
         for digest in self.cache.strangers() {
+            // Hosts may have wanted it sooner.
+            if !self.cache.books().read(|ledger| ledger.is_stranger(digest)) {
+                continue;
+            }
             self.read_one(digest, |bytes| Duration::from_secs_f64(lossy(bytes) / STRANGERS_BYTES_PER_SEC)).await;
         }
         loop {
@@ -71,27 +76,26 @@ impl Scrubber {
 
     /// Reads a blob, and replaces it if it is wrong.
     async fn read_one(&self, digest: Digest, pause: impl Fn(u64) -> Duration) {
-        match self.is_intact(digest, pause).await {
-            Ok(true) => {}
-            Ok(false) => match replace(&self.cache, &self.fetcher, digest).await {
+        match self.wrong(digest, pause).await {
+            Ok(None) => self.cache.books().change(|ledger| ledger.adopt(digest)),
+            Ok(Some(blob)) => match replace(&self.cache, &self.fetcher, blob).await {
                 Ok(remedy) => tracing::error!(%digest, remedy, "a blob is not what it is called any more"),
                 Err(error) => tracing::error!(%digest, %error, "a blob is not what it is called any more, and cannot be removed"),
             },
-            Err(error) => return tracing::error!(%digest, %error, "a blob cannot be read; look at the disk"),
+            Err(error) => tracing::error!(%digest, %error, "a blob cannot be read; look at the disk"),
         }
-        self.cache.adopt(digest);
     }
 
-    /// Reads a blob, and rests as long after each piece as its share of the time says.
-    async fn is_intact(&self, digest: Digest, pause: impl Fn(u64) -> Duration) -> std::io::Result<bool> {
+    /// Reads a blob, and rests as long after each piece as its share of the time says; the file, if it is wrong.
+    async fn wrong(&self, digest: Digest, pause: impl Fn(u64) -> Duration) -> std::io::Result<Option<Blob>> {
         let cache = Arc::clone(&self.cache);
-        let Some(mut reading) = blocking(move || cache.reread(digest)).await? else { return Ok(true) };
+        let Some(mut reading) = blocking(move || cache.reread(digest)).await? else { return Ok(None) };
         loop {
             let next = Instant::now();
             let (read, rest) = blocking(move || reading.advance().map(|read| (read, reading))).await?;
             reading = rest;
             match read {
-                0 => return Ok(reading.is_right()),
+                0 => return Ok(reading.into_wrong()),
                 read => tokio::time::sleep_until(next + pause(read)).await,
             }
         }
@@ -99,11 +103,14 @@ impl Scrubber {
 }
 
 /// Takes a broken blob out of the store, and has it fetched again if a remote lists it; what became of it, in words.
-pub async fn replace(cache: &Arc<Cache>, fetcher: &Fetcher, digest: Digest) -> std::io::Result<String> {
+pub async fn replace(cache: &Arc<Cache>, fetcher: &Fetcher, wrong: Blob) -> std::io::Result<String> {
+    let digest = wrong.digest;
     let catalog = cache.current().load();
     let claims: Vec<Claim> = cache.books().read(|ledger| ledger.claims(digest).collect());
     let holder = Arc::clone(cache);
-    blocking(move || holder.discard_broken(digest)).await?;
+    if !blocking(move || holder.discard_broken(&wrong)).await? {
+        return Ok("another file has taken its place".to_owned());
+    }
     let Some((remote, file)) = claims.into_iter().find_map(|claim| catalog.upstream_of(claim)) else {
         return Ok("it left the store, and no remote lists it".to_owned());
     };

@@ -7,7 +7,7 @@
 //!   partials/<hash>-<size>            fetches under way, and those to be resumed
 //!   documents/<remote>/<time>/        one snapshot of upstream's documents each
 //!   documents/<remote>/validators     what upstream wants to see in conditional requests
-//!   learnt/<hash>                     the digest of a file whose document gives another hash, and the other way round
+//!   learnt/<hash>                     the digest of a file whose document gives another hash
 //!   records/<fingerprint>             what is known of each held image
 //!   ledger.sqlite                     the same, and when blobs were last used, in one place
 //!   state/images/<fingerprint>        what people decided about an image

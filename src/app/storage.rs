@@ -49,10 +49,10 @@ impl Storage {
         let space = store.space().map_err(unusable)?;
         housekeeping::warn_if_full(space, &config.limits(space));
         let (database, ledger) = open_database(outside, &store.layout().database())?;
-        let restored = restore::restore(&store, ledger, outside.clock.now()).map_err(unusable)?;
+        let ledger = restore::restore(&store, ledger, outside.clock.now()).map_err(unusable)?;
         let (events, told) = mpsc::channel(QUEUED_EVENTS);
         let means = (Arc::clone(&outside.clock), Arc::clone(metrics));
-        let cache = Arc::new(Cache::new(Arc::clone(&store), restored, &config.cache(space), events, means));
+        let cache = Arc::new(Cache::new(Arc::clone(&store), ledger, &config.cache(space), events, means));
         cache.miss_what_was_kept().map_err(unusable)?;
         Ok(Self { store, cache, database, told })
     }

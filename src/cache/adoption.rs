@@ -1,54 +1,59 @@
-//! Blobs that lie in the store and of which the database knows nothing: it is new, or a crash came before it was written, or
-//! somebody put them there. Each is read once before anybody gets it, and adopted if it is what it is called.
+//! Blobs that lie in the store and that nobody remembers to have verified: the database is new, or a crash came before it was
+//! written, or somebody put them there. Each is read once before anybody gets it, and adopted if it is what it is called.
 
 use std::io;
 use std::sync::Arc;
 
 use crate::cache::lease::Lent;
-use crate::cache::{Cache, blocking, lock};
+use crate::cache::{Cache, blocking};
 use crate::digest::{Digest, Expected};
 
 impl Cache {
-    /// The blobs that nobody has read yet.
+    /// Whether the blob that is meant has to be read before anybody gets it.
+    pub fn is_stranger(&self, expected: Expected) -> bool {
+        // Nearly always there is none.
+        self.digest(expected).is_some_and(|digest| self.books.read(|ledger| ledger.is_stranger(digest)))
+    }
+
+    /// All blobs that have to be.
     pub fn strangers(&self) -> Vec<Digest> {
-        lock(&self.strangers).iter().copied().collect()
+        self.books.read(|ledger| ledger.strangers().collect())
     }
 
-    /// Notes that a blob is what it is called, or that it is gone.
-    pub fn adopt(&self, digest: Digest) {
-        lock(&self.strangers).remove(&digest);
-    }
-
-    /// Finds a blob that is held, and has it read first if nobody has. Those who want the same one meanwhile wait.
-    pub(in crate::cache) async fn find_with_a_look(self: &Arc<Self>, expected: Expected) -> io::Result<Option<Lent>> {
-        let turn = match self.digest(expected).filter(|digest| self.is_stranger(*digest)) {
-            Some(_) => Some(self.adopting.acquire().await.map_err(io::Error::other)?),
-            None => None,
-        };
-        let cache = Arc::clone(self);
-        let found = blocking(move || cache.find_on_disk(expected)).await;
-        drop(turn);
-        found
-    }
-
-    /// Whether a blob may be given to hosts: it is no stranger, or it is adopted now. One that is not what it is called leaves
-    /// the store. Waits for the disk.
-    pub(in crate::cache) fn may_be_given(&self, digest: Digest) -> io::Result<bool> {
-        if !self.is_stranger(digest) {
-            return Ok(true);
+    /// Finds a blob that is held, and has it read first if it is a stranger. Whoever calls this does so once for all who wait.
+    pub async fn find_or_adopt(self: &Arc<Self>, expected: Expected) -> io::Result<Option<Lent>> {
+        if let Some(found) = self.find(expected).await? {
+            return Ok(Some(found));
         }
-        let is_right = self.is_intact(digest)?;
-        if is_right {
-            tracing::info!(%digest, "a file that the database did not know is adopted");
-        } else {
-            tracing::error!(%digest, "a file that the database did not know is not what it is called; it leaves the store");
-            self.discard_broken(digest)?;
+        if let Some(digest) = self.digest(expected).filter(|_| self.is_stranger(expected)) {
+            let turn = Arc::clone(&self.adopting).acquire_owned().await.map_err(io::Error::other)?;
+            let cache = Arc::clone(self);
+            blocking(move || {
+                // The turn is over when the reading is, whoever still waits for it.
+                let _turn = turn;
+                cache.adopt(digest)
+            })
+            .await?;
         }
-        self.adopt(digest);
-        Ok(is_right)
+        // Also one that was no stranger any more: somebody adopted it in between.
+        self.find(expected).await
     }
 
-    fn is_stranger(&self, digest: Digest) -> bool {
-        lock(&self.strangers).contains(&digest)
+    /// Reads a stranger. One that is not what it is called leaves the store. Waits for the disk.
+    pub fn adopt(&self, digest: Digest) -> io::Result<()> {
+        if !self.books.read(|ledger| ledger.is_stranger(digest)) {
+            return Ok(());
+        }
+        match self.wrong(digest)? {
+            None => {
+                tracing::info!(%digest, "a file that the database did not know is what it is called");
+                self.books.change(|ledger| ledger.adopt(digest));
+                Ok(())
+            }
+            Some(blob) => {
+                tracing::error!(%digest, "a file that the database did not know is not what it is called; it leaves the store");
+                self.discard_broken(&blob).map(drop)
+            }
+        }
     }
 }

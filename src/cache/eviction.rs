@@ -12,7 +12,7 @@ use crate::digest::{Digest, Fingerprint};
 use crate::ledger::Unit;
 use crate::ledger::record::{Fate, Owner, Reason, Record};
 use crate::retention::{self, Deed, Need, Scene, Sentence};
-use crate::store::records;
+use crate::store::{decisions, records};
 
 impl Cache {
     /// What is due by its time.
@@ -119,6 +119,7 @@ impl Cache {
         let Some(bytes) = self.take_out(sentence) else { return false };
         if let Unit::Image(fingerprint) = sentence.unit {
             self.forget_record(fingerprint);
+            self.forget_that_it_was_kept(fingerprint);
         }
         // A file that is open takes room, whether it has a name or not.
         self.open.run_pending_tasks();
@@ -186,6 +187,16 @@ impl Cache {
             }
         }
         emptied
+    }
+
+    /// Forgets that a person wanted an image that went by its rules: it would come back with the next start.
+    fn forget_that_it_was_kept(&self, fingerprint: Fingerprint) {
+        let (disk, layout) = (&**self.store.disk(), self.store.layout());
+        let forgotten = decisions::load(disk, layout, fingerprint)
+            .and_then(|decision| if decision.kept { decisions::remove(disk, layout, fingerprint) } else { Ok(()) });
+        if let Err(error) = forgotten {
+            tracing::warn!(%fingerprint, %error, "what was decided about an image could not be removed");
+        }
     }
 
     /// Removes what is written of an image.

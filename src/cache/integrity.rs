@@ -18,11 +18,12 @@ pub struct Reading {
 }
 
 impl Cache {
-    /// Whether the bytes of a blob have its digest. One that is not there is none that is broken. Waits for the disk.
-    pub fn is_intact(&self, digest: Digest) -> io::Result<bool> {
-        let Some(mut reading) = self.reread(digest)? else { return Ok(true) };
+    /// Reads a blob again: the file, if its bytes do not have its digest. One that is not there is none that is broken. Waits for
+    /// the disk.
+    pub fn wrong(&self, digest: Digest) -> io::Result<Option<Blob>> {
+        let Some(mut reading) = self.reread(digest)? else { return Ok(None) };
         while reading.advance()? > 0 {}
-        Ok(reading.is_right())
+        Ok(reading.into_wrong())
     }
 
     /// Begins to read a blob again, if it is there; if not, the ledger knows then. Waits for the disk.
@@ -34,10 +35,15 @@ impl Cache {
         Ok(blob.map(Reading::of))
     }
 
-    /// Takes a broken blob out of the store, with the images that need it. Whoever reads it is cut off.
-    pub fn discard_broken(&self, digest: Digest) -> io::Result<()> {
+    /// Takes a blob out of the store whose bytes were found to be wrong, with the images that need it. Whoever reads it is cut off.
+    /// While it was read another file may have taken its place, and that one stays: whether this one was there.
+    pub fn discard_broken(&self, wrong: &Blob) -> io::Result<bool> {
+        let digest = wrong.digest;
         let (lost, taken) = {
             let _flights = lock(&self.flights);
+            if !self.store.blob(digest)?.is_some_and(|blob| blob.is_same_file(wrong)) {
+                return Ok(false);
+            }
             // Also if it cannot be taken away nobody gets it any more.
             self.broken.insert(digest, ());
             self.open.invalidate(&digest);
@@ -59,7 +65,8 @@ impl Cache {
         }
         taken?;
         self.broken.invalidate(&digest);
-        self.empty_trash()
+        self.empty_trash()?;
+        Ok(true)
     }
 
     /// Notes that an image left because of its bytes, and not because anybody wanted it gone.
@@ -93,8 +100,8 @@ impl Reading {
         Ok(read as u64)
     }
 
-    /// Whether what was read, which is all of it, has its digest.
-    pub fn is_right(self) -> bool {
-        self.hasher.verify().is_ok()
+    /// The file, if what was read, which is all of it, does not have its digest.
+    pub fn into_wrong(self) -> Option<Blob> {
+        self.hasher.verify().is_err().then_some(self.blob)
     }
 }

@@ -10,12 +10,11 @@ use crate::digest::Digest;
 use crate::ledger::Ledger;
 use crate::ledger::account::Account;
 use crate::ledger::record::Record;
-use crate::ledger::restored::Restored;
 use crate::store::{Store, decisions, facts, records};
 
 /// Makes what the database had true of the store. Images that it does not know of, because it is new or was not written to
 /// the end, are read from their own files; that they are used now is better than that they go at once.
-pub fn restore(store: &Store, mut ledger: Ledger, now: Timestamp) -> io::Result<Restored> {
+pub fn restore(store: &Store, mut ledger: Ledger, now: Timestamp) -> io::Result<Ledger> {
     for (claim, digest) in facts::all_learnt(&**store.disk(), store.layout())? {
         ledger.learn(claim, digest);
     }
@@ -25,10 +24,9 @@ pub fn restore(store: &Store, mut ledger: Ledger, now: Timestamp) -> io::Result<
         ledger.amend(fingerprint, |record| decision.apply(record));
     }
     // Nobody knows then that what it does not know is not there.
-    let strangers = compare(&mut ledger, store, now).unwrap_or_else(|error| {
+    if let Err(error) = compare(&mut ledger, store, now) {
         tracing::error!(%error, "the store could not be looked through; what its database does not know of counts when it is asked for");
-        HashSet::default()
-    });
+    }
     for fingerprint in records::list(&**store.disk(), store.layout())? {
         if ledger.image(fingerprint).is_none()
             && let Some(record) = records::load(&**store.disk(), store.layout(), fingerprint)
@@ -41,12 +39,12 @@ pub fn restore(store: &Store, mut ledger: Ledger, now: Timestamp) -> io::Result<
     let partials: u64 = store.partials()?.iter().filter(|partial| !partial.is_directory).map(|partial| partial.len).sum();
     let held = ledger.blobs().fold(partials, |held, (_, blob)| held.saturating_add(blob.size));
     ledger.account = Account::new(held);
-    Ok(Restored { ledger, strangers: strangers.into_iter().collect() })
+    Ok(ledger)
 }
 
-/// Notes blobs that the database did not know of, which it returns, and strikes out those that are not there. A file is only looked at if it
+/// Notes blobs that the database did not know of, and strikes out those that are not there. A file is only looked at if it
 /// was not known: where there are very many, names alone are read in a moment.
-fn compare(ledger: &mut Ledger, store: &Store, now: Timestamp) -> io::Result<HashSet<Digest>> {
+fn compare(ledger: &mut Ledger, store: &Store, now: Timestamp) -> io::Result<()> {
     let (mut known, mut found) = (0, Vec::new());
     store.each_digest(|digest| if ledger.blob(digest).is_some() { known += 1 } else { found.push(digest) })?;
     let lost = if known < ledger.blobs().len() { lost(ledger, store)? } else { Vec::new() };
@@ -60,9 +58,7 @@ fn compare(ledger: &mut Ledger, store: &Store, now: Timestamp) -> io::Result<Has
     }
     for digest in &found {
         match store.blob(*digest) {
-            Ok(Some(blob)) => {
-                ledger.admit(blob.digest, blob.size, now);
-            }
+            Ok(Some(blob)) => ledger.find(blob.digest, blob.size, now),
             Ok(None) => {}
             Err(error) => tracing::warn!(%digest, %error, "a blob could not be looked at"),
         }
@@ -70,7 +66,7 @@ fn compare(ledger: &mut Ledger, store: &Store, now: Timestamp) -> io::Result<Has
     if (found.len(), lost.len()) != (0, 0) {
         tracing::warn!(found = found.len(), lost = lost.len(), "the store had other files than its database knew of; now it knows");
     }
-    Ok(found.into_iter().collect())
+    Ok(())
 }
 
 /// The blobs that are not in the store.
@@ -87,7 +83,7 @@ fn adopt(ledger: &mut Ledger, store: &Store, mut record: Record, now: Timestamp)
         if ledger.blob(piece.digest).is_none()
             && let Some(blob) = store.blob(piece.digest)?
         {
-            ledger.admit(blob.digest, blob.size, now);
+            ledger.find(blob.digest, blob.size, now);
         }
     }
     let fingerprint = record.fingerprint;
@@ -108,7 +104,8 @@ impl Cache {
     pub fn miss_what_was_kept(&self) -> io::Result<()> {
         let (disk, layout) = (&**self.store.disk(), self.store.layout());
         for fingerprint in decisions::list(disk, layout)? {
-            if self.books.image(fingerprint).is_none() && decisions::load(disk, layout, fingerprint)?.kept {
+            let decision = decisions::load(disk, layout, fingerprint)?;
+            if self.books.image(fingerprint).is_none() && decision.kept && !decision.is_over(self.now()) {
                 lock(&self.missed).insert(fingerprint);
             }
         }
@@ -136,7 +133,7 @@ impl Cache {
                 let lost = ledger.strike_lost(digest);
                 ledger.account.release(before.unwrap_or_default());
                 if let Some(size) = there {
-                    ledger.admit(digest, size, now);
+                    ledger.find(digest, size, now);
                     ledger.account.settle(0, 0, size);
                 }
                 lost

@@ -132,8 +132,7 @@ impl Download {
 
     /// Between a look into the store and the flight's beginning another one may have landed.
     async fn is_here_already(&self) -> Result<bool, FetchError> {
-        let (cache, expected) = (Arc::clone(&self.means.cache), self.wanted.expected);
-        let blob = blocking(move || cache.find_on_disk(expected)).await.map_err(|error| FetchError::Disk(error.to_string()))?;
+        let blob = self.means.cache.find_or_adopt(self.wanted.expected).await.map_err(|error| FetchError::Disk(error.to_string()))?;
         let is_here = blob.is_some();
         blob.into_iter().for_each(|blob| self.pilot.landed(blob));
         Ok(is_here)

@@ -110,6 +110,11 @@ impl Source {
         self.note(url, |health| health.succeeded(url));
     }
 
+    /// Notes that a URL that was tried answers again.
+    pub fn is_back(&self, url: usize) {
+        self.note(url, |health| health.is_back(url));
+    }
+
     /// Notes what a URL did instead. To say that a file is not there is no failure.
     pub fn failed(&self, url: usize, failure: &Failure) {
         self.metrics.upstream_failed(&self.name, failure.label());

@@ -32,6 +32,11 @@ impl Decision {
         }
     }
 
+    /// Whether the image was to end before now.
+    pub fn is_over(&self, now: Timestamp) -> bool {
+        self.expires_at.flatten().is_some_and(|at| at < now.as_millisecond())
+    }
+
     /// Whether nothing was decided.
     pub fn is_empty(&self) -> bool {
         *self == Self::default()

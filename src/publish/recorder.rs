@@ -218,6 +218,9 @@ enum Checked {
 
 /// Reads all files of an image, if all of them are held, and notes it if they are not the image.
 fn check(cache: &Cache, image: &Image) -> io::Result<Checked> {
+    for digest in image.expected().filter_map(|file| cache.digest(file)) {
+        cache.adopt(digest)?;
+    }
     let blobs: Option<Vec<Lent>> = image.expected().map(|file| cache.find_on_disk(file)).collect::<io::Result<_>>()?;
     let Some(blobs) = blobs else { return Ok(Checked::NotWhole) };
     let mut hasher = FingerprintHasher::default();

@@ -33,7 +33,7 @@ async fn ask(source: &Source, url: usize, path: StreamPath) {
     let kind = Kind::Document { etag: None, last_modified: None };
     match source.upstream().get(Request { url, path, kind }).await {
         // What it has to say is for a refresh to read.
-        Ok(_) => source.succeeded(url),
+        Ok(_) => source.is_back(url),
         Err(failure) => source.failed(url, &failure),
     }
 }

@@ -131,17 +131,20 @@ fn read_all(library: &Library, repair: bool, told: &mpsc::Sender<Step>) -> std::
 
 /// Whether a blob was broken, and what is said of it: also of one that cannot be read, or not be removed.
 fn look_at(library: &Library, digest: Digest, repair: bool) -> (bool, Option<String>) {
-    match library.cache.is_intact(digest) {
-        Ok(true) => (false, None),
-        Ok(false) if repair => {
+    match library.cache.wrong(digest) {
+        Ok(None) => {
+            library.cache.books().change(|ledger| ledger.adopt(digest));
+            (false, None)
+        }
+        Ok(Some(blob)) if repair => {
             // This thread may wait.
-            let replaced = Handle::current().block_on(scrub::replace(&library.cache, &library.fetcher, digest));
+            let replaced = Handle::current().block_on(scrub::replace(&library.cache, &library.fetcher, blob));
             match replaced {
                 Ok(remedy) => (true, Some(format!("{digest} is not what it is called; {remedy}"))),
                 Err(error) => (false, Some(format!("{digest} is not what it is called, and cannot be removed: {error}"))),
             }
         }
-        Ok(false) => (true, Some(format!("{digest} is not what it is called"))),
+        Ok(Some(_)) => (true, Some(format!("{digest} is not what it is called"))),
         Err(error) => (false, Some(format!("{digest} cannot be read: {error}"))),
     }
 }

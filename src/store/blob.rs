@@ -31,6 +31,12 @@ impl Blob {
         file.map(|file| Ok(Self::new(digest, file.len()?, file))).transpose()
     }
 
+    /// Whether both are the same file on the disk, and not two of one name.
+    pub fn is_same_file(&self, other: &Self) -> bool {
+        // An error means that one of them cannot be looked at; then nobody may act on what the other was.
+        matches!((self.file.identity(), other.file.identity()), (Ok(one), Ok(other)) if one == other)
+    }
+
     /// Its bytes.
     pub fn file(&self) -> &File {
         &self.file

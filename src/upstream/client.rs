@@ -90,7 +90,8 @@ impl HttpUpstream {
     pub fn new(options: Options, clock: Arc<dyn Clock>, metrics: Arc<Metrics>) -> Result<Self, BadOptions> {
         let broken = |source| BadOptions::Client { remote: options.remote.clone(), source };
         // Documents gain from h2 and gzip; a blob gains nothing from either, and its bytes must come as they are.
-        let resolver = Resolver::new(&options.urls, options.redirects.private);
+        let trusted = options.urls.iter().chain(&options.proxy);
+        let resolver = Resolver::new(trusted, options.redirects.private);
         let builder = |options| builder(options).map(|builder| builder.dns_resolver(Arc::new(resolver.clone())));
         let documents = builder(&options)?.read_timeout(options.timeouts.silence).build().map_err(broken)?;
         let blobs = builder(&options)?.http1_only().no_gzip().build().map_err(broken)?;

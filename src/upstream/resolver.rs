@@ -40,10 +40,12 @@ struct Known {
 struct Private(String);
 
 impl Resolver {
-    /// The resolver of a remote with these URLs. Whoever allows that a public one leads into a private network says so.
-    pub fn new(urls: &[Url], private: bool) -> Self {
-        let own = urls.iter().filter_map(Url::host_str).map(str::to_owned).collect();
-        let private_ones = urls.iter().filter(|url| redirect::is_private(url)).filter_map(Url::host_str).map(str::to_owned).collect();
+    /// The resolver of a remote with these URLs, its proxy's among them. Whoever allows that a public one leads into a private network says so.
+    pub fn new<'a>(urls: impl IntoIterator<Item = &'a Url>, private: bool) -> Self {
+        let urls: Vec<&Url> = urls.into_iter().collect();
+        let own = urls.iter().filter_map(|url| url.host_str()).map(str::to_owned).collect();
+        let private_ones =
+            urls.iter().filter(|url| redirect::is_private(url)).filter_map(|url| url.host_str()).map(str::to_owned).collect();
         let known = Mutex::new(Known { private: private_ones, led_to: HashMap::new() });
         Self(Arc::new(State { own, is_allowed: private, known }))
     }

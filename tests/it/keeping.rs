@@ -531,7 +531,14 @@ async fn a_file_that_vanishes_under_a_running_server_is_fetched_again_and_its_im
     assert_eq!(size().await, before, "it is counted once");
 }
 
-/// T29: what else lies in the store is none of ours, and hides nothing.
+/// Changes one byte of a root in the store.
+fn spoil(store: &Path, folder: &str) {
+    let digest = Digest::of(&root(folder)).to_string();
+    let blob = store.join("blobs/sha256").join(&digest[..2]).join(&digest);
+    let file = std::fs::OpenOptions::new().write(true).open(blob).unwrap();
+    std::os::unix::fs::FileExt::write_at(&file, b"!", 7).unwrap();
+}
+
 /// T29: a file that no row tells of is read before anybody gets it: it may come from a crash, or from a stranger.
 #[tokio::test]
 async fn what_the_database_does_not_know_is_adopted_if_it_is_what_it_is_called_and_fetched_again_if_not() {
@@ -543,10 +550,7 @@ async fn what_the_database_does_not_know_is_adopted_if_it_is_what_it_is_called_a
     let mirror = mirror
         .restart_after_in_store(|store| {
             std::fs::remove_file(store.join("ledger.sqlite")).unwrap();
-            let digest = Digest::of(&root("a")).to_string();
-            let blob = store.join("blobs/sha256").join(&digest[..2]).join(&digest);
-            let file = std::fs::OpenOptions::new().write(true).open(blob).unwrap();
-            std::os::unix::fs::FileExt::write_at(&file, b"!", 7).unwrap();
+            spoil(store, "a");
         })
         .await;
     let bodies = futures_util::future::join_all((0..20).map(|_| mirror.body("lab/a/squashfs"))).await;
@@ -554,6 +558,18 @@ async fn what_the_database_does_not_know_is_adopted_if_it_is_what_it_is_called_a
     assert_eq!(mirror.body("lab/b/squashfs").await, root("b"));
     let asked = |file: &str| origin.requests(file).len();
     assert_eq!((asked("a/squashfs"), asked("b/squashfs")), (2, 1), "one was fetched again");
+    // What nobody has asked for yet is no less strange after the next start.
+    let mirror = mirror
+        .restart_after_in_store(|store| {
+            std::fs::remove_file(store.join("ledger.sqlite")).unwrap();
+            spoil(store, "b");
+        })
+        .await;
+    mirror.body("lab/a/squashfs").await;
+    tokio::time::sleep(Duration::from_millis(5500)).await;
+    let mirror = mirror.restart().await;
+    assert_eq!(mirror.body("lab/b/squashfs").await, root("b"));
+    wait_for(async || is_held(&mirror, &print("b")).await).await;
     // Adopted is adopted, upstream or none.
     origin.stop().await;
     let mirror = mirror.restart().await;
@@ -561,6 +577,63 @@ async fn what_the_database_does_not_know_is_adopted_if_it_is_what_it_is_called_a
         assert_eq!(mirror.body(&format!("lab/{folder}/squashfs")).await, root(folder));
     }
     crate::deeds::is_sound(&mirror).await.unwrap();
+}
+
+/// T29: an offline remote has nobody to fetch from, and what it holds is read all the same before anybody gets it.
+#[tokio::test]
+async fn what_the_database_does_not_know_of_an_offline_remote_is_adopted_or_refused() {
+    let origin = origin(&[("20260101", container("a")), ("20260102", container("b"))]).await;
+    let mut mirror = lab(&origin, "").storage("min_free = \"0%\"\nscrub = \"0s\"").start().await;
+    hold(&mirror, "a").await;
+    hold(&mirror, "b").await;
+    mirror.reload(|text| text.replace("[remotes.lab]", "[remotes.lab]\nmode = \"offline\"")).await;
+    let mirror = mirror
+        .restart_after_in_store(|store| {
+            std::fs::remove_file(store.join("ledger.sqlite")).unwrap();
+            spoil(store, "a");
+        })
+        .await;
+    assert_eq!(mirror.body("lab/b/squashfs").await, root("b"));
+    let answers = futures_util::future::join_all((0..5).map(|_| mirror.get_whole("lab/a/squashfs".to_owned()))).await;
+    assert!(answers.iter().all(Option::is_none), "wrong bytes are nobody's");
+    crate::deeds::is_sound(&mirror).await.unwrap();
+}
+
+/// T25: what was found out of a file is of no other one that has its name by now.
+#[tokio::test]
+async fn a_late_verdict_takes_away_no_file_but_the_one_that_was_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let (cache, _events) = crate::queueing::cache(&folder, 8);
+    let (remote, bytes) = (std::sync::Arc::from("lab"), noise(1000, 1));
+    let expected = cistern::digest::Expected { claim: cistern::digest::Claim::Sha256(Digest::of(&bytes)), size: Some(1000) };
+    let commit = || {
+        let mut partial = cache.store().partial(expected).unwrap();
+        partial.append(&bytes).unwrap();
+        cache.commit(&remote, expected, partial.verify().unwrap()).unwrap()
+    };
+    drop(commit());
+    let blob = cache.store().layout().blob(Digest::of(&bytes));
+    std::os::unix::fs::FileExt::write_at(&std::fs::OpenOptions::new().write(true).open(blob).unwrap(), b"!", 7).unwrap();
+    let wrong = cache.wrong(Digest::of(&bytes)).unwrap().expect("it is wrong");
+    drop(commit());
+    assert!(!cache.discard_broken(&wrong).unwrap(), "it is another one by now");
+    assert!(cache.find(expected).await.unwrap().is_some());
+    assert!(cache.wrong(Digest::of(&bytes)).unwrap().is_none());
+}
+
+/// A copied image that went by its rules does not come back because it was copied once.
+#[tokio::test]
+async fn a_copied_image_that_has_expired_stays_away_after_a_restart() {
+    let origin = origin(&[("20260101", container("a"))]).await;
+    let mirror = lab(&origin, "grace = \"200ms\"").start().await;
+    crate::managing::done(&mirror, &["image", "copy", "lab:busy", "--arch", "amd64"]).await;
+    crate::managing::done(&mirror, &["image", "set", "lab:busy", "expires_at=2026-01-01T00:00:00Z"]).await;
+    wait_for(async || mirror.files("blobs").is_empty()).await;
+    let mirror = mirror.restart().await;
+    let asked = origin.requests("a/squashfs").len();
+    tokio::time::sleep(Duration::from_millis(800)).await;
+    assert_eq!((mirror.files("blobs").len(), origin.requests("a/squashfs").len()), (0, asked));
+    assert!(mirror.files("state/images").is_empty());
 }
 
 /// Where a document gives no SHA-256, the record of an image says as well which blob is meant, on the disk and in the database.
@@ -617,6 +690,7 @@ async fn what_is_no_file_in_a_blobs_place_is_no_blob_and_gives_way_to_one() {
     }
 }
 
+/// T29: what else lies in the store is none of ours, and hides nothing.
 #[tokio::test]
 async fn strangers_files_in_the_store_hide_nothing_from_a_start_without_its_database() {
     let origin = origin(&[("20260101", container("a"))]).await;

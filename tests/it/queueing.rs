@@ -11,9 +11,9 @@ use cistern::clock::SystemClock;
 use cistern::database::{Database, Found};
 use cistern::digest::{Claim, Digest, Expected};
 use cistern::disk::OsDisk;
+use cistern::ledger::Ledger;
 use cistern::ledger::account::Limits;
 use cistern::ledger::change::Change;
-use cistern::ledger::restored::Restored;
 use cistern::metrics::Metrics;
 use cistern::publish::Publisher;
 use cistern::retention::Rules;
@@ -24,7 +24,7 @@ use tokio::net::UnixStream;
 use tokio::sync::mpsc;
 
 use crate::support::faulty::{Call, FaultyDisk};
-use crate::support::mirror::Builder;
+use crate::support::mirror::{Builder, wait_for};
 use crate::support::origin::Origin;
 use crate::support::script::{Play, Script};
 use crate::support::stage::Stage;
@@ -34,7 +34,7 @@ use crate::support::stream::{Stream, Version, noise};
 const STEP: Duration = Duration::from_millis(20);
 
 /// A cache over an empty store, and where it tells what happens; so many events fit in there.
-fn cache(folder: &tempfile::TempDir, queued_events: usize) -> (Arc<Cache>, mpsc::Receiver<Event>) {
+pub fn cache(folder: &tempfile::TempDir, queued_events: usize) -> (Arc<Cache>, mpsc::Receiver<Event>) {
     let store = Arc::new(Store::open(Arc::new(OsDisk), folder.path()).unwrap());
     let day = Duration::from_hours(24);
     let rules = Rules { auto_update: true, auto_update_cached: true, hold_back_max: day, idle: Some(10 * day), grace: day };
@@ -46,7 +46,7 @@ fn cache(folder: &tempfile::TempDir, queued_events: usize) -> (Arc<Cache>, mpsc:
         rules,
     };
     let (events, told) = mpsc::channel(queued_events);
-    let cache = Cache::new(store, Restored::default(), &options, events, (Arc::new(SystemClock), Arc::new(Metrics::new())));
+    let cache = Cache::new(store, Ledger::default(), &options, events, (Arc::new(SystemClock), Arc::new(Metrics::new())));
     (Arc::new(cache), told)
 }
 
@@ -118,6 +118,7 @@ async fn a_command_that_does_not_listen_holds_up_its_own_work_and_nothing_grows(
     let request = "POST /1.0/cache/verify HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 15\r\n\r\n{\"repair\":true}";
     socket.write_all(request.as_bytes()).await.unwrap();
     // It stops: 64 steps wait, and what fits into the socket.
+    wait_for(async || mirror.files("blobs").len() < BROKEN).await;
     let mut before = usize::MAX;
     while mirror.files("blobs").len() < before {
         before = mirror.files("blobs").len();
@@ -236,8 +237,8 @@ async fn an_access_log_that_nobody_reads_holds_nobody_up() {
     std::fs::write(folder.path().join("cistern.toml"), config).unwrap();
     let mut command = Command::new(env!("CARGO_BIN_EXE_cistern"));
     command.args(["serve", "--config", &format!("{path}/cistern.toml")]).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let mut server = command.spawn().unwrap();
-    let mut log = std::io::BufReader::new(server.stderr.take().unwrap());
+    let mut server = Killed(command.spawn().unwrap());
+    let mut log = std::io::BufReader::new(server.0.stderr.take().unwrap());
     let mut line = String::new();
     while !line.contains("\"listening\"") {
         line.clear();
@@ -251,14 +252,26 @@ async fn an_access_log_that_nobody_reads_holds_nobody_up() {
         stream.write_all("HEAD /nothing HTTP/1.1\r\nHost: x\r\n\r\n".repeat(100).as_bytes()).await.unwrap();
         let mut answers = 0;
         while answers < 100 {
-            let count = stream.read(&mut answer).await.unwrap();
+            let count = tokio::time::timeout(Duration::from_secs(10), stream.read(&mut answer)).await.expect("it answers").unwrap();
+            assert!(count > 0, "it goes on answering");
             answers += String::from_utf8_lossy(&answer[..count]).matches("HTTP/1.1 404").count();
         }
     }
     assert!(started.elapsed() < Duration::from_secs(20), "{:?}", started.elapsed());
-    rustix::process::kill_process(rustix::process::Pid::from_child(&server), rustix::process::Signal::TERM).unwrap();
+    rustix::process::kill_process(rustix::process::Pid::from_child(&server.0), rustix::process::Signal::TERM).unwrap();
     let mut rest = String::new();
     log.read_to_string(&mut rest).unwrap();
-    server.wait().unwrap();
+    server.0.wait().unwrap();
     assert!(rest.contains("lines of the access log were lost"), "{rest}");
+}
+
+/// A program that is killed when its test ends, however that ends.
+struct Killed(std::process::Child);
+
+impl Drop for Killed {
+    fn drop(&mut self) {
+        // It may have ended already.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
 }
