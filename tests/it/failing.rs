@@ -108,7 +108,8 @@ async fn one_failure_of_the_disk_leaves_the_store_sound() {
         for _ in 0..2 {
             pull(&mirror, "a").await;
         }
-        assert!(disk.has_failed(), "{kind} was synced");
+        // An image is recorded after its last file has arrived.
+        assert!(comes_to_hold(async || disk.has_failed()).await, "{kind} was synced");
         assert!(comes_to_hold(async || is_sound(&mirror).await == Ok(())).await, "{kind}: {:?}", is_sound(&mirror).await);
         assert_eq!(mirror.body("lab/a/squashfs").await, root("a"), "{kind}");
         // A person who wants it has it tried again.

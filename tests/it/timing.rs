@@ -238,6 +238,10 @@ async fn ten_thousand_hosts_that_leave_while_they_wait_leave_nothing_behind() {
     script.play(0, PATH, [Play::Silent(seconds(15))]);
     let tasks = || tokio::runtime::Handle::current().metrics().num_alive_tasks();
     let before = tasks();
+    let mut first = stage.connect();
+    first.write_all(request(FILE).as_bytes()).await.unwrap();
+    stage.until(async || script.asked(PATH).len() == 1).await;
+    drop(first);
     for _ in 0..100 {
         let pipes = join_all((0..100).map(async |_| {
             let mut pipe = stage.connect();
