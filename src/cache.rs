@@ -90,8 +90,8 @@ pub struct Cache {
     missed: Mutex<HashSet<Fingerprint>>,
     /// Images that are here and could not be recorded.
     unrecorded: Moka<Fingerprint, ()>,
-    /// Turns to read strangers while hosts wait.
-    adopting: Arc<Semaphore>,
+    /// Turns to read strangers while hosts wait: small ones, and large ones.
+    adopting: [Arc<Semaphore>; 2],
     flights: Mutex<HashMap<Expected, Arc<Flight>>>,
     /// Held by whoever empties the trash, so that nothing is counted as lost twice.
     emptying: Mutex<()>,
@@ -139,7 +139,7 @@ impl Cache {
             broken: Moka::new(REMEMBERED),
             missed: Mutex::default(),
             unrecorded: Moka::new(REMEMBERED),
-            adopting: Arc::new(Semaphore::new(ADOPTING)),
+            adopting: [ADOPTING, ADOPTING].map(|turns| Arc::new(Semaphore::new(turns))),
             flights: Mutex::default(),
             emptying: Mutex::default(),
             events,

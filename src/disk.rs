@@ -12,17 +12,20 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use rustix::fs::{FallocateFlags, Mode, OFlags};
+use rustix::fs::{FallocateFlags, FileType, Mode, OFlags};
 use rustix::io::{Errno, ReadWriteFlags};
 
 /// The mode of every file that we make. Keys are among them, and nothing of ours is for other users.
 const OWNER_ONLY: u32 = 0o600;
 
+/// How far apart the bytes are that are looked at to see what is in memory: what the kernel reads ahead.
+const LOOK_STEP: usize = 128 * 1024;
+
 /// What can be done to a file system.
 pub trait Disk: fmt::Debug + Send + Sync + 'static {
     /// Opens a file for reading and writing, and makes it if it is not there. What is in it stays.
     fn create(&self, path: &Path) -> io::Result<File>;
-    /// Opens a file for reading, wherever its name leads.
+    /// Opens a file for reading, wherever its name leads, be it `/dev/null`. A pipe or a folder is an error: it would be waited for.
     fn open(&self, path: &Path) -> io::Result<File>;
     /// Opens a file that we made for reading; `None` if there is none, or something else in its place: a link, a pipe, a
     /// folder. Nothing of ours leads elsewhere.
@@ -140,6 +143,26 @@ impl File {
         }
     }
 
+    /// Whether `len` bytes at `offset` are in memory, as far as a look at some of them tells: the kernel reads ahead in pieces that
+    /// are larger than the steps between those.
+    pub fn is_resident(&self, offset: u64, len: u64) -> io::Result<bool> {
+        let last = offset + len.saturating_sub(1);
+        let looks = (offset..last).step_by(LOOK_STEP).chain([last]);
+        for at in looks {
+            if self.read_resident(&mut [0], at)? == Immediate::WouldWait {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// Has the kernel send up to `len` bytes at `offset` to a socket; how many it took.
+    pub fn send_to(&self, socket: impl AsFd, mut offset: u64, len: u64) -> io::Result<usize> {
+        self.readable(offset + len)?;
+        let len = usize::try_from(len).unwrap_or(usize::MAX);
+        Ok(rustix::fs::sendfile(socket, &*self.file, Some(&mut offset), len)?)
+    }
+
     /// What tells it from every other file of the machine.
     pub fn identity(&self) -> io::Result<(u64, u64)> {
         self.file.metadata().map(|metadata| (metadata.dev(), metadata.ino()))
@@ -195,17 +218,15 @@ impl Disk for OsDisk {
     }
 
     fn open(&self, path: &Path) -> io::Result<File> {
-        fs::File::open(path).map(File::new)
+        match open_at_once(path, OFlags::empty())? {
+            (file, FileType::RegularFile | FileType::CharacterDevice) => Ok(file),
+            _ => Err(io::Error::new(io::ErrorKind::InvalidInput, "it is no plain file")),
+        }
     }
 
     fn open_own(&self, path: &Path) -> io::Result<Option<File>> {
-        // A pipe would be waited for until somebody writes to it.
-        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-        match rustix::fs::open(path, flags, Mode::empty()) {
-            Ok(file) => {
-                let file = fs::File::from(file);
-                Ok(file.metadata()?.is_file().then(|| File::new(file)))
-            }
+        match open_at_once(path, OFlags::NOFOLLOW) {
+            Ok((file, kind)) => Ok((kind == FileType::RegularFile).then_some(file)),
             // A link; nobody answers at a socket.
             Err(Errno::NOENT | Errno::LOOP | Errno::NXIO) => Ok(None),
             Err(error) => Err(error.into()),
@@ -282,6 +303,13 @@ impl Disk for OsDisk {
         let stat = rustix::fs::statvfs(path)?;
         Ok(Space { total: stat.f_blocks.saturating_mul(stat.f_frsize), free: stat.f_bavail.saturating_mul(stat.f_frsize) })
     }
+}
+
+/// Opens a file for reading without waiting for whoever might write to it, and says what it is.
+fn open_at_once(path: &Path, flags: OFlags) -> rustix::io::Result<(File, FileType)> {
+    let file = rustix::fs::open(path, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC | flags, Mode::empty())?;
+    let kind = FileType::from_raw_mode(rustix::fs::fstat(&file)?.st_mode);
+    Ok((File::new(file.into()), kind))
 }
 
 fn entries(path: &Path) -> io::Result<impl Iterator<Item = io::Result<fs::DirEntry>>> {

@@ -29,6 +29,8 @@ struct Url {
     left_alone_until: Option<Timestamp>,
     /// Until when somebody tries whether it is back.
     probed_until: Option<Timestamp>,
+    /// How many files in a row had wrong bytes. That it answers says nothing of that.
+    wrongs: u32,
 }
 
 impl Health {
@@ -60,18 +62,34 @@ impl Health {
         Some(url)
     }
 
-    /// Notes that a URL answered as it should.
+    /// Notes that a URL answered as it should. One that sent wrong bytes again and again has to send right ones.
     pub fn succeeded(&mut self, url: usize) {
+        if let Some(url) = self.urls.get_mut(url).filter(|url| back_off(url.wrongs).is_none()) {
+            *url = Url { wrongs: url.wrongs, ..Url::default() };
+        }
+    }
+
+    /// Notes that a URL sent a file that is right.
+    pub fn proved(&mut self, url: usize) {
         if let Some(url) = self.urls.get_mut(url) {
             *url = Url::default();
         }
+    }
+
+    /// Notes that a URL sent wrong bytes in the place of a file.
+    pub fn sent_wrong_bytes(&mut self, url: usize, now: Timestamp) {
+        let Some(url) = self.urls.get_mut(url) else { return };
+        url.wrongs = url.wrongs.saturating_add(1);
+        url.failures = url.failures.max(url.wrongs);
+        url.probed_until = None;
+        url.resting_until = back_off(url.wrongs).and_then(|rest| now.checked_add(rest).ok()).max(url.resting_until);
     }
 
     /// Notes that a URL that was tried is back. What it failed at before may be something else than what it was tried with, so that
     /// the next failure counts like one more in a row.
     pub fn is_back(&mut self, url: usize) {
         if let Some(url) = self.urls.get_mut(url) {
-            *url = Url { failures: url.failures, ..Url::default() };
+            *url = Url { failures: url.failures, wrongs: url.wrongs, ..Url::default() };
         }
     }
 
@@ -160,6 +178,23 @@ mod tests {
         health.failed(0, at(8), None);
         assert_eq!(health.illness(0), None);
         assert_eq!(health.order(at(8)), [0, 1], "a success forgets what was before");
+    }
+
+    /// T10, T17: a server that answers well and sends wrong bytes is asked last, until it sends a right file.
+    #[test]
+    fn a_url_that_sends_wrong_bytes_is_asked_last_although_it_answers() {
+        let mut health = Health::new(2);
+        health.succeeded(0);
+        health.sent_wrong_bytes(0, at(0));
+        assert_eq!((health.order(at(0)), health.illness(0)), (vec![0, 1], None), "one is no verdict");
+        health.succeeded(0);
+        health.sent_wrong_bytes(0, at(1));
+        health.succeeded(0);
+        assert_eq!(health.order(at(2)), [1, 0]);
+        assert!(health.illness(0).is_some(), "that it answers says nothing");
+        assert_eq!(health.order(at(6)), [0, 1], "one tries it");
+        health.proved(0);
+        assert_eq!((health.order(at(7)), health.illness(0)), (vec![0, 1], None));
     }
 
     /// T14

@@ -13,6 +13,7 @@ pub mod document;
 pub mod door;
 pub mod images;
 pub mod intake;
+pub mod lane;
 pub mod listener;
 pub mod observe;
 pub mod page;

@@ -7,6 +7,7 @@ use std::time::{Duration, SystemTime};
 use jiff::Timestamp;
 
 use crate::cache::{Cache, blocking};
+use crate::catalog::mode::Mode;
 use crate::disk::Space;
 use crate::ledger::account::Limits;
 use crate::metrics::Metrics;
@@ -89,7 +90,8 @@ fn show(cache: &Cache, metrics: &Metrics) {
     });
     metrics.images_are_held(images);
     metrics.cache_oldest_use.set(oldest.map_or(0, |at| now.duration_since(at).as_secs()));
-    for (name, remote) in &catalog.remotes {
+    // Of our own images none is held back.
+    for (name, remote) in catalog.remotes.iter().filter(|(name, _)| catalog.mode(name) != Some(Mode::Own)) {
         let oldest = remote.held_back.iter().map(|held_back| held_back.since).min();
         metrics.images_are_held_back(name, remote.held_back.len(), oldest.map_or(0, |at| now.duration_since(at).as_secs()));
     }

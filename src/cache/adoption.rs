@@ -8,6 +8,9 @@ use crate::cache::lease::Lent;
 use crate::cache::{Cache, blocking};
 use crate::digest::{Digest, Expected};
 
+/// What is no larger than this is read in a moment, and does not wait for what takes minutes.
+const SMALL_BYTES: u64 = 64 << 20;
+
 impl Cache {
     /// Whether the blob that is meant has to be read before anybody gets it.
     pub fn is_stranger(&self, expected: Expected) -> bool {
@@ -26,7 +29,9 @@ impl Cache {
             return Ok(Some(found));
         }
         if let Some(digest) = self.digest(expected).filter(|_| self.is_stranger(expected)) {
-            let turn = Arc::clone(&self.adopting).acquire_owned().await.map_err(io::Error::other)?;
+            let is_large = self.books.read(|ledger| ledger.blob(digest).is_some_and(|held| held.size > SMALL_BYTES));
+            let turns = Arc::clone(&self.adopting[usize::from(is_large)]);
+            let turn = turns.acquire_owned().await.map_err(io::Error::other)?;
             let cache = Arc::clone(self);
             blocking(move || {
                 // The turn is over when the reading is, whoever still waits for it.

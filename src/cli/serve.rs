@@ -9,6 +9,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use sd_notify::NotifyState;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
+use tokio::task::{JoinError, JoinHandle};
 use tokio_util::sync::CancellationToken;
 
 use crate::app::App;
@@ -83,15 +84,23 @@ async fn follow_signals(path: Option<PathBuf>, reload: mpsc::Sender<Result<Confi
         tracing::error!("cannot listen to signals; only SIGKILL ends this program");
         return;
     };
+    // The files may be on a disk that does not answer; signals are still to be heard.
+    let begin = || {
+        let path = path.clone();
+        tokio::task::spawn_blocking(move || load(path.as_deref()))
+    };
+    let (mut loading, mut is_wanted_again): (Option<JoinHandle<_>>, _) = (None, false);
     loop {
         tokio::select! {
             _ = hangup.recv() => {
-                let path = path.clone();
-                // The files may be on a disk that does not answer; signals are still to be heard.
-                let Ok(loaded) = tokio::task::spawn_blocking(move || load(path.as_deref())).await else { continue };
-                if reload.send(loaded).await.is_err() {
+                is_wanted_again = loading.is_some();
+                loading = loading.or_else(|| Some(begin()));
+            }
+            Some(loaded) = done(&mut loading) => {
+                if let Ok(loaded) = loaded && reload.send(loaded).await.is_err() {
                     return;
                 }
+                loading = std::mem::take(&mut is_wanted_again).then(&begin);
             }
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
@@ -100,6 +109,11 @@ async fn follow_signals(path: Option<PathBuf>, reload: mpsc::Sender<Result<Confi
     tracing::info!("stopping");
     tell_systemd(&[NotifyState::Stopping]);
     stop.cancel();
+}
+
+/// What came of a task, if there is one.
+async fn done<T>(task: &mut Option<JoinHandle<T>>) -> Option<Result<T, JoinError>> {
+    Some(task.as_mut()?.await)
 }
 
 fn tell_systemd(states: &[NotifyState<'_>]) {

@@ -124,6 +124,7 @@ impl Download {
             Whole::Ring(hasher) => {
                 let size = hasher.len();
                 let digest = hasher.verify().map_err(|mismatch| self.wrong(mismatch, adopted))?;
+                self.proved();
                 self.pilot.verified(digest, size);
                 Ok(())
             }
@@ -215,6 +216,13 @@ impl Download {
         attempts.failed(fault);
     }
 
+    /// Whoever sent the last of a file that is right is good for another.
+    fn proved(&self) {
+        if let Some((url, _)) = &self.last {
+            self.source.proved(*url);
+        }
+    }
+
     /// What was left by a process that was killed may be damaged; then it is not upstream's fault, and the next fetch
     /// begins anew.
     fn wrong(&self, mismatch: Mismatch, adopted: u64) -> FetchError {
@@ -239,6 +247,7 @@ impl Download {
                 return Err(self.wrong(mismatch, adopted));
             }
         };
+        self.proved();
         self.pilot.verified(verified.digest(), verified.size());
         let (cache, remote, expected) = (Arc::clone(&self.means.cache), Arc::clone(&self.wanted.remote), self.wanted.expected);
         match blocking(move || Ok(cache.commit(&remote, expected, verified))).await {

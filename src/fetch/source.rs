@@ -110,6 +110,11 @@ impl Source {
         self.note(url, |health| health.succeeded(url));
     }
 
+    /// Notes that a URL sent a file that is right.
+    pub fn proved(&self, url: usize) {
+        self.note(url, |health| health.proved(url));
+    }
+
     /// Notes that a URL that was tried answers again.
     pub fn is_back(&self, url: usize) {
         self.note(url, |health| health.is_back(url));
@@ -130,7 +135,7 @@ impl Source {
         self.wrong.insert((file, url), ());
         self.metrics.upstream_failed(&self.name, "digest");
         self.metrics.digest_mismatched("fetch");
-        self.note(url, |health| health.failed(url, self.clock.now(), None));
+        self.note(url, |health| health.sent_wrong_bytes(url, self.clock.now()));
     }
 
     /// Changes what is known of a URL, and shows it.

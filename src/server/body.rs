@@ -1,13 +1,15 @@
 //! Bodies of answers, and what is counted of them.
 
 use std::ops::Range;
+use std::pin::Pin;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::stream;
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt as _, Empty, Full, StreamBody};
-use hyper::body::Frame;
+use hyper::body::{Frame, SizeHint};
 use tokio::time::Instant;
 
 use crate::cache::chunk;
@@ -17,7 +19,24 @@ use crate::cache::reader::Reader;
 use crate::fetch::shares::Turn;
 
 /// What is sent to a host. An error in it breaks the connection.
-pub type Body = UnsyncBoxBody<Bytes, FetchError>;
+#[derive(Debug)]
+pub enum Body {
+    /// A part of a blob, of which nothing was read yet: the kernel may send it ([`crate::server::lane`]).
+    Part(Part),
+    /// Whatever is made frame by frame.
+    Frames(UnsyncBoxBody<Bytes, FetchError>),
+}
+
+/// A part of a blob.
+#[derive(Debug)]
+pub struct Part {
+    /// The blob.
+    pub blob: Lent,
+    /// Which of its bytes.
+    pub range: Range<u64>,
+    /// The reader's seat, kept until the part is sent.
+    pub seat: Option<Turn>,
+}
 
 /// The first frame. A host that takes nothing costs no more memory than this.
 const SMALL_FRAME: usize = 32 * 1024;
@@ -30,16 +49,21 @@ const QUICK: Duration = Duration::from_millis(5);
 
 /// Nothing.
 pub fn empty() -> Body {
-    Empty::new().map_err(|never| match never {}).boxed_unsync()
+    Body::Frames(Empty::new().map_err(|never| match never {}).boxed_unsync())
 }
 
 /// Bytes that are in memory.
 pub fn full(bytes: Bytes) -> Body {
-    Full::new(bytes).map_err(|never| match never {}).boxed_unsync()
+    Body::Frames(Full::new(bytes).map_err(|never| match never {}).boxed_unsync())
 }
 
 /// A part of a blob.
 pub fn of_blob(blob: Lent, range: Range<u64>) -> Body {
+    Body::Part(Part { blob, range, seat: None })
+}
+
+/// The frames of a part.
+fn frames(Part { blob, range, seat }: Part) -> UnsyncBoxBody<Bytes, FetchError> {
     let end = range.end;
     let frames = stream::try_unfold((blob, range.start, Pace::up_to(LARGE_FRAME)), move |(blob, position, mut pace)| async move {
         if position >= end {
@@ -58,16 +82,23 @@ pub fn of_blob(blob: Lent, range: Range<u64>) -> Body {
         let position = position + bytes.len() as u64;
         Ok(Some((Frame::data(bytes), (blob, position, pace))))
     });
-    StreamBody::new(frames).boxed_unsync()
+    keep(StreamBody::new(frames).boxed_unsync(), seat)
 }
 
 /// A body that keeps its reader's seat until it is over.
 pub fn with_seat(body: Body, seat: Turn) -> Body {
+    match body {
+        Body::Part(part) => Body::Part(Part { seat: Some(seat), ..part }),
+        Body::Frames(frames) => Body::Frames(keep(frames, Some(seat))),
+    }
+}
+
+fn keep(frames: UnsyncBoxBody<Bytes, FetchError>, seat: Option<Turn>) -> UnsyncBoxBody<Bytes, FetchError> {
     let kept = move |frame| {
         let _ = &seat;
         frame
     };
-    body.map_frame(kept).boxed_unsync()
+    frames.map_frame(kept).boxed_unsync()
 }
 
 /// What a reader reads.
@@ -76,7 +107,38 @@ pub fn of_reader(reader: Reader) -> Body {
         let Some(bytes) = reader.next(pace.frame().await).await.transpose()? else { return Ok(None) };
         Ok::<_, FetchError>(Some((Frame::data(bytes), (reader, pace))))
     });
-    StreamBody::new(frames).boxed_unsync()
+    Body::Frames(StreamBody::new(frames).boxed_unsync())
+}
+
+impl hyper::body::Body for Body {
+    type Data = Bytes;
+    type Error = FetchError;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, FetchError>>> {
+        if matches!(*self, Self::Part(_))
+            && let Self::Part(part) = std::mem::replace(&mut *self, empty())
+        {
+            *self = Self::Frames(frames(part));
+        }
+        match &mut *self {
+            Self::Frames(frames) => Pin::new(frames).poll_frame(cx),
+            Self::Part(_) => Poll::Ready(None),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Part(part) => part.range.is_empty(),
+            Self::Frames(frames) => frames.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Part(part) => SizeHint::with_exact(part.range.end - part.range.start),
+            Self::Frames(frames) => frames.size_hint(),
+        }
+    }
 }
 
 /// How large the next frame is: frames grow only while the host takes them at once, so that a thousand slow hosts cost

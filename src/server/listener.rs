@@ -14,6 +14,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::server::connection;
 use crate::server::door::{Door, Peer};
+use crate::server::lane::{self, Lane};
 
 /// How long to wait when the system has no descriptor left for another connection.
 const OUT_OF_DESCRIPTORS: Duration = Duration::from_millis(100);
@@ -109,6 +110,11 @@ impl Listener {
             tracing::debug!(%address, %error, "cannot set TCP_USER_TIMEOUT");
         }
         let peer = Peer { address: address.ip(), is_tls: false };
+        match lane::serve(&self.door, &stream, peer, &self.stop).await {
+            Ok(Lane::Taken) => return,
+            Ok(Lane::NotTaken) => {}
+            Err(error) => return tracing::debug!(%address, %error, "a connection ended before its time"),
+        }
         let tls = self.tls.load_full();
         if let Err(error) = connection::serve(self.door, stream, peer, tls, self.stop).await {
             tracing::debug!(%address, %error, "a connection ended before its time");

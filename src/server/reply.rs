@@ -36,7 +36,7 @@ pub fn steps(steps: mpsc::Receiver<Step>) -> Reply {
         line.push(b'\n');
         Some((Ok(Frame::data(Bytes::from(line))), steps))
     });
-    with(StatusCode::OK, "application/x-ndjson", StreamBody::new(lines).boxed_unsync())
+    with(StatusCode::OK, "application/x-ndjson", Body::Frames(StreamBody::new(lines).boxed_unsync()))
 }
 
 /// The bytes of a file.

@@ -62,6 +62,13 @@ pub async fn answer<B>(door: &Door, peer: Peer, request: Request<B>) -> Response
     asking.tally(response, label, result)
 }
 
+/// Whether a request is for a file that is held: then the answer is there at once.
+pub async fn is_for_held_file(door: &Door, path: &str) -> bool {
+    let catalog = door.current.load();
+    let Ok(Route::File { file, .. }) = route(&catalog, &door.cache, path) else { return false };
+    door.cache.find(file.expected).await.is_ok_and(|found| found.is_some())
+}
+
 /// Finds what is at a path.
 fn route(catalog: &Catalog, cache: &Cache, path: &str) -> Result<Route, Problem> {
     let path = path.strip_prefix('/').unwrap_or(path);

@@ -31,6 +31,13 @@ pub struct Tallied<B> {
     tally: Tally,
 }
 
+impl<B> Tallied<B> {
+    /// The body, and what it is to be counted in.
+    pub fn into_parts(self) -> (B, Tally) {
+        (self.body, self.tally)
+    }
+}
+
 impl Tally {
     /// The tally of an answer that has not been sent yet.
     pub fn new(metrics: Arc<Metrics>, route: &'static str, result: &'static str, entry: Option<Entry>) -> Self {
@@ -42,7 +49,8 @@ impl Tally {
         Tallied { body, tally: self }
     }
 
-    fn sent(&mut self, bytes: usize) {
+    /// Counts bytes that were sent.
+    pub fn sent(&mut self, bytes: usize) {
         self.sent += bytes as u64;
         self.uncounted += bytes as u64;
         if self.uncounted >= STEP_BYTES {

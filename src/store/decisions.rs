@@ -19,10 +19,13 @@ pub fn save(disk: &dyn Disk, layout: &Layout, fingerprint: Fingerprint, decision
 
 /// What was decided about an image. An error means that nobody knows.
 pub fn load(disk: &dyn Disk, layout: &Layout, fingerprint: Fingerprint) -> io::Result<Decision> {
-    match disk.open(&layout.decision(fingerprint)).and_then(|file| file.read_all(MAX_DECISION_BYTES)) {
-        Ok(bytes) => serde_json::from_slice(&bytes).map_err(io::Error::from),
+    let path = layout.decision(fingerprint);
+    let read = disk.open(&path).and_then(|file| file.read_all(MAX_DECISION_BYTES));
+    let decision = read.and_then(|bytes| serde_json::from_slice(&bytes).map_err(io::Error::from));
+    match decision {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Decision::default()),
-        Err(error) => Err(error),
+        // Whoever reads that looks for the file.
+        decision => decision.map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", path.display()))),
     }
 }
 

@@ -6,6 +6,7 @@ use rustls::ServerConfig;
 use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::NoServerSessionStorage;
 
 use crate::tls::authority::Pair;
 
@@ -40,6 +41,9 @@ pub fn server(pair: &Pair) -> Result<ServerConfig, BadPair> {
     let key = PrivateKeyDer::from_pem_slice(pair.key.as_bytes()).map_err(|error| not_pem("the key", error))?;
     let builder = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider())).with_safe_default_protocol_versions()?;
     let mut config = builder.with_no_client_auth().with_single_cert(chain, key)?;
+    // Hosts make a new connection for each request and take none up again (clients.md, 2.1), and each ticket costs.
+    config.send_tls13_tickets = 0;
+    config.session_storage = Arc::new(NoServerSessionStorage {});
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     Ok(config)
 }

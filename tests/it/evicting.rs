@@ -217,7 +217,7 @@ async fn a_store_that_is_far_too_large_serves_while_it_gets_smaller() {
     let (_origin, mirror) = mirror(&images(count, size), Builder::default()).await;
     join_all((0..count).map(|number| hold(&mirror, number))).await;
     let disk = FaultyDisk::over(OsDisk);
-    disk.delay(Call::Remove, Duration::from_millis(50));
+    disk.delay(Call::Remove, Duration::from_millis(20));
     let smaller = |text: &str| text.replace("min_free = \"0%\"", "min_free = \"0%\"\ncapacity = \"500000B\"");
     let started = Instant::now();
     let mirror = mirror.restart_with(disk, smaller).await;

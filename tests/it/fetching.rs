@@ -578,3 +578,27 @@ async fn what_is_held_is_served_whatever_becomes_of_upstream() {
     assert_eq!(mirror.get_whole(format!("ubuntu/{FILE}")).await, Some(file), "a name that nobody knows");
     assert_eq!(mirror.body("ubuntu/streams/v1/images.json").await, listed);
 }
+
+/// T10: a server that sends wrong bytes for every file is asked last, although it answers well.
+#[tokio::test]
+async fn a_server_of_wrong_bytes_is_asked_last_after_two_of_them() {
+    let (wrong, right) = (Origin::start().await, Origin::start().await);
+    let stream = (0..5).fold(Stream::default(), |stream, number| {
+        let version = Version::new(&format!("i/{number}")).file("squashfs", &noise(5000, number)).metadata("lxd.tar.xz", b"m");
+        stream.add(&format!("os:{number}:amd64"), &number.to_string(), "20260101", version)
+    });
+    for origin in [&wrong, &right] {
+        origin.put(stream.tree());
+    }
+    for number in 0..5 {
+        wrong.act(&format!("i/{number}/squashfs"), [Act::WrongBytes]);
+    }
+    let mirror = Builder::default().remote("lab", &[wrong.url(), right.url()], "").start().await;
+    let mut whole = Vec::new();
+    for number in 0..5 {
+        whole.push(mirror.get_whole(format!("lab/i/{number}/squashfs")).await.is_some());
+    }
+    assert_eq!(whole, [false, false, true, true, true], "two are cut, and the others come from the other server");
+    let failing = &mirror.remotes().await[0].failing;
+    assert!(!failing.is_empty(), "and it is shown");
+}

@@ -254,3 +254,22 @@ async fn a_stop_does_not_wait_for_a_disk_that_never_answers() {
     assert_eq!(server.ended(), Some(0));
     assert!(started.elapsed() < Duration::from_secs(12), "{:?}", started.elapsed());
 }
+
+/// Nobody writes to a pipe: it is no configuration, and waiting for it would keep every signal from being heard.
+#[tokio::test]
+async fn a_pipe_in_the_place_of_the_configuration_is_refused_and_signals_are_heard() {
+    let config = format!("[server]\nlisten = [\"127.0.0.1:0\"]\ndrain = \"1s\"\n{SOCKETS}\n{NOBODY}");
+    let mut server = Server::start(&config, &[]);
+    let file = server.folder().join("cistern.toml");
+    std::fs::remove_file(&file).unwrap();
+    assert!(std::process::Command::new("mkfifo").arg(&file).status().unwrap().success());
+    server.signal(rustix::process::Signal::HUP);
+    wait_for(async || server.log().contains("the new configuration is refused")).await;
+    assert!(server.log().contains("it is no plain file"), "{}", server.log());
+    std::fs::remove_file(&file).unwrap();
+    server.configure(&config);
+    server.signal(rustix::process::Signal::HUP);
+    wait_for(async || server.log().contains("the new configuration is in force")).await;
+    server.signal(rustix::process::Signal::TERM);
+    assert_eq!(server.ended(), Some(0));
+}

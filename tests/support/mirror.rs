@@ -237,6 +237,12 @@ impl Mirror {
         response.bytes().await.ok().map(|bytes| bytes.to_vec())
     }
 
+    /// Whether a file is held, and known to be.
+    pub async fn is_hit(&self, path: &str) -> bool {
+        let answer = self.client.head(format!("{}/{path}", self.url())).send().await.unwrap();
+        answer.headers().get("cache-status").is_some_and(|status| status == "cistern; hit")
+    }
+
     /// A document.
     pub async fn json(&self, path: &str) -> serde_json::Value {
         serde_json::from_slice(&self.body(path).await).unwrap()

@@ -1,0 +1,224 @@
+//! The fast lane: a held file over plain HTTP/1.1, the way LXD and Incus ask for it, which is one GET on a connection that ends
+//! then. The kernel moves the bytes from the file to the socket, and none of them comes into the program.
+//!
+//! The request is looked at and left in the socket. Whatever is not plainly one of these is hyper's, as if nobody had looked; what
+//! is, is answered by [`route::answer`] like every other one, and only the way of its body is another.
+
+use std::io;
+use std::sync::Arc;
+
+use hyper::header::{CONNECTION, DATE, HeaderName, HeaderValue};
+use hyper::http::response::Parts;
+use hyper::{Method, Request, StatusCode, Version};
+use rustix::net::{RecvFlags, sockopt};
+use tokio::io::Interest;
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+
+use crate::cache::blocking;
+use crate::server::body::{Body, Part};
+use crate::server::door::{Door, Peer, PlainHttp};
+use crate::server::route;
+use crate::server::tally::Tally;
+
+/// So much of a request is looked at. LXD's have some 200 bytes.
+const LOOK_BYTES: usize = 2048;
+/// Hosts of ours send five at most.
+const MOST_HEADERS: usize = 8;
+/// So much is sent at once.
+const PIECE_BYTES: u64 = 2 << 20;
+/// After so many bytes it is others' turn, also if the socket takes more: a turn costs as much as a piece.
+const TURN_BYTES: u64 = 16 << 20;
+/// What such a request may say besides. Anything else may change the answer.
+const HARMLESS: [&str; 5] = ["accept", "accept-encoding", "connection", "host", "user-agent"];
+
+/// Whether the connection was taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lane {
+    /// It was answered, and is over.
+    Taken,
+    /// Nothing was read of it.
+    NotTaken,
+}
+
+/// Answers a connection, if it asks for a held file and nothing else.
+pub async fn serve(door: &Arc<Door>, stream: &TcpStream, peer: Peer, stop: &CancellationToken) -> io::Result<Lane> {
+    let begun = tokio::select! {
+        begun = timeout(door.bounds.header_timeout, stream.readable()) => begun,
+        () = stop.cancelled() => return Ok(Lane::NotTaken),
+    };
+    begun.map_err(|_| io::Error::new(io::ErrorKind::TimedOut, "no request came"))??;
+    if door.policy.load().plain_http == PlainHttp::Off {
+        return Ok(Lane::NotTaken);
+    }
+    let Some((len, request)) = look(stream) else { return Ok(Lane::NotTaken) };
+    if !route::is_for_held_file(door, request.uri().path()).await {
+        return Ok(Lane::NotTaken);
+    }
+    let (head, body) = route::answer(door, peer, request).await.into_parts();
+    // It may have left in between; then hyper answers once more, whatever there is to be said.
+    let (Body::Part(part), tally) = body.into_parts() else { return Ok(Lane::NotTaken) };
+    read_past(stream, len)?;
+    // Only full segments travel; what is left at the end goes with the end of the connection.
+    sockopt::set_tcp_cork(stream, true)?;
+    send(stream, &head_of(&head, door), part, tally).await?;
+    Ok(Lane::Taken)
+}
+
+/// Looks at what came: a request that can be answered here, and its length.
+fn look(stream: &TcpStream) -> Option<(usize, Request<()>)> {
+    let mut bytes = [0; LOOK_BYTES];
+    let (count, _) = rustix::net::recv(stream, &mut bytes, RecvFlags::PEEK | RecvFlags::DONTWAIT).ok()?;
+    wish(&bytes[..count])
+}
+
+/// What these bytes ask for, if they are one whole request for a file, of an ordinary kind.
+fn wish(bytes: &[u8]) -> Option<(usize, Request<()>)> {
+    let mut headers = [httparse::EMPTY_HEADER; MOST_HEADERS];
+    let mut parsed = httparse::Request::new(&mut headers);
+    let Ok(httparse::Status::Complete(len)) = parsed.parse(bytes) else { return None };
+    let path = parsed.path.filter(|path| path.starts_with('/'))?;
+    if len != bytes.len() || parsed.method != Some("GET") || parsed.version != Some(1) {
+        return None;
+    }
+    let mut request = Request::builder().method(Method::GET).uri(path).version(Version::HTTP_11);
+    let (mut hosts, mut closes) = (0, false);
+    for header in parsed.headers.iter() {
+        let name = HARMLESS.into_iter().find(|name| header.name.eq_ignore_ascii_case(name))?;
+        match name {
+            "host" => hosts += 1,
+            "connection" if header.value.eq_ignore_ascii_case(b"close") => closes = true,
+            "connection" => return None,
+            _ => {}
+        }
+        request = request.header(HeaderName::from_static(name), HeaderValue::from_bytes(header.value).ok()?);
+    }
+    let request = request.body(()).ok()?;
+    (closes && hosts == 1).then_some((len, request))
+}
+
+/// Takes a request out of the socket that was looked at.
+fn read_past(stream: &TcpStream, len: usize) -> io::Result<()> {
+    let mut bytes = [0; LOOK_BYTES];
+    let read = stream.try_read(&mut bytes[..len])?;
+    if read == len { Ok(()) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
+}
+
+/// The head of an answer, as it goes over the wire.
+fn head_of(head: &Parts, door: &Door) -> Vec<u8> {
+    let status = head.status;
+    let mut bytes = format!("HTTP/1.1 {} {}\r\n", status.as_u16(), reason(status)).into_bytes();
+    let mut add = |name: &HeaderName, value: &[u8]| {
+        for part in [name.as_str().as_bytes(), b": ", value, b"\r\n"] {
+            bytes.extend_from_slice(part);
+        }
+    };
+    head.headers.iter().for_each(|(name, value)| add(name, value.as_bytes()));
+    if let Ok(now) = door.clock.now().try_into() {
+        add(&DATE, httpdate::fmt_http_date(now).as_bytes());
+    }
+    add(&CONNECTION, b"close");
+    bytes.extend_from_slice(b"\r\n");
+    bytes
+}
+
+fn reason(status: StatusCode) -> &'static str {
+    status.canonical_reason().unwrap_or_default()
+}
+
+/// Sends an answer. The part is complete and verified, and what turns out to be wrong of it meanwhile ends in the middle.
+async fn send(stream: &TcpStream, head: &[u8], part: Part, mut tally: Tally) -> io::Result<()> {
+    let mut sent = 0;
+    while sent < head.len() {
+        stream.writable().await?;
+        match stream.try_write(&head[sent..]) {
+            Ok(count) => sent += count,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(error) => return Err(error),
+        }
+    }
+    let (blob, mut position, end) = (&part.blob, part.range.start, part.range.end);
+    // Up to there it is in memory, and so far it goes until others have their turn.
+    let (mut resident, mut turn) = (position, position + TURN_BYTES);
+    while position < end {
+        if blob.is_broken() {
+            return Err(io::Error::other("the bytes of a blob turned out to be wrong"));
+        }
+        let len = PIECE_BYTES.min(end - position);
+        if resident < position + len {
+            bring_in(&part, position, len).await.inspect_err(|_| blob.note_failure())?;
+            resident = position + len;
+        }
+        stream.writable().await?;
+        match stream.try_io(Interest::WRITABLE, || blob.file().send_to(stream, position, len)) {
+            Ok(0) => {
+                blob.note_failure();
+                return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "a blob is shorter than it was"));
+            }
+            Ok(count) => {
+                position += count as u64;
+                tally.sent(count);
+                if position >= turn {
+                    turn = position + TURN_BYTES;
+                    tokio::task::yield_now().await;
+                }
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+/// Sees to it that a piece is in memory: the kernel would let everybody wait for the disk.
+async fn bring_in(part: &Part, position: u64, len: u64) -> io::Result<()> {
+    if part.blob.file().is_resident(position, len)? {
+        return Ok(());
+    }
+    let file = part.blob.file().clone();
+    blocking(move || {
+        let mut buffer = vec![0; usize::try_from(len).map_err(io::Error::other)?];
+        file.read_at(&mut buffer, position).map(drop)
+    })
+    .await
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::server::lane::wish;
+
+    const LXD: &str = "GET /lab/images/noble/squashfs HTTP/1.1\r\nHost: localhost:18443\r\nUser-Agent: LXD 5.0.2 (Linux; x86_64; 6.18.44; Debian GNU/Linux; 12)\r\nAccept-Encoding: gzip\r\nConnection: close\r\n\r\n";
+
+    #[test]
+    fn what_lxd_asks_is_understood() {
+        let (len, request) = wish(LXD.as_bytes()).unwrap();
+        assert_eq!((len, request.uri().path(), request.headers().len()), (LXD.len(), "/lab/images/noble/squashfs", 4));
+    }
+
+    #[test]
+    fn whatever_is_not_plainly_that_is_left_alone() {
+        for (from, to) in [
+            ("GET", "HEAD"),
+            ("GET", "POST"),
+            ("HTTP/1.1", "HTTP/1.0"),
+            ("GET /lab", "GET http://x/lab"),
+            ("Connection: close", "Connection: keep-alive"),
+            ("Connection: close\r\n", ""),
+            ("Connection: close", "Connection: close, upgrade"),
+            ("Accept-Encoding: gzip", "Range: bytes=0-1"),
+            ("Accept-Encoding: gzip", "If-None-Match: *"),
+            ("Accept-Encoding: gzip", "Content-Length: 5"),
+            ("Accept-Encoding: gzip", "Transfer-Encoding: chunked"),
+            ("Accept-Encoding: gzip", "X-Forwarded-For: 1.1.1.1"),
+            ("Accept-Encoding: gzip", "Host: other"),
+            ("Host: localhost:18443\r\n", ""),
+            ("\r\n\r\n", "\r\n"),
+            ("\r\n\r\n", "\r\n\r\nGET / HTTP/1.1\r\n\r\n"),
+            ("GET", "\u{16}"),
+            ("Host: localhost", "Host : localhost"),
+        ] {
+            assert!(wish(LXD.replacen(from, to, 1).as_bytes()).is_none(), "{from:?} -> {to:?}");
+        }
+    }
+}
