@@ -192,7 +192,9 @@ impl Cache {
     /// Finds a blob that is held. An error means that nobody knows, and never that it is absent. A stranger has to be adopted
     /// first.
     pub async fn find(self: &Arc<Self>, expected: Expected) -> io::Result<Option<Lent>> {
-        if let Some(blob) = self.digest(expected).and_then(|digest| self.open.get(&digest)).filter(|blob| !blob.has_failed()) {
+        if let Some(blob) =
+            self.digest(expected).and_then(|digest| self.open.get(&digest)).filter(|blob| !blob.has_failed() && !blob.is_wrong())
+        {
             return Ok(Some(blob).filter(|blob| expected.allows(blob.size)).map(|blob| self.leases.lend(blob)));
         }
         let cache = Arc::clone(self);
@@ -223,18 +225,22 @@ impl Cache {
         }
         // One of another size than its document says is damaged, or its document is wrong; either way it is fetched again, and a
         // good copy takes its place.
-        Ok(blob.filter(|blob| expected.allows(blob.size)).and_then(|blob| self.give(blob)))
+        blob.filter(|blob| expected.allows(blob.size)).map_or(Ok(None), |blob| self.give(blob))
     }
 
     /// Lends a blob that was opened, unless it was found to be wrong, or left, meanwhile; and strangers to nobody.
-    fn give(&self, blob: Blob) -> Option<Lent> {
+    fn give(&self, blob: Blob) -> io::Result<Option<Lent>> {
         let _flights = lock(&self.flights);
         let is_known = self.books.read(|ledger| ledger.blob(blob.digest).is_some() && !ledger.is_stranger(blob.digest));
         if !is_known || self.broken.contains_key(&blob.digest) {
-            return None;
+            return Ok(None);
+        }
+        // Another file may have its name since it was opened.
+        if !self.store.blob(blob.digest)?.is_some_and(|there| there.is_same_file(&blob)) {
+            return Ok(None);
         }
         self.open.insert(blob.digest, blob.clone());
-        Some(self.leases.lend(blob))
+        Ok(Some(self.leases.lend(blob)))
     }
 
     /// Whether the store takes new files.

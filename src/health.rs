@@ -69,6 +69,13 @@ impl Health {
         }
     }
 
+    /// Notes that a URL answered, now. After its rest that is as good as being back, also for one that sent wrong bytes: the next
+    /// wrong one counts like one more in a row.
+    pub fn answered(&mut self, url: usize, now: Timestamp) {
+        let is_over = |url: &Url| back_off(url.wrongs).is_some() && url.resting_until.is_none_or(|until| until <= now);
+        if self.urls.get(url).is_some_and(is_over) { self.is_back(url) } else { self.succeeded(url) }
+    }
+
     /// Notes that a URL sent a file that is right.
     pub fn proved(&mut self, url: usize) {
         if let Some(url) = self.urls.get_mut(url) {
@@ -193,6 +200,10 @@ mod tests {
         assert_eq!(health.order(at(2)), [1, 0]);
         assert!(health.illness(0).is_some(), "that it answers says nothing");
         assert_eq!(health.order(at(6)), [0, 1], "one tries it");
+        health.answered(0, at(6));
+        assert_eq!(health.illness(0), None, "its rest is over, and it answers");
+        health.sent_wrong_bytes(0, at(6));
+        assert_eq!(health.order(at(15)), [1, 0], "it has to rest for twice as long");
         health.proved(0);
         assert_eq!((health.order(at(7)), health.illness(0)), (vec![0, 1], None));
     }

@@ -279,8 +279,7 @@ impl Ledger {
     /// What changed since this was last asked, to be written down.
     pub fn take_changes(&mut self) -> Vec<Change> {
         let unwritten = std::mem::take(&mut self.unwritten);
-        let is_known = |unit: &Unit| !matches!(unit, Unit::Blob(digest) if self.strangers.contains(digest));
-        unwritten.into_iter().filter(is_known).map(|unit| self.change(unit)).collect()
+        unwritten.into_iter().map(|unit| self.change(unit)).collect()
     }
 
     /// Takes back changes that could not be written.
@@ -294,7 +293,8 @@ impl Ledger {
 
     fn change(&self, unit: Unit) -> Change {
         match unit {
-            Unit::Blob(digest) => match self.blobs.get(&digest) {
+            // Whoever reads that a stranger is held would take it for one that somebody has verified.
+            Unit::Blob(digest) => match self.blobs.get(&digest).filter(|_| !self.is_stranger(digest)) {
                 Some(held) => Change::Blob(digest, held.size, held.last_used_at),
                 None => Change::BlobGone(digest),
             },

@@ -18,6 +18,8 @@ const ABANDONED: Duration = Duration::from_hours(24);
 /// How often it is looked what is due.
 const SHORTEST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_mins(1);
+/// The same for as long as there is more than may be.
+const PAUSE_WHILE_TOO_FULL: Duration = Duration::from_secs(2);
 
 /// Says so if nothing can be stored from the beginning. Everything is served all the same, through memory.
 pub fn warn_if_full(space: Space, limits: &Limits) {
@@ -60,14 +62,21 @@ async fn keep(cache: Arc<Cache>, metrics: Arc<Metrics>) {
             look.empty_trash()?;
             look.space()
         });
+        let mut pause = pause(cache.rules());
         match pruned.await {
-            Ok(space) => cache.standing().looked_at(full(space, cache.books().limits())),
+            Ok(space) => {
+                cache.standing().looked_at(full(space, cache.books().limits()));
+                // At the start it is not known yet what remotes list, and until then nothing can go.
+                if cache.books().need(0, space.free).least > 0 {
+                    pause = pause.min(PAUSE_WHILE_TOO_FULL);
+                }
+            }
             Err(error) => {
                 tracing::error!(%error, "what is due could not be let go, or the file system says nothing");
                 cache.standing().looked_at(Some(error.to_string()));
             }
         }
-        tokio::time::sleep(pause(cache.rules())).await;
+        tokio::time::sleep(pause).await;
     }
 }
 

@@ -41,6 +41,11 @@ impl Cache {
         let digest = wrong.digest;
         let (lost, taken) = {
             let _flights = lock(&self.flights);
+            // Whoever has just taken it, or still reads it after another one took its place, is to know.
+            if let Some(open) = self.open.get(&digest).filter(|open| open.is_same_file(wrong)) {
+                open.note_wrong();
+                self.open.invalidate(&digest);
+            }
             if !self.store.blob(digest)?.is_some_and(|blob| blob.is_same_file(wrong)) {
                 return Ok(false);
             }

@@ -65,7 +65,7 @@ impl Leases {
 impl Lent {
     /// Whether its bytes turned out to be wrong since it was lent.
     pub fn is_broken(&self) -> bool {
-        self.lease.is_broken.load(Ordering::Acquire)
+        self.lease.is_broken.load(Ordering::Acquire) || self.blob.is_wrong()
     }
 }
 

@@ -107,7 +107,7 @@ impl Source {
 
     /// Notes that a URL answered as it should.
     pub fn succeeded(&self, url: usize) {
-        self.note(url, |health| health.succeeded(url));
+        self.note(url, |health| health.answered(url, self.clock.now()));
     }
 
     /// Notes that a URL sent a file that is right.

@@ -7,6 +7,8 @@
 use std::io;
 use std::sync::Arc;
 
+use http_body_util::BodyExt as _;
+use hyper::body::Body as _;
 use hyper::header::{CONNECTION, DATE, HeaderName, HeaderValue};
 use hyper::http::response::Parts;
 use hyper::{Method, Request, StatusCode, Version};
@@ -30,6 +32,8 @@ const MOST_HEADERS: usize = 8;
 const PIECE_BYTES: u64 = 2 << 20;
 /// After so many bytes it is others' turn, also if the socket takes more: a turn costs as much as a piece.
 const TURN_BYTES: u64 = 16 << 20;
+/// What is said instead of a file is no longer than this: a line of text.
+const MOST_SAID_BYTES: u64 = 4096;
 /// What such a request may say besides. Anything else may change the answer.
 const HARMLESS: [&str; 5] = ["accept", "accept-encoding", "connection", "host", "user-agent"];
 
@@ -57,12 +61,24 @@ pub async fn serve(door: &Arc<Door>, stream: &TcpStream, peer: Peer, stop: &Canc
         return Ok(Lane::NotTaken);
     }
     let (head, body) = route::answer(door, peer, request).await.into_parts();
-    // It may have left in between; then hyper answers once more, whatever there is to be said.
-    let (Body::Part(part), tally) = body.into_parts() else { return Ok(Lane::NotTaken) };
-    read_past(stream, len)?;
-    // Only full segments travel; what is left at the end goes with the end of the connection.
-    sockopt::set_tcp_cork(stream, true)?;
-    send(stream, &head_of(&head, door), part, tally).await?;
+    let head = head_of(&head, door);
+    match body.into_parts() {
+        (Body::Part(part), tally) => {
+            read_past(stream, len)?;
+            // Only full segments travel; what is left at the end goes with the end of the connection.
+            sockopt::set_tcp_cork(stream, true)?;
+            write(stream, &head).await?;
+            send(stream, part, tally).await?;
+        }
+        (said, mut tally) if said.size_hint().exact().is_some_and(|size| size <= MOST_SAID_BYTES) => {
+            read_past(stream, len)?;
+            let said = said.collect().await.map_err(io::Error::other)?.to_bytes();
+            write(stream, &[&head[..], &said[..]].concat()).await?;
+            tally.sent(said.len());
+        }
+        // The file left in between and is fetched; then hyper asks for it once more.
+        _ => return Ok(Lane::NotTaken),
+    }
     Ok(Lane::Taken)
 }
 
@@ -127,30 +143,35 @@ fn reason(status: StatusCode) -> &'static str {
     status.canonical_reason().unwrap_or_default()
 }
 
-/// Sends an answer. The part is complete and verified, and what turns out to be wrong of it meanwhile ends in the middle.
-async fn send(stream: &TcpStream, head: &[u8], part: Part, mut tally: Tally) -> io::Result<()> {
+async fn write(stream: &TcpStream, bytes: &[u8]) -> io::Result<()> {
     let mut sent = 0;
-    while sent < head.len() {
+    while sent < bytes.len() {
         stream.writable().await?;
-        match stream.try_write(&head[sent..]) {
+        match stream.try_write(&bytes[sent..]) {
             Ok(count) => sent += count,
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
             Err(error) => return Err(error),
         }
     }
+    Ok(())
+}
+
+/// Sends a part. It is complete and verified, and what turns out to be wrong of it meanwhile ends in the middle.
+async fn send(stream: &TcpStream, part: Part, mut tally: Tally) -> io::Result<()> {
     let (blob, mut position, end) = (&part.blob, part.range.start, part.range.end);
     // Up to there it is in memory, and so far it goes until others have their turn.
     let (mut resident, mut turn) = (position, position + TURN_BYTES);
     while position < end {
-        if blob.is_broken() {
-            return Err(io::Error::other("the bytes of a blob turned out to be wrong"));
-        }
         let len = PIECE_BYTES.min(end - position);
         if resident < position + len {
             bring_in(&part, position, len).await.inspect_err(|_| blob.note_failure())?;
             resident = position + len;
         }
         stream.writable().await?;
+        // It may have waited for its host for long.
+        if blob.is_broken() {
+            return Err(io::Error::other("the bytes of a blob turned out to be wrong"));
+        }
         match stream.try_io(Interest::WRITABLE, || blob.file().send_to(stream, position, len)) {
             Ok(0) => {
                 blob.note_failure();

@@ -17,18 +17,29 @@ pub struct Blob {
     pub size: u64,
     file: File,
     has_failed: Arc<AtomicBool>,
+    is_wrong: Arc<AtomicBool>,
 }
 
 impl Blob {
     /// A blob whose file is open already.
     pub fn new(digest: Digest, size: u64, file: File) -> Self {
-        Self { digest, size, file, has_failed: Arc::default() }
+        Self { digest, size, file, has_failed: Arc::default(), is_wrong: Arc::default() }
     }
 
     /// Opens a blob; `None` if it is not there. Any other trouble is an error: unknown is not absent.
     pub fn open(disk: &dyn Disk, layout: &Layout, digest: Digest) -> io::Result<Option<Self>> {
         let file = disk.open_own(&layout.blob(digest))?;
         file.map(|file| Ok(Self::new(digest, file.len()?, file))).transpose()
+    }
+
+    /// Notes that its bytes are not what it is called.
+    pub fn note_wrong(&self) {
+        self.is_wrong.store(true, Ordering::Release);
+    }
+
+    /// Whether they turned out not to be.
+    pub fn is_wrong(&self) -> bool {
+        self.is_wrong.load(Ordering::Acquire)
     }
 
     /// Whether both are the same file on the disk, and not two of one name.

@@ -231,6 +231,24 @@ async fn the_fast_lane_answers_like_every_other() {
     assert_eq!(origin.requests(ROOT).len(), 1);
 }
 
+/// What the lane has to say instead of a file is said and counted once.
+#[tokio::test]
+async fn a_refusal_in_the_fast_lane_is_counted_once() {
+    let origin = Origin::start().await;
+    origin.put(noble(&noise(32 << 20, 1)).tree());
+    let builder = Builder::default().metrics(free_port()).section("[limits]\nfile_readers = 1");
+    let mirror = builder.remote("ubuntu", &[origin.url()], "").start().await;
+    let path = format!("ubuntu/{ROOT}");
+    mirror.body(&path).await;
+    wait_for(async || mirror.is_hit(&path).await).await;
+    // It has the only seat, and takes its time.
+    let _seated = mirror.get(&path).await;
+    let (head, body) = asked_like_lxd(&mirror, &path, "").await;
+    assert!(head[0].starts_with("HTTP/1.1 503") && !body.is_empty(), "{head:?}");
+    let refused = "cistern_http_requests_total{code=\"503\",method=\"GET\",route=\"blob\"}";
+    assert!((mirror.metric(refused).await - 1.0).abs() < 0.5);
+}
+
 /// Invariant 6, where the kernel sends: what cannot be read, or is shorter than it was, is cut and never a whole file.
 #[tokio::test]
 async fn a_damaged_file_is_cut_in_the_fast_lane_too() {
