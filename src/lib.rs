@@ -126,7 +126,8 @@
 //!
 //! **The database.** [`cache::scribe`] writes down what changed in the ledger, every few seconds. At the start the ledger is
 //! what the database says, made true of the names in the store, and of the files of images that it does not know
-//! ([`cache::restore`]). From then on it is what is held: a file that turns out to be missing corrects it.
+//! ([`cache::restore`]). From then on it is what is held: a file that turns out to be missing corrects it. What the database does not
+//! know is a stranger: it is read once before anybody gets it ([`cache::adoption`]), by a flight like a download's.
 //!
 //! **People's commands.** [`cli`] speaks HTTP and JSON with [`server::admin`] over a Unix socket; [`library`] does what is
 //! wanted. What a person decides is written down before it counts, and answered when the database has it. Bytes of own images
