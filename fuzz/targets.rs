@@ -122,7 +122,7 @@ pub fn tarballs(data: &[u8]) {
     let blob = |name: &str, bytes: &[u8]| {
         let path = folder.path().join(name);
         std::fs::write(&path, bytes).expect("it can be written");
-        Blob::new(Digest::of(bytes), bytes.len() as u64, OsDisk.open(&path).expect("it is there"))
+        Blob::new(Digest::of(bytes), bytes.len() as u64, OsDisk.open(&path).expect("it is there")).expect("it can be looked at")
     };
     let (metadata, root) = (blob("metadata", data), blob("root", b"hsqs"));
     drop(inspect::inspect(&[("metadata", &metadata)]));

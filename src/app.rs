@@ -244,8 +244,9 @@ impl App {
             tokio::select! {
                 () = stop.cancelled() => break Ok(()),
                 Some(ended) = self.essential.join_next() => break Err(Ended(ended.unwrap_or("it panicked"))),
-                Some(reload) = reloads.recv() => self.reload(reload).await,
-                _ = housekeeping.tick() => self.keep_house().await,
+                // What these wait for may never come, and whoever stops does not wait for it.
+                Some(reload) = reloads.recv() => drop(stop.run_until_cancelled(self.reload(reload)).await),
+                _ = housekeeping.tick() => drop(stop.run_until_cancelled(self.keep_house()).await),
             }
         };
         self.drain().await;

@@ -22,6 +22,7 @@ pub mod standing;
 
 use std::collections::{HashMap, HashSet};
 use std::io;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
@@ -82,6 +83,8 @@ pub struct Cache {
     current: Current,
     rules: ArcSwap<Rules>,
     open: Moka<Digest, Blob>,
+    /// How often a name of a blob came to mean another file, or none.
+    renamed: AtomicU64,
     refusals: Refusals,
     standing: Arc<Standing>,
     /// Blobs whose bytes are wrong and that could not be taken away.
@@ -111,6 +114,11 @@ pub enum Boarding {
 
 /// So many blobs that the database did not know are read at once because hosts wait for them; other hosts wait for a turn.
 const ADOPTING: usize = 2;
+/// Names of blobs changed since one was opened: another file may have its name.
+struct Renamed;
+
+/// So often a blob is opened anew because others come and go.
+const MOST_LOOKS: usize = 100;
 /// How long an open file stays open without being asked for.
 const IDLE_FILE: Duration = Duration::from_mins(1);
 /// How much is remembered of what went wrong.
@@ -133,6 +141,7 @@ impl Cache {
             current: Current::default(),
             rules: ArcSwap::from_pointee(options.rules),
             store,
+            renamed: AtomicU64::new(0),
             open: Moka::builder().max_capacity(options.open_files).time_to_idle(IDLE_FILE).build(),
             refusals: Refusals::new(options.retry_gone, options.retry_wrong),
             standing: Arc::new(Standing::new(Arc::clone(&metrics))),
@@ -218,29 +227,41 @@ impl Cache {
         if self.broken.contains_key(&digest) {
             return Ok(None);
         }
-        let mut blob = self.store.blob(digest)?;
-        if !self.correct(digest, blob.as_ref().map(|blob| blob.size))? {
-            // It went, or came, meanwhile.
-            blob = self.store.blob(digest)?;
+        for _ in 0..MOST_LOOKS {
+            let renamed = self.renamed.load(Ordering::Acquire);
+            let mut blob = self.store.blob(digest)?;
+            if !self.correct(digest, blob.as_ref().map(|blob| blob.size))? {
+                // It went, or came, meanwhile.
+                blob = self.store.blob(digest)?;
+            }
+            // One of another size than its document says is damaged, or its document is wrong; either way it is fetched again, and
+            // a good copy takes its place.
+            let Some(blob) = blob.filter(|blob| expected.allows(blob.size)) else { return Ok(None) };
+            if let Ok(given) = self.give(blob, renamed) {
+                return Ok(given);
+            }
         }
-        // One of another size than its document says is damaged, or its document is wrong; either way it is fetched again, and a
-        // good copy takes its place.
-        blob.filter(|blob| expected.allows(blob.size)).map_or(Ok(None), |blob| self.give(blob))
+        Err(io::Error::other("the store changes faster than it can be looked at"))
     }
 
-    /// Lends a blob that was opened, unless it was found to be wrong, or left, meanwhile; and strangers to nobody.
-    fn give(&self, blob: Blob) -> io::Result<Option<Lent>> {
+    /// Lends a blob that was opened after so many renamings; strangers, and those that were found to be wrong, to nobody. It
+    /// waits for no disk, since every miss waits for this lock.
+    fn give(&self, blob: Blob, renamed: u64) -> Result<Option<Lent>, Renamed> {
         let _flights = lock(&self.flights);
+        if self.renamed.load(Ordering::Acquire) != renamed {
+            return Err(Renamed);
+        }
         let is_known = self.books.read(|ledger| ledger.blob(blob.digest).is_some() && !ledger.is_stranger(blob.digest));
         if !is_known || self.broken.contains_key(&blob.digest) {
             return Ok(None);
         }
-        // Another file may have its name since it was opened.
-        if !self.store.blob(blob.digest)?.is_some_and(|there| there.is_same_file(&blob)) {
-            return Ok(None);
-        }
         self.open.insert(blob.digest, blob.clone());
         Ok(Some(self.leases.lend(blob)))
+    }
+
+    /// Notes that a name of a blob means another file from now on, or none.
+    pub fn note_renamed(&self) {
+        self.renamed.fetch_add(1, Ordering::AcqRel);
     }
 
     /// Whether the store takes new files.
@@ -297,7 +318,10 @@ impl Cache {
     /// Makes a verified file a blob that can be found. Waits for the disk.
     pub fn commit(&self, remote: &Arc<str>, expected: Expected, verified: Verified) -> Result<Lent, NotCommitted> {
         let digest = verified.digest();
-        let committed = verified.commit().inspect_err(|error| {
+        let committed = verified.commit();
+        // Before anybody finds it, and also if only the last step failed.
+        self.note_renamed();
+        let committed = committed.inspect_err(|error| {
             self.standing.refused(error.to_string());
             self.admit_anyway(remote, expected, digest);
         });

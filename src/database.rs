@@ -126,7 +126,11 @@ enum NotRead {
 
 /// Like every file of ours it is for nobody else: it is made before `SQLite` would make it for everybody.
 fn open(disk: &dyn Disk, path: &Path) -> Result<(Connection, Ledger), NotRead> {
-    // If that cannot be done, `SQLite` says better why.
+    // If something here cannot be done, `SQLite` says better why.
+    if disk.open(path).is_err_and(|error| error.kind() == io::ErrorKind::NotFound) {
+        // A link that leads nowhere would have the database made there.
+        drop(set_aside(disk, path));
+    }
     drop(disk.create(path));
     read(path)
 }

@@ -80,8 +80,8 @@ impl Fetcher {
         Self { sources: ArcSwap::default(), means: Arc::new(means), hosts, tasks, stop }
     }
 
-    /// Takes these remotes in the place of the ones before. Downloads from one that is not among them are broken off; what
-    /// they have stays in partial files.
+    /// Takes these remotes in the place of the ones before. Nobody is asked any more for one that is not among them; what is
+    /// being sent already comes to its end, for the hosts that wait for it.
     pub fn set_sources(&self, sources: HashMap<Arc<str>, Arc<Source>>) {
         let old = self.sources.swap(Arc::new(sources));
         let new = self.sources.load();
@@ -97,23 +97,13 @@ impl Fetcher {
     pub async fn find_within(&self, wanted: &Wanted, start: u64, patience: Duration) -> Result<Found, NotFound> {
         let cache = &self.means.cache;
         // Before the look, too: whoever adopts it in between would make it seem absent.
-        if cache.is_stranger(wanted.expected) {
-            return Ok(self.have_adopted(wanted, start));
-        }
-        if let Some(found) = self.join(wanted, start).await? {
+        let was_stranger = cache.is_stranger(wanted.expected);
+        if !was_stranger && let Some(found) = self.join(wanted, start).await? {
             return Ok(found);
         }
-        if cache.is_stranger(wanted.expected) {
-            return Ok(self.have_adopted(wanted, start));
-        }
-        if let Some(error) = cache.refusals().find(&wanted.place()) {
-            return Err(NotFound::Refused(error));
-        }
-        let source = self.sources.load().get(&wanted.remote).cloned().ok_or(NotFound::NoRemote)?;
-        if let Some(rest) = source.rest() {
-            let reason = "it asked to be left alone".to_owned();
-            return Err(NotFound::Refused(FetchError::Upstream { reason, retry_after: Some(rest) }));
-        }
+        // What is here and has to be read first is a flight like a download: once for all who wait, whoever else can be asked.
+        let is_here = was_stranger || cache.is_stranger(wanted.expected);
+        let source = if is_here { self.sources.load().get(&wanted.remote).cloned() } else { Some(self.askable(wanted)?) };
         // Whoever waits for a turn has nothing begun yet, and so nobody waits for him.
         let turn = match self.turn(wanted.host, patience).await {
             Ok(turn) => turn,
@@ -123,28 +113,30 @@ impl Fetcher {
         match cache.board(wanted.expected, start) {
             Boarding::Following(reader) => Ok(Found::Collapsed(reader)),
             Boarding::Leading(reader, pilot) => {
-                self.begin(wanted.clone(), source, pilot, turn);
+                match source {
+                    Some(source) => self.begin(wanted.clone(), source, pilot, turn),
+                    None => self.adopt(wanted.expected, pilot, turn),
+                }
                 Ok(Found::Fetched(reader))
             }
         }
     }
 
-    /// Has a blob read that is here and that nobody remembers to have verified, whoever else can be asked for it. It is a flight
-    /// like a download: once for all who wait, and they wait no longer than for a download.
-    fn have_adopted(&self, wanted: &Wanted, start: u64) -> Found {
-        let (reader, pilot) = match self.means.cache.board(wanted.expected, start) {
-            Boarding::Following(reader) => return Found::Collapsed(reader),
-            Boarding::Leading(reader, pilot) => (reader, pilot),
-        };
-        match self.sources.load().get(&wanted.remote) {
-            Some(source) => self.begin(wanted.clone(), Arc::clone(source), pilot, None),
-            None => self.adopt(wanted.expected, pilot),
+    /// Who can be asked for a file, unless it turned out lately that it cannot be had.
+    fn askable(&self, wanted: &Wanted) -> Result<Arc<Source>, NotFound> {
+        if let Some(error) = self.means.cache.refusals().find(&wanted.place()) {
+            return Err(NotFound::Refused(error));
         }
-        Found::Fetched(reader)
+        let source = self.sources.load().get(&wanted.remote).cloned().ok_or(NotFound::NoRemote)?;
+        if let Some(rest) = source.rest() {
+            let reason = "it asked to be left alone".to_owned();
+            return Err(NotFound::Refused(FetchError::Upstream { reason, retry_after: Some(rest) }));
+        }
+        Ok(source)
     }
 
     /// Reads a blob for a flight that nobody can bring in from elsewhere.
-    fn adopt(&self, expected: Expected, pilot: Pilot) {
+    fn adopt(&self, expected: Expected, pilot: Pilot, turn: Option<Turn>) {
         let (cache, stop) = (Arc::clone(&self.means.cache), self.stop.clone());
         self.tasks.spawn(async move {
             let adopted = stop.run_until_cancelled(cache.find_or_adopt(expected)).await;
@@ -155,6 +147,7 @@ impl Fetcher {
                 None => {}
             }
             cache.land(pilot.flight());
+            drop(turn);
         });
     }
 
@@ -183,13 +176,12 @@ impl Fetcher {
 
     fn begin(&self, wanted: Wanted, source: Arc<Source>, pilot: Pilot, turn: Option<Turn>) {
         let means = Arc::clone(&self.means);
-        let (closed, stop) = (source.closed().clone(), self.stop.clone());
+        let stop = self.stop.clone();
         let (cache, flight) = (Arc::clone(&means.cache), Arc::clone(pilot.flight()));
         let download = Download::new(means, wanted, source, pilot);
         self.tasks.spawn(async move {
             tokio::select! {
                 () = stop.cancelled() => {}
-                () = closed.cancelled() => {}
                 () = download.run() => {}
             }
             // Also one that was given up is on its way no longer.

@@ -5,7 +5,9 @@
 
 use prometheus::core::Collector;
 use prometheus::process_collector::ProcessCollector;
-use prometheus::{Gauge, GaugeVec, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder};
+use prometheus::{
+    Gauge, GaugeVec, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
+};
 
 /// What came of a request, in the words of RFC 9111 and RFC 9211.
 pub const RESULTS: [&str; 7] = ["hit", "miss", "collapsed", "stale", "negative", "bypass", "error"];
@@ -38,6 +40,8 @@ pub struct Metrics {
     cache_requests: IntCounterVec,
     http_requests: IntCounterVec,
     http_response_bytes: IntCounterVec,
+    /// Bytes of those that the kernel sent out of files.
+    pub http_sendfile_bytes: IntCounter,
     http_first_byte: HistogramVec,
     upstream_requests: IntCounterVec,
     upstream_received_bytes: IntCounterVec,
@@ -95,6 +99,13 @@ impl Metrics {
             ),
             http_requests: counters(new, "http_requests_total", "HTTP requests of hosts.", &["route", "method", "code"]),
             http_response_bytes: counters(new, "http_response_bytes_total", "Bytes of bodies sent to hosts.", &["route", "result"]),
+            http_sendfile_bytes: register(
+                new,
+                IntCounter::new(
+                    "cistern_http_sendfile_bytes_total",
+                    "Bytes of bodies that the kernel sent to hosts out of files that are held; they are counted among the bytes of bodies, too.",
+                ),
+            ),
             http_first_byte: first_byte(new),
             upstream_requests: counters(
                 new,

@@ -31,6 +31,7 @@ use crate::revalidation::census::Census;
 use crate::revalidation::schedule::next_wait;
 use crate::revalidation::verdict;
 use crate::store::Store;
+use crate::upstream::Failure;
 
 /// How a remote is kept.
 #[derive(Clone, Copy, Debug)]
@@ -171,7 +172,11 @@ impl Refresher {
                     self.source.failed(url, &failure);
                     report = self.report(RefreshResult::Failed, Some(format!("{path}: {failure}")));
                 }
-                Err(NotGathered::Refusal(refusal)) => report = self.report(RefreshResult::Refused, Some(refusal.to_string())),
+                Err(NotGathered::Refusal(refusal)) => {
+                    // A page in the place of documents is as good as no answer, also for files.
+                    self.source.failed(url, &Failure::Nonsense(refusal.to_string()));
+                    report = self.report(RefreshResult::Refused, Some(refusal.to_string()));
+                }
             }
             report.url = self.source.upstream().urls().get(url).cloned();
             if before.acceptable {

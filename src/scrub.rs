@@ -1,14 +1,16 @@
 //! Reads everything that is held again, slowly, to find what the disk changed in the meantime.
 //!
-//! The 256 folders of the store are read one after the other, and each gets the same share of the time in which all are to
-//! be read. What the database did not know at the start comes first. How far it came is noted after each, so that a restart goes on there. What is wrong leaves the store at once,
-//! whoever reads it is cut off, and what a remote lists is fetched again.
+//! What the database did not know at the start comes first. Then the 256 folders of the store are read one after the other,
+//! and each gets the same share of the time in which all are to be read; how far it came is noted after each, so that a
+//! restart goes on there. What is wrong leaves the store at once, whoever reads it is cut off, and what a remote lists is
+//! fetched again.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
+use crate::cache::integrity::Verdict;
 use crate::cache::{Cache, blocking};
 use crate::digest::{Claim, Digest};
 use crate::fetch::Fetcher;
@@ -76,9 +78,10 @@ impl Scrubber {
 
     /// Reads a blob, and replaces it if it is wrong.
     async fn read_one(&self, digest: Digest, pause: impl Fn(u64) -> Duration) {
-        match self.wrong(digest, pause).await {
-            Ok(None) => self.cache.books().change(|ledger| ledger.adopt(digest)),
-            Ok(Some(blob)) => match replace(&self.cache, &self.fetcher, blob).await {
+        match self.examine(digest, pause).await {
+            Ok(None) => {}
+            Ok(Some(Verdict::Right(blob))) => self.vouch(blob).await,
+            Ok(Some(Verdict::Wrong(blob))) => match replace(&self.cache, &self.fetcher, blob).await {
                 Ok(remedy) => tracing::error!(%digest, remedy, "a blob is not what it is called any more"),
                 Err(error) => tracing::error!(%digest, %error, "a blob is not what it is called any more, and cannot be removed"),
             },
@@ -86,8 +89,15 @@ impl Scrubber {
         }
     }
 
-    /// Reads a blob, and rests as long after each piece as its share of the time says; the file, if it is wrong.
-    async fn wrong(&self, digest: Digest, pause: impl Fn(u64) -> Duration) -> std::io::Result<Option<Blob>> {
+    async fn vouch(&self, right: Blob) {
+        let (cache, digest) = (Arc::clone(&self.cache), right.digest);
+        if let Err(error) = blocking(move || cache.vouch(&right)).await {
+            tracing::error!(%digest, %error, "a blob was read and is right, and cannot be looked at again; look at the disk");
+        }
+    }
+
+    /// Reads a blob, and rests as long after each piece as its share of the time says.
+    async fn examine(&self, digest: Digest, pause: impl Fn(u64) -> Duration) -> std::io::Result<Option<Verdict>> {
         let cache = Arc::clone(&self.cache);
         let Some(mut reading) = blocking(move || cache.reread(digest)).await? else { return Ok(None) };
         loop {
@@ -95,7 +105,7 @@ impl Scrubber {
             let (read, rest) = blocking(move || reading.advance().map(|read| (read, reading))).await?;
             reading = rest;
             match read {
-                0 => return Ok(reading.into_wrong()),
+                0 => return Ok(Some(reading.into_verdict())),
                 read => tokio::time::sleep_until(next + pause(read)).await,
             }
         }
@@ -105,20 +115,25 @@ impl Scrubber {
 /// Takes a broken blob out of the store, and has it fetched again if a remote lists it; what became of it, in words.
 pub async fn replace(cache: &Arc<Cache>, fetcher: &Fetcher, wrong: Blob) -> std::io::Result<String> {
     let digest = wrong.digest;
-    let catalog = cache.current().load();
     let claims: Vec<Claim> = cache.books().read(|ledger| ledger.claims(digest).collect());
     let holder = Arc::clone(cache);
     if !blocking(move || holder.discard_broken(&wrong)).await? {
         return Ok("another file has taken its place".to_owned());
     }
+    Ok(format!("it left the store and {}", fetch_again(cache, fetcher, claims).await))
+}
+
+/// Fetches a file again of which this is claimed, if a remote lists it; what became of it, in words.
+pub async fn fetch_again(cache: &Arc<Cache>, fetcher: &Fetcher, claims: Vec<Claim>) -> String {
+    let catalog = cache.current().load();
     let Some((remote, file)) = claims.into_iter().find_map(|claim| catalog.upstream_of(claim)) else {
-        return Ok("it left the store, and no remote lists it".to_owned());
+        return "is listed by no remote".to_owned();
     };
     let wanted = Wanted { remote: Arc::clone(remote), path: file.path, expected: file.expected, host: None };
-    Ok(match hold(fetcher, &wanted, |_| {}).await {
-        Ok(_) => format!("it left the store and was fetched again from {remote}"),
-        Err(error) => format!("it left the store and could not be fetched again from {remote}: {error}"),
-    })
+    match hold(fetcher, &wanted, |_| {}).await {
+        Ok(_) => format!("was fetched again from {remote}"),
+        Err(error) => format!("could not be fetched again from {remote}: {error}"),
+    }
 }
 
 /// How long a piece of a folder may take.

@@ -25,4 +25,5 @@ pub mod stock;
 pub mod stream;
 pub mod tally;
 pub mod verdict;
+pub mod verify;
 pub mod watch;

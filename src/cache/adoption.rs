@@ -4,9 +4,11 @@
 use std::io;
 use std::sync::Arc;
 
+use crate::cache::integrity::Verdict;
 use crate::cache::lease::Lent;
-use crate::cache::{Cache, blocking};
+use crate::cache::{Cache, blocking, lock};
 use crate::digest::{Digest, Expected};
+use crate::store::blob::Blob;
 
 /// What is no larger than this is read in a moment, and does not wait for what takes minutes.
 const SMALL_BYTES: u64 = 64 << 20;
@@ -25,23 +27,28 @@ impl Cache {
 
     /// Finds a blob that is held, and has it read first if it is a stranger. Whoever calls this does so once for all who wait.
     pub async fn find_or_adopt(self: &Arc<Self>, expected: Expected) -> io::Result<Option<Lent>> {
-        if let Some(found) = self.find(expected).await? {
-            return Ok(Some(found));
+        self.adopt_if_strange(expected).await?;
+        let found = self.find(expected).await?;
+        // Nobody knew of it before that look, if it was put there while the program runs.
+        if found.is_some() || !self.adopt_if_strange(expected).await? {
+            return Ok(found);
         }
-        if let Some(digest) = self.digest(expected).filter(|_| self.is_stranger(expected)) {
-            let is_large = self.books.read(|ledger| ledger.blob(digest).is_some_and(|held| held.size > SMALL_BYTES));
-            let turns = Arc::clone(&self.adopting[usize::from(is_large)]);
-            let turn = turns.acquire_owned().await.map_err(io::Error::other)?;
-            let cache = Arc::clone(self);
-            blocking(move || {
-                // The turn is over when the reading is, whoever still waits for it.
-                let _turn = turn;
-                cache.adopt(digest)
-            })
-            .await?;
-        }
-        // Also one that was no stranger any more: somebody adopted it in between.
         self.find(expected).await
+    }
+
+    /// Has a blob read in its turn if it is a stranger; whether it was.
+    async fn adopt_if_strange(self: &Arc<Self>, expected: Expected) -> io::Result<bool> {
+        let Some(digest) = self.digest(expected).filter(|_| self.is_stranger(expected)) else { return Ok(false) };
+        let is_large = self.books.read(|ledger| ledger.blob(digest).is_some_and(|held| held.size > SMALL_BYTES));
+        let turns = Arc::clone(&self.adopting[usize::from(is_large)]);
+        let turn = turns.acquire_owned().await.map_err(io::Error::other)?;
+        let cache = Arc::clone(self);
+        // The turn is over when the reading is, whoever still waits for it.
+        let read = move || {
+            let _turn = turn;
+            cache.adopt(digest)
+        };
+        blocking(read).await.map(|()| true)
     }
 
     /// Reads a stranger. One that is not what it is called leaves the store. Waits for the disk.
@@ -49,16 +56,30 @@ impl Cache {
         if !self.books.read(|ledger| ledger.is_stranger(digest)) {
             return Ok(());
         }
-        match self.wrong(digest)? {
-            None => {
-                tracing::info!(%digest, "a file that the database did not know is what it is called");
-                self.books.change(|ledger| ledger.adopt(digest));
-                Ok(())
+        match self.examine(digest)? {
+            None => {}
+            Some(Verdict::Right(blob)) => {
+                let is_adopted = self.vouch(&blob)?;
+                tracing::info!(%digest, is_adopted, "a file that the database did not know is what it is called");
             }
-            Some(blob) => {
+            Some(Verdict::Wrong(blob)) => {
                 tracing::error!(%digest, "a file that the database did not know is not what it is called; it leaves the store");
-                self.discard_broken(&blob).map(drop)
+                self.discard_broken(&blob)?;
             }
         }
+        Ok(())
+    }
+
+    /// Adopts a file that was found to be right, unless another one has its name by now; whether it did. Waits for the disk.
+    pub fn vouch(&self, right: &Blob) -> io::Result<bool> {
+        if !self.books.read(|ledger| ledger.is_stranger(right.digest)) {
+            return Ok(false);
+        }
+        let _flights = lock(&self.flights);
+        let is_there = self.is_there(right)?;
+        if is_there {
+            self.books.change(|ledger| ledger.adopt(right.digest));
+        }
+        Ok(is_there)
     }
 }

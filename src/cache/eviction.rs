@@ -165,7 +165,10 @@ impl Cache {
     pub fn take_away(&self, digest: Digest, counted: u64) -> io::Result<()> {
         self.open.invalidate(&digest);
         let there = self.store.blob(digest)?.map_or(0, |blob| blob.size);
-        self.store.discard_blob(digest)?;
+        let discarded = self.store.discard_blob(digest);
+        // Whoever opened it before asks for the lock, and sees this then.
+        self.note_renamed();
+        discarded?;
         if there != counted {
             self.books.change(|ledger| {
                 ledger.account.release(counted);

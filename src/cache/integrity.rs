@@ -1,7 +1,8 @@
 //! Whether a blob is still what it is called.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::io;
+use std::sync::Arc;
 
 use crate::cache::{Cache, Event, lock};
 use crate::digest::{Claim, Digest, Expected, Fingerprint, Hasher};
@@ -17,13 +18,21 @@ pub struct Reading {
     buffer: Vec<u8>,
 }
 
+/// What came of reading a file: the verdict is on that file, and on no other one that has its name by then.
+#[derive(Clone, Debug)]
+pub enum Verdict {
+    /// It is what it is called.
+    Right(Blob),
+    /// It is not.
+    Wrong(Blob),
+}
+
 impl Cache {
-    /// Reads a blob again: the file, if its bytes do not have its digest. One that is not there is none that is broken. Waits for
-    /// the disk.
-    pub fn wrong(&self, digest: Digest) -> io::Result<Option<Blob>> {
+    /// Reads a blob again, if it is there. Waits for the disk.
+    pub fn examine(&self, digest: Digest) -> io::Result<Option<Verdict>> {
         let Some(mut reading) = self.reread(digest)? else { return Ok(None) };
         while reading.advance()? > 0 {}
-        Ok(reading.into_wrong())
+        Ok(Some(reading.into_verdict()))
     }
 
     /// Begins to read a blob again, if it is there; if not, the ledger knows then. Waits for the disk.
@@ -46,13 +55,15 @@ impl Cache {
                 open.note_wrong();
                 self.open.invalidate(&digest);
             }
-            if !self.store.blob(digest)?.is_some_and(|blob| blob.is_same_file(wrong)) {
+            self.leases.call_in(wrong);
+            let is_there = self.is_there(wrong);
+            if matches!(is_there, Ok(false)) {
                 return Ok(false);
             }
-            // Also if it cannot be taken away nobody gets it any more.
+            // Also if nobody knows, or if it cannot be taken away: nobody gets it any more, until a good one takes its place.
             self.broken.insert(digest, ());
             self.open.invalidate(&digest);
-            self.leases.call_in(digest);
+            is_there?;
             let (size, lost) = self.books.change(|ledger| {
                 let size = ledger.blob(digest).map_or(0, |held| held.size);
                 (size, ledger.strike_lost(digest))
@@ -63,15 +74,30 @@ impl Cache {
             (lost, taken)
         };
         self.metrics.digest_mismatched("scrub");
-        for record in lost {
-            self.forget_record(record.fingerprint);
-            self.miss(&record);
-            self.tell(Event::Left(record.remote));
-        }
+        self.tell_lost(digest, lost);
         taken?;
         self.broken.invalidate(&digest);
         self.empty_trash()?;
         Ok(true)
+    }
+
+    /// Whether a file still has its name. Waits for the disk.
+    pub fn is_there(&self, blob: &Blob) -> io::Result<bool> {
+        Ok(self.store.blob(blob.digest)?.is_some_and(|there| there.is_same_file(blob)))
+    }
+
+    /// Notes what cannot be had any more without a blob: these images, and whatever lists it.
+    pub fn tell_lost(&self, digest: Digest, lost: Vec<Record>) {
+        let catalog = self.current.load();
+        // A file that belongs to no image may be listed, too.
+        let mut remotes: BTreeSet<Arc<str>> =
+            catalog.file_with(Claim::Sha256(digest)).map(|(remote, _)| Arc::clone(remote)).into_iter().collect();
+        for record in lost {
+            self.forget_record(record.fingerprint);
+            self.miss(&record);
+            remotes.insert(record.remote);
+        }
+        remotes.into_iter().for_each(|remote| self.tell(Event::Left(remote)));
     }
 
     /// Notes that an image left because of its bytes, and not because anybody wanted it gone.
@@ -105,8 +131,8 @@ impl Reading {
         Ok(read as u64)
     }
 
-    /// The file, if what was read, which is all of it, does not have its digest.
-    pub fn into_wrong(self) -> Option<Blob> {
-        self.hasher.verify().is_err().then_some(self.blob)
+    /// Ends it, when all was read.
+    pub fn into_verdict(self) -> Verdict {
+        if self.hasher.verify().is_ok() { Verdict::Right(self.blob) } else { Verdict::Wrong(self.blob) }
     }
 }

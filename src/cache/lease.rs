@@ -7,11 +7,15 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use foldhash::HashMap;
 
 use crate::digest::Digest;
-use crate::store::blob::Blob;
+use crate::store::blob::{Blob, Identity};
 
-/// Which blobs somebody reads.
+/// Which blobs somebody reads. Of one name there may be two files: a good one that took the place of another, and the one that
+/// hosts were reading then.
 #[derive(Debug, Default)]
-pub struct Leases(Mutex<HashMap<Digest, Weak<Lease>>>);
+pub struct Leases(Mutex<HashMap<Digest, Files>>);
+
+/// The files of one name that somebody reads.
+type Files = Vec<(Identity, Weak<Lease>)>;
 
 /// A blob that stays for as long as somebody has this.
 #[derive(Clone, Debug)]
@@ -20,7 +24,7 @@ pub struct Lent {
     lease: Arc<Lease>,
 }
 
-/// What all readers of one blob have in common.
+/// What all readers of one file have in common.
 #[derive(Debug)]
 struct Lease {
     digest: Digest,
@@ -32,11 +36,11 @@ impl Leases {
     /// Lends a blob.
     pub fn lend(self: &Arc<Self>, blob: Blob) -> Lent {
         let mut leases = self.lock();
-        let known = leases.get(&blob.digest).and_then(Weak::upgrade);
+        let known = leases.get(&blob.digest).and_then(|files| find(files, &blob));
         let lease = known.unwrap_or_else(|| {
-            let lease = Lease { digest: blob.digest, is_broken: AtomicBool::new(false), leases: Arc::clone(self) };
-            let lease = Arc::new(lease);
-            leases.insert(blob.digest, Arc::downgrade(&lease));
+            let (digest, file) = (blob.digest, blob.identity());
+            let lease = Arc::new(Lease { digest, is_broken: AtomicBool::new(false), leases: Arc::clone(self) });
+            leases.entry(digest).or_default().push((file, Arc::downgrade(&lease)));
             lease
         });
         drop(leases);
@@ -45,19 +49,19 @@ impl Leases {
 
     /// Whether somebody has a blob.
     pub fn has(&self, digest: Digest) -> bool {
-        self.lock().get(&digest).is_some_and(|lease| lease.strong_count() > 0)
+        self.lock().get(&digest).is_some_and(|files| files.iter().any(|(_, lease)| lease.strong_count() > 0))
     }
 
-    /// Tells everybody who has a blob that its bytes are wrong. It is not lent any more then.
-    pub fn call_in(&self, digest: Digest) {
+    /// Tells everybody who has this file that its bytes are wrong, also if another one has its name by now.
+    pub fn call_in(&self, blob: &Blob) {
         // The last one to let go of it takes the lock: not while it is held here.
-        let lease = self.lock().remove(&digest).and_then(|lease| lease.upgrade());
+        let lease = self.lock().get(&blob.digest).and_then(|files| find(files, blob));
         if let Some(lease) = lease {
             lease.is_broken.store(true, Ordering::Release);
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<Digest, Weak<Lease>>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<Digest, Files>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -80,9 +84,15 @@ impl Deref for Lent {
 impl Drop for Lease {
     fn drop(&mut self) {
         let mut leases = self.leases.lock();
-        // Another one may have taken its place meanwhile.
-        if leases.get(&self.digest).is_some_and(|lease| lease.strong_count() == 0) {
+        let Some(files) = leases.get_mut(&self.digest) else { return };
+        files.retain(|(_, lease)| lease.strong_count() > 0);
+        if files.is_empty() {
             leases.remove(&self.digest);
         }
     }
+}
+
+/// The lease of a blob's file, if somebody has it. No other one is held for a moment: to let go of the last one of it takes the lock.
+fn find(files: &Files, blob: &Blob) -> Option<Arc<Lease>> {
+    files.iter().filter(|(file, _)| *file == blob.identity()).find_map(|(_, lease)| lease.upgrade())
 }

@@ -5,7 +5,7 @@ use std::io;
 use foldhash::HashSet;
 use jiff::Timestamp;
 
-use crate::cache::{Cache, Event, lock};
+use crate::cache::{Cache, lock};
 use crate::digest::Digest;
 use crate::ledger::Ledger;
 use crate::ledger::account::Account;
@@ -140,12 +140,8 @@ impl Cache {
             });
             (there, lost)
         };
-        for record in lost {
-            say_lost(&record, digest);
-            self.miss(&record);
-            self.forget_record(record.fingerprint);
-            self.tell(Event::Left(record.remote));
-        }
+        lost.iter().for_each(|record| say_lost(record, digest));
+        self.tell_lost(digest, lost);
         Ok(there == seen)
     }
 }

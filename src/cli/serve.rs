@@ -90,17 +90,22 @@ async fn follow_signals(path: Option<PathBuf>, reload: mpsc::Sender<Result<Confi
         tokio::task::spawn_blocking(move || load(path.as_deref()))
     };
     let (mut loading, mut is_wanted_again): (Option<JoinHandle<_>>, _) = (None, false);
+    // The last one that was read, while the program is busy with one before.
+    let mut loaded = None;
     loop {
         tokio::select! {
             _ = hangup.recv() => {
                 is_wanted_again = loading.is_some();
                 loading = loading.or_else(|| Some(begin()));
             }
-            Some(loaded) = done(&mut loading) => {
-                if let Ok(loaded) = loaded && reload.send(loaded).await.is_err() {
-                    return;
-                }
+            Some(read) = done(&mut loading) => {
+                loaded = read.ok().or(loaded);
                 loading = std::mem::take(&mut is_wanted_again).then(&begin);
+            }
+            Ok(turn) = reload.reserve(), if loaded.is_some() => {
+                if let Some(loaded) = loaded.take() {
+                    turn.send(loaded);
+                }
             }
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
@@ -119,5 +124,35 @@ async fn done<T>(task: &mut Option<JoinHandle<T>>) -> Option<Result<T, JoinError
 fn tell_systemd(states: &[NotifyState<'_>]) {
     if let Err(error) = sd_notify::notify(states) {
         tracing::debug!(%error, "systemd could not be told");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use rustix::process::{Signal, getpid, kill_process};
+    use tokio::signal::unix::{SignalKind, signal};
+    use tokio::sync::mpsc;
+    use tokio_util::sync::CancellationToken;
+
+    use crate::cli::serve::follow_signals;
+
+    #[tokio::test]
+    async fn a_program_that_is_busy_with_a_reload_hears_that_it_is_to_stop() {
+        // None of these ends this process from here on.
+        let _heard = [SignalKind::hangup(), SignalKind::terminate()].map(|kind| signal(kind).unwrap());
+        let (reload, mut reloads) = mpsc::channel(1);
+        let stop = CancellationToken::new();
+        let following = tokio::spawn(follow_signals(Some("/nonexistent/cistern.toml".into()), reload, stop.clone()));
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        for _ in 0..4 {
+            kill_process(getpid(), Signal::HUP).unwrap();
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        kill_process(getpid(), Signal::TERM).unwrap();
+        tokio::time::timeout(Duration::from_secs(5), stop.cancelled()).await.expect("it hears that");
+        following.await.unwrap();
+        assert!(reloads.recv().await.is_some_and(|reload| reload.is_err()), "and the first one had come");
     }
 }

@@ -84,12 +84,14 @@ pub struct Download {
     pilot: Arc<Pilot>,
     /// The URL that sent bytes last, and its entity tag.
     last: Option<(usize, Option<String>)>,
+    /// All that did, in their order.
+    senders: Vec<usize>,
 }
 
 impl Download {
     /// A download for a flight that nobody else brings in.
     pub fn new(means: Arc<Means>, wanted: Wanted, source: Arc<Source>, pilot: Pilot) -> Self {
-        Self { means, wanted, source, pilot: Arc::new(pilot), last: None }
+        Self { means, wanted, source, pilot: Arc::new(pilot), last: None, senders: Vec::new() }
     }
 
     /// Brings the file in. The flight leaves the map when its outcome can be found without it.
@@ -97,7 +99,10 @@ impl Download {
         if let Err(error) = self.fly().await {
             let Wanted { remote, path, .. } = &self.wanted;
             tracing::warn!(%remote, %path, %error, "a file could not be fetched");
-            self.means.cache.refusals().note(self.wanted.place(), &error);
+            // Another URL may have what one sent wrong.
+            if !matches!(error, FetchError::Wrong(_)) || self.source.has_only_wrong(self.wanted.expected) {
+                self.means.cache.refusals().note(self.wanted.place(), &error);
+            }
             if error == FetchError::Gone {
                 drop(self.means.gone.try_send(Arc::clone(remote)));
             }
@@ -133,7 +138,15 @@ impl Download {
 
     /// Between a look into the store and the flight's beginning another one may have landed.
     async fn is_here_already(&self) -> Result<bool, FetchError> {
-        let blob = self.means.cache.find_or_adopt(self.wanted.expected).await.map_err(|error| FetchError::Disk(error.to_string()))?;
+        let (cache, expected) = (&self.means.cache, self.wanted.expected);
+        let blob = match cache.find_or_adopt(expected).await {
+            // It was nobody's, and a good one takes its place.
+            Err(error) if cache.is_stranger(expected) => {
+                tracing::warn!(%expected, %error, "a file that the database did not know cannot be read; it is fetched again");
+                None
+            }
+            found => found.map_err(|error| FetchError::Disk(error.to_string()))?,
+        };
         let is_here = blob.is_some();
         blob.into_iter().for_each(|blob| self.pilot.landed(blob));
         Ok(is_here)
@@ -145,6 +158,9 @@ impl Download {
         while self.pilot.size().is_none_or(|size| sink.len() < size) {
             let (url, wait) = attempts.next_url().ok_or_else(|| attempts.verdict())?;
             tokio::time::sleep(wait).await;
+            if self.source.is_closed() {
+                return Err(FetchError::Upstream { reason: "its remote is not asked any more".to_owned(), retry_after: None });
+            }
             match self.attempt(url, sink, &mut attempts).await {
                 Ok(()) => return Ok(()),
                 Err(Ended::Fault(fault)) => self.note(url, fault, &mut attempts),
@@ -177,6 +193,9 @@ impl Download {
         sink.make_room(size).await?;
         self.pilot.flowing(size);
         self.last = Some((url, answer.etag));
+        if !self.senders.contains(&url) {
+            self.senders.push(url);
+        }
         self.pump(url, answer.body, skip, sink, attempts).await
     }
 
@@ -216,11 +235,9 @@ impl Download {
         attempts.failed(fault);
     }
 
-    /// Whoever sent the last of a file that is right is good for another.
+    /// Whoever sent a part of a file that is right is good for another.
     fn proved(&self) {
-        if let Some((url, _)) = &self.last {
-            self.source.proved(*url);
-        }
+        self.senders.iter().for_each(|url| self.source.proved(*url));
     }
 
     /// What was left by a process that was killed may be damaged; then it is not upstream's fault, and the next fetch
@@ -232,8 +249,11 @@ impl Download {
                 retry_after: None,
             };
         }
-        if let Some((url, _)) = &self.last {
-            self.source.sent_wrong_bytes(*url, self.wanted.expected);
+        match *self.senders {
+            [] => {}
+            [url] => self.source.sent_wrong_bytes(url, self.wanted.expected),
+            // It may have been any of them. Another one begins next, and if that one brings all of it, it is known.
+            [first, ..] => self.source.is_doubtful(first, self.wanted.expected),
         }
         FetchError::Wrong(mismatch)
     }

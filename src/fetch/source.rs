@@ -1,10 +1,10 @@
 //! A remote as something to draw from: its upstream, and how well each of its URLs does.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::watch;
-use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
 use crate::digest::Expected;
@@ -25,8 +25,8 @@ pub struct Source {
     health: Mutex<Health>,
     /// Which URL sent wrong bytes for which file, lately.
     wrong: moka::sync::Cache<(Expected, usize), ()>,
-    /// Cancelled when nobody may be asked any more.
-    closed: CancellationToken,
+    /// Whether nobody may be asked any more.
+    is_closed: AtomicBool,
     /// Counts how often upstream was asked for documents.
     refreshes: watch::Sender<u64>,
     clock: Arc<dyn Clock>,
@@ -39,7 +39,7 @@ impl Source {
         let health = Mutex::new(Health::new(upstream.urls().len()));
         metrics.add_remote(&name, upstream.urls());
         let wrong = moka::sync::Cache::builder().max_capacity(WRONG_FILES).time_to_live(WRONG_TIME).build();
-        Self { name, upstream, health, wrong, closed: CancellationToken::new(), refreshes: watch::Sender::new(0), clock, metrics }
+        Self { name, upstream, health, wrong, is_closed: AtomicBool::new(false), refreshes: watch::Sender::new(0), clock, metrics }
     }
 
     /// The remote's name.
@@ -52,14 +52,14 @@ impl Source {
         &self.upstream
     }
 
-    /// Ends what is under way: nobody may be asked any more.
+    /// Nobody may be asked any more. What is being sent already may come to its end.
     pub fn close(&self) {
-        self.closed.cancel();
+        self.is_closed.store(true, Ordering::Relaxed);
     }
 
-    /// Tells when that is so.
-    pub fn closed(&self) -> &CancellationToken {
-        &self.closed
+    /// Whether that is so.
+    pub fn is_closed(&self) -> bool {
+        self.is_closed.load(Ordering::Relaxed)
     }
 
     /// Notes that upstream was asked for documents: what it did not have it may have now.
@@ -74,14 +74,17 @@ impl Source {
 
     /// In which order the URLs are to be tried.
     pub fn order(&self) -> Vec<usize> {
-        self.with(|health| health.order(self.clock.now()))
+        self.with(|health| health.order(self.clock.now(), |_| false))
     }
 
     /// The same for a file: those that sent wrong bytes in its place come last.
     pub fn order_for(&self, file: Expected) -> Vec<usize> {
-        let mut order = self.order();
-        order.sort_by_key(|url| self.wrong.contains_key(&(file, *url)));
-        order
+        self.with(|health| health.order(self.clock.now(), |url| self.wrong.contains_key(&(file, url))))
+    }
+
+    /// Whether every URL sent wrong bytes in the place of a file.
+    pub fn has_only_wrong(&self, file: Expected) -> bool {
+        (0..self.upstream.urls().len()).all(|url| self.wrong.contains_key(&(file, url)))
     }
 
     /// A URL that failed and may be back. Whoever asks for it is the one who tries it.
@@ -130,11 +133,16 @@ impl Source {
         tracing::info!(remote = %self.name, url, %failure, "upstream failed");
     }
 
-    /// Notes that a URL sent wrong bytes in the place of a file.
-    pub fn sent_wrong_bytes(&self, url: usize, file: Expected) {
+    /// Notes that a URL began a file that turned out to be wrong, and that others went on with.
+    pub fn is_doubtful(&self, url: usize, file: Expected) {
         self.wrong.insert((file, url), ());
         self.metrics.upstream_failed(&self.name, "digest");
         self.metrics.digest_mismatched("fetch");
+    }
+
+    /// Notes that a URL sent wrong bytes in the place of a file.
+    pub fn sent_wrong_bytes(&self, url: usize, file: Expected) {
+        self.is_doubtful(url, file);
         self.note(url, |health| health.sent_wrong_bytes(url, self.clock.now()));
     }
 

@@ -31,7 +31,7 @@ use crate::refresh::status::StatusBoard;
 use crate::server::images::{self, Wish};
 use crate::server::reply::{self, Reply, error, json, steps};
 use crate::server::verdict::status;
-use crate::server::{aliases, body, intake, stock};
+use crate::server::{aliases, body, intake, stock, verify};
 use crate::simplestreams::file::ListedFile;
 
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
@@ -139,7 +139,7 @@ async fn answer(office: &Office, request: Request<Incoming>) -> Reply {
             Err(reply) => reply,
         },
         ("POST", ["1.0", "cache", "verify"]) => match read::<VerifyRequest>(request).await {
-            Ok(wish) => stock::verify(&office.library, wish.repair),
+            Ok(wish) => verify::verify(&office.library, wish.repair),
             Err(reply) => reply,
         },
         _ => error(StatusCode::NOT_FOUND, "this cistern has no such command; is the program of another version than the server?"),

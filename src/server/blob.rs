@@ -121,7 +121,7 @@ fn select(range: Option<ByteRange>, size: u64) -> Result<Range<u64>, Problem> {
 
 impl Asked<'_> {
     async fn get(&self, wanted: &Wanted, start: u64, range: Option<ByteRange>, digest: Option<Digest>) -> Answer {
-        match self.door.fetcher.find(wanted, start).await? {
+        match self.find(wanted, start).await? {
             Found::Held(blob) => {
                 self.door.cache.used(blob.digest);
                 self.held(blob, range)
@@ -135,9 +135,20 @@ impl Asked<'_> {
         }
     }
 
+    /// Finds the file, before its host gives up: a disk that does not answer may never do.
+    async fn find(&self, wanted: &Wanted, start: u64) -> Result<Found, Problem> {
+        let found = tokio::time::timeout(self.patience(), self.door.fetcher.find(wanted, start)).await;
+        Ok(found.map_err(|_| Problem::Store("it did not answer in time".to_owned()))??)
+    }
+
+    /// How long its host still waits for an answer.
+    fn patience(&self) -> Duration {
+        self.door.bounds.answer_timeout.saturating_sub(self.since.elapsed())
+    }
+
     /// Looks again after a fetch that this request had joined came to nothing.
     async fn alone(&self, wanted: &Wanted, start: u64, range: Option<ByteRange>, digest: Option<Digest>) -> Answer {
-        match self.door.fetcher.find(wanted, start).await? {
+        match self.find(wanted, start).await? {
             Found::Held(blob) => self.held(blob, range),
             Found::Fetched(reader) | Found::Collapsed(reader) => self.fetched(reader, range, Via::Miss, digest).await,
         }
@@ -151,11 +162,13 @@ impl Asked<'_> {
         let Some((remote, root)) = root else { return };
         let wanted = Wanted { host: Some(self.host), ..Wanted::of(&remote, &root) };
         // Its host is not kept waiting for what it did not ask for.
-        match door.fetcher.find_within(&wanted, 0, Duration::ZERO).await {
-            Ok(Found::Held(root)) => door.cache.used(root.digest),
+        let found = tokio::time::timeout(self.patience(), door.fetcher.find_within(&wanted, 0, Duration::ZERO)).await;
+        match found {
+            Ok(Ok(Found::Held(root))) => door.cache.used(root.digest),
             // The download goes on without this reader.
-            Ok(Found::Fetched(_) | Found::Collapsed(_)) => {}
-            Err(error) => tracing::debug!(path = %wanted.path, %error, "the root of a delta cannot be had"),
+            Ok(Ok(Found::Fetched(_) | Found::Collapsed(_))) => {}
+            Err(_) => tracing::debug!(path = %wanted.path, "the disk does not say whether the root of a delta is held"),
+            Ok(Err(error)) => tracing::debug!(path = %wanted.path, %error, "the root of a delta cannot be had"),
         }
     }
 
@@ -176,7 +189,7 @@ impl Asked<'_> {
     }
 
     async fn fetched(&self, mut reader: Reader, range: Option<ByteRange>, via: Via, digest: Option<Digest>) -> Answer {
-        let mut size = reader.answered(self.door.bounds.answer_timeout.saturating_sub(self.since.elapsed())).await?;
+        let mut size = reader.answered(self.patience()).await?;
         if size.is_none() && self.version < Version::HTTP_11 {
             // Such a host could not tell a body that broke off from one that is over.
             size = Some(reader.verified().await?);

@@ -80,6 +80,8 @@ where
     let mut builder = hyper::server::conn::http1::Builder::new();
     builder
         .timer(TokioTimer::new())
+        // A host that has said all that it has to say is answered all the same.
+        .half_close(true)
         .header_read_timeout(door.bounds.header_timeout)
         .max_buf_size(door.bounds.header_bytes.max(LEAST_BUFFER));
     let has_asked = CancellationToken::new();

@@ -12,7 +12,7 @@ use hyper::body::Body as _;
 use hyper::header::{CONNECTION, DATE, HeaderName, HeaderValue};
 use hyper::http::response::Parts;
 use hyper::{Method, Request, StatusCode, Version};
-use rustix::net::{RecvFlags, sockopt};
+use rustix::net::sockopt;
 use tokio::io::Interest;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -48,18 +48,19 @@ pub enum Lane {
 
 /// Answers a connection, if it asks for a held file and nothing else.
 pub async fn serve(door: &Arc<Door>, stream: &TcpStream, peer: Peer, stop: &CancellationToken) -> io::Result<Lane> {
+    let mut bytes = [0; LOOK_BYTES];
     let begun = tokio::select! {
-        begun = timeout(door.bounds.header_timeout, stream.readable()) => begun,
+        begun = timeout(door.bounds.header_timeout, stream.peek(&mut bytes)) => begun,
         () = stop.cancelled() => return Ok(Lane::NotTaken),
     };
-    begun.map_err(|_| io::Error::new(io::ErrorKind::TimedOut, "no request came"))??;
+    let count = begun.map_err(|_| io::Error::new(io::ErrorKind::TimedOut, "no request came"))??;
     if door.policy.load().plain_http == PlainHttp::Off {
         return Ok(Lane::NotTaken);
     }
-    let Some((len, request)) = look(stream) else { return Ok(Lane::NotTaken) };
-    if !route::is_for_held_file(door, request.uri().path()).await {
-        return Ok(Lane::NotTaken);
-    }
+    let Some((len, request)) = wish(&bytes[..count]) else { return Ok(Lane::NotTaken) };
+    let found = timeout(door.bounds.answer_timeout, route::held_file(door, request.uri().path())).await;
+    let late = |_| io::Error::new(io::ErrorKind::TimedOut, "the store does not answer");
+    let Some(_held) = found.map_err(late)? else { return Ok(Lane::NotTaken) };
     let (head, body) = route::answer(door, peer, request).await.into_parts();
     let head = head_of(&head, door);
     match body.into_parts() {
@@ -68,7 +69,7 @@ pub async fn serve(door: &Arc<Door>, stream: &TcpStream, peer: Peer, stop: &Canc
             // Only full segments travel; what is left at the end goes with the end of the connection.
             sockopt::set_tcp_cork(stream, true)?;
             write(stream, &head).await?;
-            send(stream, part, tally).await?;
+            send(door, stream, part, tally).await?;
         }
         (said, mut tally) if said.size_hint().exact().is_some_and(|size| size <= MOST_SAID_BYTES) => {
             read_past(stream, len)?;
@@ -76,17 +77,10 @@ pub async fn serve(door: &Arc<Door>, stream: &TcpStream, peer: Peer, stop: &Canc
             write(stream, &[&head[..], &said[..]].concat()).await?;
             tally.sent(said.len());
         }
-        // The file left in between and is fetched; then hyper asks for it once more.
+        // Its bytes turned out to be wrong in between, and it is fetched; then hyper asks for it once more.
         _ => return Ok(Lane::NotTaken),
     }
     Ok(Lane::Taken)
-}
-
-/// Looks at what came: a request that can be answered here, and its length.
-fn look(stream: &TcpStream) -> Option<(usize, Request<()>)> {
-    let mut bytes = [0; LOOK_BYTES];
-    let (count, _) = rustix::net::recv(stream, &mut bytes, RecvFlags::PEEK | RecvFlags::DONTWAIT).ok()?;
-    wish(&bytes[..count])
 }
 
 /// What these bytes ask for, if they are one whole request for a file, of an ordinary kind.
@@ -157,17 +151,18 @@ async fn write(stream: &TcpStream, bytes: &[u8]) -> io::Result<()> {
 }
 
 /// Sends a part. It is complete and verified, and what turns out to be wrong of it meanwhile ends in the middle.
-async fn send(stream: &TcpStream, part: Part, mut tally: Tally) -> io::Result<()> {
+async fn send(door: &Door, stream: &TcpStream, part: Part, mut tally: Tally) -> io::Result<()> {
     let (blob, mut position, end) = (&part.blob, part.range.start, part.range.end);
     // Up to there it is in memory, and so far it goes until others have their turn.
     let (mut resident, mut turn) = (position, position + TURN_BYTES);
     while position < end {
         let len = PIECE_BYTES.min(end - position);
+        stream.writable().await?;
         if resident < position + len {
-            bring_in(&part, position, len).await.inspect_err(|_| blob.note_failure())?;
+            let from = resident.max(position);
+            bring_in(&part, from, position + len - from).await.inspect_err(|_| blob.note_failure())?;
             resident = position + len;
         }
-        stream.writable().await?;
         // It may have waited for its host for long.
         if blob.is_broken() {
             return Err(io::Error::other("the bytes of a blob turned out to be wrong"));
@@ -180,12 +175,14 @@ async fn send(stream: &TcpStream, part: Part, mut tally: Tally) -> io::Result<()
             Ok(count) => {
                 position += count as u64;
                 tally.sent(count);
+                door.metrics.http_sendfile_bytes.inc_by(count as u64);
                 if position >= turn {
                     turn = position + TURN_BYTES;
                     tokio::task::yield_now().await;
                 }
             }
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            // What is in memory now may not be when the host takes more.
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => resident = position,
             Err(error) => return Err(error),
         }
     }

@@ -17,6 +17,9 @@ pub enum Problem {
     /// The path cannot be read.
     #[error("{0}")]
     BadPath(#[from] BadPath),
+    /// It does not say which host it is for, or says so twice.
+    #[error("a request has one Host header, with a name or an address")]
+    Host,
     /// No document names it.
     #[error("not found")]
     NotFound,
@@ -54,7 +57,8 @@ impl From<NotFound> for Problem {
         match error {
             NotFound::Refused(error) => Self::Refused(error),
             NotFound::Busy => Self::Fetch(FetchError::Busy),
-            NotFound::NoRemote => Self::NotFound,
+            // It is listed: there was nothing wrong with asking.
+            NotFound::NoRemote => Self::Fetch(FetchError::Disk("it is not held, and there is nobody to have it from".to_owned())),
             NotFound::Disk(error) => Self::Store(error.to_string()),
         }
     }
@@ -66,7 +70,7 @@ impl Problem {
     /// 404 means that the file is not there, and clients then forget their index; so trouble is never 404.
     pub fn status(&self, retry_wrong: Duration) -> (StatusCode, Option<Duration>) {
         match self {
-            Self::BadPath(_) => (StatusCode::BAD_REQUEST, None),
+            Self::BadPath(_) | Self::Host => (StatusCode::BAD_REQUEST, None),
             Self::NotFound => (StatusCode::NOT_FOUND, None),
             Self::Method => (StatusCode::METHOD_NOT_ALLOWED, None),
             Self::Precondition => (StatusCode::PRECONDITION_FAILED, None),

@@ -5,10 +5,11 @@ use std::sync::Arc;
 use hyper::header::{HOST, USER_AGENT};
 use hyper::http::request::Parts;
 use hyper::http::uri::Authority;
-use hyper::{Method, Request, Response};
+use hyper::{Method, Request, Response, Version};
 use tokio::time::Instant;
 
 use crate::cache::Cache;
+use crate::cache::lease::Lent;
 use crate::catalog::Catalog;
 use crate::catalog::document::Document;
 use crate::catalog::listing::File;
@@ -53,7 +54,7 @@ pub async fn answer<B>(door: &Door, peer: Peer, request: Request<B>) -> Response
     let client = policy.client(peer, &parts.headers);
     let asking = Asking { door, policy, client, parts, started: Instant::now() };
     let catalog = door.current.load();
-    let route = route(&catalog, &door.cache, asking.parts.uri.path());
+    let route = asking.check_host().and_then(|()| route(&catalog, &door.cache, asking.parts.uri.path()));
     let label = route.as_ref().map_or("other", Route::label);
     let (response, result) = match route {
         Ok(route) => asking.answer(&catalog, route).await.unwrap_or_else(|(problem, result)| (asking.problem(&problem), result)),
@@ -62,11 +63,16 @@ pub async fn answer<B>(door: &Door, peer: Peer, request: Request<B>) -> Response
     asking.tally(response, label, result)
 }
 
-/// Whether a request is for a file that is held: then the answer is there at once.
-pub async fn is_for_held_file(door: &Door, path: &str) -> bool {
+/// The file that is at a path, if it is held: then the answer is there at once, and stays so for as long as somebody has this.
+pub async fn held_file(door: &Door, path: &str) -> Option<Lent> {
     let catalog = door.current.load();
-    let Ok(Route::File { file, .. }) = route(&catalog, &door.cache, path) else { return false };
-    door.cache.find(file.expected).await.is_ok_and(|found| found.is_some())
+    let Ok(Route::File { file, .. }) = route(&catalog, &door.cache, path) else { return None };
+    door.cache.find(file.expected).await.ok().flatten()
+}
+
+/// Whether this is a name or an address, and perhaps a port.
+fn is_host(text: &str) -> bool {
+    !text.contains('@') && text.parse::<Authority>().is_ok()
 }
 
 /// Finds what is at a path.
@@ -108,6 +114,18 @@ struct Asking<'a> {
 type Answer = Result<(Response<Body>, &'static str), (Problem, &'static str)>;
 
 impl Asking<'_> {
+    /// Whoever speaks HTTP/1.1 names one host, however little we make of it (RFC 9112 §3.2): what stands in between may have
+    /// understood another one.
+    fn check_host(&self) -> Result<(), Problem> {
+        let mut hosts = self.parts.headers.get_all(HOST).iter();
+        let is_good = match (hosts.next(), hosts.next()) {
+            (Some(host), None) => host.is_empty() || host.to_str().is_ok_and(is_host),
+            (None, _) => self.parts.version != Version::HTTP_11,
+            (Some(_), Some(_)) => false,
+        };
+        if is_good { Ok(()) } else { Err(Problem::Host) }
+    }
+
     async fn answer(&self, catalog: &Catalog, route: Route) -> Answer {
         if !matches!(self.parts.method, Method::GET | Method::HEAD) {
             return Err((Problem::Method, "error"));

@@ -1,24 +1,14 @@
-//! What commands ask about the store: what it holds, what would go, and whether its files are what they are called.
+//! What commands ask about the store: what it holds, and what would go.
 
 use std::sync::Arc;
 
 use hyper::StatusCode;
-use tokio::runtime::Handle;
-use tokio::sync::mpsc;
 
-use crate::api::{CacheStatus, Pruned, Step};
+use crate::api::{CacheStatus, Pruned};
 use crate::cache::{Cache, blocking};
-use crate::digest::Digest;
 use crate::ledger::Unit;
-use crate::library::Library;
 use crate::retention::{Deed, Sentence, is_cached};
-use crate::scrub;
-use crate::server::reply::{Reply, error, json, steps};
-
-/// How many lines may wait for a command to read them.
-const QUEUED_STEPS: usize = 64;
-/// It is said how far it is after so many bytes.
-const STEP_BYTES: u64 = 64 << 20;
+use crate::server::reply::{Reply, error, json};
 
 /// How full the store is.
 pub async fn info(cache: &Arc<Cache>) -> Reply {
@@ -67,84 +57,5 @@ fn show(sentence: &Sentence) -> Pruned {
         size: sentence.bytes,
         at_once: sentence.deed == Deed::Remove,
         last_used_at: sentence.last_used_at.to_string(),
-    }
-}
-
-/// Reads every file, and says which are not what they are called; with `repair`, these leave the store and are fetched
-/// again.
-pub fn verify(library: &Arc<Library>, repair: bool) -> Reply {
-    let (told, lines) = mpsc::channel(QUEUED_STEPS);
-    let library = Arc::clone(library);
-    tokio::task::spawn_blocking(move || {
-        let last = read_all(&library, repair, &told)
-            .unwrap_or_else(|reason| Step::Failed { error: format!("the store cannot be read: {reason}") });
-        // Whoever asked may have left.
-        drop(told.blocking_send(last));
-    });
-    steps(lines)
-}
-
-fn read_all(library: &Library, repair: bool, told: &mpsc::Sender<Step>) -> std::io::Result<Step> {
-    let cache = &library.cache;
-    let mut digests = Vec::new();
-    cache.store().each_digest(|digest| digests.push(digest))?;
-    digests.sort_unstable();
-    let size = |digest: &Digest| cache.books().read(|ledger| ledger.blob(*digest).map_or(0, |held| held.size));
-    let blobs: Vec<(Digest, u64)> = digests.into_iter().map(|digest| (digest, size(&digest))).collect();
-    let total = blobs.iter().map(|(_, size)| size).sum();
-    let (mut done, mut shown, mut broken, mut unreadable) = (0, 0, 0, 0);
-    for (digest, size) in &blobs {
-        let (is_broken, text) = look_at(library, *digest, repair);
-        if let Some(text) = text {
-            broken += usize::from(is_broken);
-            unreadable += usize::from(!is_broken);
-            tracing::error!("{text}");
-            drop(told.blocking_send(Step::Note { text }));
-        }
-        done += size;
-        // A stop does not wait for a large store to be read.
-        if library.is_ending() {
-            return Ok(Step::Failed { error: "the server is stopping".to_owned() });
-        }
-        // Whoever asked has left, and nothing is to be repaired: there is no more to do.
-        if told.is_closed() && !repair {
-            break;
-        }
-        if done >= shown + STEP_BYTES {
-            shown = done;
-            drop(told.try_send(Step::Progress { done, total }));
-        }
-    }
-    if unreadable > 0 {
-        return Ok(Step::Failed {
-            error: format!("{unreadable} of {} files cannot be read or removed, and {broken} are broken; look at the disk", blobs.len()),
-        });
-    }
-    Ok(match (broken, repair) {
-        (0, _) => Step::Done { text: format!("{} files are what they are called", blobs.len()) },
-        (broken, true) => Step::Done { text: format!("{broken} of {} files were broken and left the store", blobs.len()) },
-        (broken, false) => Step::Failed {
-            error: format!("{broken} of {} files are broken; cistern cache verify --repair has them fetched again", blobs.len()),
-        },
-    })
-}
-
-/// Whether a blob was broken, and what is said of it: also of one that cannot be read, or not be removed.
-fn look_at(library: &Library, digest: Digest, repair: bool) -> (bool, Option<String>) {
-    match library.cache.wrong(digest) {
-        Ok(None) => {
-            library.cache.books().change(|ledger| ledger.adopt(digest));
-            (false, None)
-        }
-        Ok(Some(blob)) if repair => {
-            // This thread may wait.
-            let replaced = Handle::current().block_on(scrub::replace(&library.cache, &library.fetcher, blob));
-            match replaced {
-                Ok(remedy) => (true, Some(format!("{digest} is not what it is called; {remedy}"))),
-                Err(error) => (false, Some(format!("{digest} is not what it is called, and cannot be removed: {error}"))),
-            }
-        }
-        Ok(Some(_)) => (true, Some(format!("{digest} is not what it is called"))),
-        Err(error) => (false, Some(format!("{digest} cannot be read: {error}"))),
     }
 }

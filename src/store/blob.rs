@@ -8,6 +8,9 @@ use crate::digest::Digest;
 use crate::disk::{Disk, File};
 use crate::store::layout::Layout;
 
+/// What tells a file from every other one of the machine for as long as it is open.
+pub type Identity = (u64, u64);
+
 /// An open blob.
 #[derive(Clone, Debug)]
 pub struct Blob {
@@ -16,20 +19,22 @@ pub struct Blob {
     /// Its size.
     pub size: u64,
     file: File,
+    identity: Identity,
     has_failed: Arc<AtomicBool>,
     is_wrong: Arc<AtomicBool>,
 }
 
 impl Blob {
     /// A blob whose file is open already.
-    pub fn new(digest: Digest, size: u64, file: File) -> Self {
-        Self { digest, size, file, has_failed: Arc::default(), is_wrong: Arc::default() }
+    pub fn new(digest: Digest, size: u64, file: File) -> io::Result<Self> {
+        let identity = file.identity()?;
+        Ok(Self { digest, size, file, identity, has_failed: Arc::default(), is_wrong: Arc::default() })
     }
 
     /// Opens a blob; `None` if it is not there. Any other trouble is an error: unknown is not absent.
     pub fn open(disk: &dyn Disk, layout: &Layout, digest: Digest) -> io::Result<Option<Self>> {
         let file = disk.open_own(&layout.blob(digest))?;
-        file.map(|file| Ok(Self::new(digest, file.len()?, file))).transpose()
+        file.map(|file| Self::new(digest, file.len()?, file)).transpose()
     }
 
     /// Notes that its bytes are not what it is called.
@@ -42,10 +47,14 @@ impl Blob {
         self.is_wrong.load(Ordering::Acquire)
     }
 
+    /// What tells its file from others of the same name.
+    pub fn identity(&self) -> Identity {
+        self.identity
+    }
+
     /// Whether both are the same file on the disk, and not two of one name.
     pub fn is_same_file(&self, other: &Self) -> bool {
-        // An error means that one of them cannot be looked at; then nobody may act on what the other was.
-        matches!((self.file.identity(), other.file.identity()), (Ok(one), Ok(other)) if one == other)
+        self.identity == other.identity
     }
 
     /// Its bytes.
@@ -69,7 +78,8 @@ pub fn scan(disk: &dyn Disk, layout: &Layout, mut each: impl FnMut(Digest)) -> i
     let is_ours = |name: &String| name.len() == 2 && name.bytes().all(|byte| byte.is_ascii_hexdigit());
     for folder in disk.names(&layout.blobs())?.into_iter().filter(is_ours) {
         let names = disk.names(&layout.blobs().join(&folder))?;
-        names.iter().filter(|name| name.starts_with(&folder)).filter_map(|name| Digest::from_hex(name)).for_each(&mut each);
+        let is_ours = |name: &&String| name.starts_with(&folder) && !name.bytes().any(|byte| byte.is_ascii_uppercase());
+        names.iter().filter(is_ours).filter_map(|name| Digest::from_hex(name)).for_each(&mut each);
     }
     Ok(())
 }

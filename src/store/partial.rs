@@ -179,9 +179,9 @@ impl Verified {
             self.place.fate = Fate::Remove;
             return Err(NotCommitted::Lost(error));
         }
+        let blob = Blob::new(self.digest, self.size, file.clone()).map_err(NotCommitted::Unnamed)?;
         give_name(&**disk, path, &target).map_err(NotCommitted::Unnamed)?;
         disk.sync_directory(target.parent().unwrap_or(Path::new("/"))).map_err(NotCommitted::Unnamed)?;
-        let blob = Blob::new(self.digest, self.size, file.clone());
         self.place.fate = Fate::Gone;
         Ok(blob)
     }

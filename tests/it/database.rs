@@ -139,3 +139,12 @@ async fn a_damaged_database_is_set_aside_and_a_newer_one_is_left_alone() {
     assert!(matches!(error, DatabaseError::Newer { version: 2, .. }), "{error}");
     assert_eq!(std::fs::read(&path).unwrap(), before);
 }
+
+#[tokio::test]
+async fn a_link_that_leads_nowhere_makes_no_database_there() {
+    let (folder, elsewhere) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let (path, target) = (folder.path().join("ledger.sqlite"), elsewhere.path().join("target"));
+    std::os::unix::fs::symlink(&target, &path).unwrap();
+    assert!(matches!(opened(&path).await, Found::Nothing));
+    assert!(!target.exists() && path.symlink_metadata().unwrap().is_file());
+}

@@ -18,13 +18,17 @@ use crate::support::server::Server;
 use crate::support::stream::{Stream, Version, noise};
 
 const HOSTS: usize = 200;
+/// More than the system takes at once from whoever sends it.
+const LARGE: usize = 24 << 20;
 
 /// An origin with a small file and a large one, and a server whose certificate the operator made.
 async fn server() -> (Origin, Server) {
     let origin = Origin::start().await;
     let version =
         Version::new("images").file("squashfs", &noise(1000, 1)).file("root.tar.xz", &noise(400_000, 2)).metadata("lxd.tar.xz", b"m");
-    origin.put(Stream::default().add("ubuntu:noble:amd64", "24.04", "20260101", version).tree());
+    let large = Version::new("large").file("squashfs", &noise(LARGE, 3)).metadata("lxd.tar.xz", b"m");
+    let stream = Stream::default().add("ubuntu:noble:amd64", "24.04", "20260101", version);
+    origin.put(stream.add("ubuntu:large:amd64", "large", "20260101", large).tree());
     let config = format!(
         "[server]\nlisten = [\"127.0.0.1:0\"]\nmetrics = \"127.0.0.1:0\"\nadmin_socket = \"{{folder}}/admin.sock\"\ndrain = \"20s\"\n\
          [tls]\ncertificate = \"{{folder}}/own.crt\"\nkey = \"{{folder}}/own.key\"\n[remotes.lab]\nurl = [\"{}\"]",
@@ -112,6 +116,30 @@ async fn two_hundred_downloads_end_well_when_the_program_is_told_to_stop() {
     for host in join_all(hosts).await {
         assert_eq!(host.unwrap().unwrap(), noise(400_000, 2));
     }
+    assert_eq!(server.ended(), Some(0));
+}
+
+/// T39: the same for a file that the kernel sends.
+#[tokio::test]
+async fn a_held_file_is_sent_to_its_end_when_the_program_is_told_to_stop() {
+    let (_origin, mut server) = server().await;
+    let path = "lab/large/squashfs";
+    assert_eq!(client().get(url(&server, path)).send().await.unwrap().bytes().await.unwrap().len(), LARGE);
+    let by_kernel = async || {
+        let mut stream = TcpStream::connect(&server.addresses()[0]).await.unwrap();
+        let request = format!("GET /{path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut head = [0; 1024];
+        stream.read_exact(&mut head).await.unwrap();
+        (stream, head.to_vec())
+    };
+    let is_hit = |head: &[u8]| String::from_utf8_lossy(head).contains("cache-status: cistern; hit");
+    wait_for(async || is_hit(&by_kernel().await.1)).await;
+    let (mut stream, mut answer) = by_kernel().await;
+    server.signal(Signal::TERM);
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    stream.read_to_end(&mut answer).await.unwrap();
+    assert!(answer.ends_with(&noise(LARGE, 3)));
     assert_eq!(server.ended(), Some(0));
 }
 

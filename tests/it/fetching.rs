@@ -460,9 +460,46 @@ async fn a_url_that_sent_wrong_bytes_is_asked_last_for_that_file() {
     let setting = Setting::with_urls(2, Builder::default()).await;
     setting.origins[0].act(FILE, std::iter::repeat_n(Act::WrongBytes, 5));
     assert!(!setting.whole().await);
-    tokio::time::sleep(Duration::from_millis(700)).await;
-    assert!(setting.whole().await, "the other one has it right");
+    assert!(setting.whole().await, "the other one has it right, and nobody waits for that");
     assert_eq!((setting.requests(0), setting.requests(1)), (1, 1));
+}
+
+/// T10: when all of them sent it wrong, nobody is asked again at once.
+#[tokio::test]
+async fn a_file_that_every_url_has_wrong_is_refused_for_a_while() {
+    let setting = Setting::with_urls(2, Builder::default()).await;
+    setting.origins.iter().for_each(|origin| origin.act(FILE, std::iter::repeat_n(Act::WrongBytes, 5)));
+    for _ in 0..5 {
+        assert!(!setting.whole().await);
+    }
+    assert_eq!((setting.requests(0), setting.requests(1)), (1, 1));
+}
+
+/// T10: of a file that two servers sent in parts, nobody knows whose part was wrong; the one that begins it next is the other.
+#[tokio::test]
+async fn whoever_sent_only_the_rest_of_a_wrong_file_is_not_blamed_for_it() {
+    let setting = Setting::with_urls(2, Builder::default()).await;
+    let mut damaged = setting.file.clone();
+    damaged[7] ^= 1;
+    setting.origins[0].put([(FILE.to_owned(), damaged)]);
+    setting.origins[0].act(FILE, std::iter::repeat_n(Act::CutAt(SIZE / 2), 5));
+    assert!(!setting.whole().await);
+    assert_eq!((setting.requests(0), setting.requests(1)), (1, 1), "it began with the one and went on with the other");
+    assert!(setting.whole().await);
+    assert_eq!((setting.requests(0), setting.requests(1)), (1, 2));
+    let failing = &setting.mirror.remotes().await[0].failing;
+    assert!(failing.iter().all(|failing| failing.url != setting.origins[1].url()), "{failing:?}");
+}
+
+/// A remote that an operator takes away is asked nothing more, and hosts that wait for one of its files get it.
+#[tokio::test]
+async fn a_download_comes_to_its_end_although_its_remote_is_taken_away() {
+    let mut setting = Setting::one().await;
+    setting.origins[0].act(FILE, [Act::Dribble(SIZE / 10, Duration::from_millis(100))]);
+    let answer = setting.get().await;
+    setting.mirror.reload(|text| text.replace("[remotes.ubuntu]", "[remotes.other]")).await;
+    assert_eq!(setting.get().await.status(), 404, "it is listed no more");
+    assert!(answer.bytes().await.is_ok_and(|bytes| bytes == setting.file));
 }
 
 /// T9, over HTTP/1.1 and over h2, where a host can answer every ping and take nothing all the same.

@@ -202,17 +202,21 @@ async fn what_the_disk_changed_is_found_and_fetched_again_and_nobody_gets_it_who
     wait_for(async || metric("cistern_scrub_last_completed_timestamp_seconds").await > 0.0).await;
     assert!(metric("cistern_digest_mismatch_total{source=\"scrub\"}").await.abs() < 0.5, "what is right stays");
 
-    // A host that reads the beginning and then takes its time.
-    let mut slow = mirror.get(path).await;
-    slow.chunk().await.unwrap().unwrap();
+    // Hosts that read the beginning and then take their time: one over TLS, and one for which the kernel sends.
+    let mut slow = [mirror.get(path).await, mirror.get_file(path).await];
+    for answer in &mut slow {
+        answer.chunk().await.unwrap().unwrap();
+    }
     let file = std::fs::OpenOptions::new().write(true).open(mirror.store().join("blobs/sha256").join(&digest[..2]).join(&digest)).unwrap();
     std::os::unix::fs::FileExt::write_at(&file, b"!", 20 << 20).unwrap();
     wait_for(async || metric("cistern_digest_mismatch_total{source=\"scrub\"}").await > 0.5).await;
-    let rest = async {
-        while slow.chunk().await?.is_some() {}
-        Ok::<_, reqwest::Error>(())
-    };
-    assert!(rest.await.is_err(), "it gets no whole file");
+    for mut answer in slow {
+        let rest = async {
+            while answer.chunk().await?.is_some() {}
+            Ok::<_, reqwest::Error>(())
+        };
+        assert!(rest.await.is_err(), "it gets no whole file");
+    }
     wait_for(async || origin.requests("images/large/squashfs").len() == 2 && mirror.files("blobs").len() == 1).await;
     assert_eq!(mirror.body(path).await, large);
     assert_eq!(origin.requests("images/large/squashfs").len(), 2, "it was fetched again before anybody asked");

@@ -4,8 +4,12 @@ use std::path::Path;
 use std::time::Duration;
 
 use cistern::api;
+use cistern::cache::integrity::Verdict;
 use cistern::digest::Digest;
+use cistern::disk::OsDisk;
+use futures_util::future::join_all;
 
+use crate::support::faulty::{Call, Fault, FaultyDisk};
 use crate::support::mirror::{Builder, Mirror, wait_for};
 use crate::support::origin::{Act, Origin};
 use crate::support::stream::{Stream, Version, fingerprint, noise};
@@ -203,17 +207,22 @@ async fn an_image_that_a_slow_host_downloads_stays_to_the_end_and_another_goes_i
     pull(&mirror, "a").await;
     pull(&mirror, "b").await;
     wait_for(async || images(&mirror, true).await.len() == 2).await;
-    let mut slow = mirror.get("lab/a/squashfs").await;
-    let mut got = slow.chunk().await.unwrap().unwrap().to_vec();
-    mirror.body("lab/b/squashfs").await;
-    pull(&mirror, "c").await;
-    wait_for(async || is_held(&mirror, &prints[2]).await).await;
-    assert!(is_held(&mirror, &prints[0]).await, "it was used the longest ago, and is being read");
-    assert!(!is_held(&mirror, &prints[1]).await);
-    while let Some(chunk) = slow.chunk().await.unwrap() {
-        got.extend(chunk);
+    // What the kernel sends is being read, too.
+    for (slow, [read, goes, comes]) in
+        [(mirror.get("lab/a/squashfs").await, [0, 1, 2]), (mirror.get_file("lab/a/squashfs").await, [0, 2, 1])]
+    {
+        let (mut slow, mut got) = (slow, Vec::new());
+        got.extend(slow.chunk().await.unwrap().unwrap());
+        pull(&mirror, ["a", "b", "c"][goes]).await;
+        pull(&mirror, ["a", "b", "c"][comes]).await;
+        wait_for(async || is_held(&mirror, &prints[comes]).await).await;
+        assert!(is_held(&mirror, &prints[read]).await, "it was used the longest ago, and is being read");
+        assert!(!is_held(&mirror, &prints[goes]).await);
+        while let Some(chunk) = slow.chunk().await.unwrap() {
+            got.extend(chunk);
+        }
+        assert!(got == large(1));
     }
-    assert!(got == large(1));
 }
 
 #[tokio::test]
@@ -579,6 +588,64 @@ async fn what_the_database_does_not_know_is_adopted_if_it_is_what_it_is_called_a
     crate::deeds::is_sound(&mirror).await.unwrap();
 }
 
+/// T29: what nobody remembers to have verified and cannot be read is fetched: nothing is lost by that.
+#[tokio::test]
+async fn what_the_database_does_not_know_and_cannot_be_read_is_fetched_again() {
+    let origin = origin(&[("20260101", container("a"))]).await;
+    let disk = FaultyDisk::over(OsDisk);
+    let mirror = lab(&origin, "").disk(disk.clone()).storage("min_free = \"0%\"\nscrub = \"0s\"").start().await;
+    hold(&mirror, "a").await;
+    let mirror = mirror.restart_after_in_store(|store| std::fs::remove_file(store.join("ledger.sqlite")).unwrap()).await;
+    disk.fail_all(Call::Open, Fault::Broken);
+    assert_eq!(mirror.body("lab/a/squashfs").await, root("a"));
+    disk.heal();
+    wait_for(async || mirror.is_hit("lab/a/squashfs").await).await;
+    assert_eq!((mirror.body("lab/a/squashfs").await, origin.requests("a/squashfs").len()), (root("a"), 2));
+    crate::deeds::is_sound(&mirror).await.unwrap();
+}
+
+/// Invariant 9: however many of them are asked for, few are read at once; small ones do not wait for large ones.
+#[tokio::test]
+async fn what_the_database_does_not_know_is_read_in_turns() {
+    let file = |number: u64| noise(1000, number);
+    let origin = Origin::start().await;
+    let stream = (0..9).fold(Stream::default(), |stream, number| {
+        let version = Version::new(&number.to_string()).file("squashfs", &file(number)).metadata("lxd.tar.xz", METADATA);
+        stream.add(PRODUCT, "busy", &format!("2026010{}", number + 1), version)
+    });
+    origin.put(stream.tree());
+    let disk = FaultyDisk::over(OsDisk);
+    let mirror = lab(&origin, "").disk(disk.clone()).storage("min_free = \"0%\"\nscrub = \"0s\"").start().await;
+    let mirror = mirror
+        .restart_after_in_store(|store| {
+            for number in 0..9 {
+                let digest = Digest::of(&file(number)).to_string();
+                let blob = store.join("blobs/sha256").join(&digest[..2]).join(&digest);
+                std::fs::create_dir_all(blob.parent().unwrap()).unwrap();
+                std::fs::write(&blob, file(number)).unwrap();
+                if number < 4 {
+                    std::fs::File::options().write(true).open(&blob).unwrap().set_len(65 << 20).unwrap();
+                }
+            }
+        })
+        .await;
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    disk.hang(Call::Open);
+    let hosts = join_all((0..9).map(|number| mirror.get_whole(format!("lab/{number}/squashfs"))));
+    let watch = async {
+        wait_for(async || disk.under_way() == 4).await;
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        assert_eq!(disk.under_way(), 4, "two small ones and two large ones");
+        disk.heal();
+    };
+    let (bodies, ()) = tokio::join!(hosts, watch);
+    for (number, body) in (0..).zip(bodies) {
+        assert_eq!(body, Some(file(number)), "{number}");
+    }
+    let asked = (0..9).map(|number| origin.requests(&format!("{number}/squashfs")).len());
+    assert_eq!(asked.collect::<Vec<_>>(), [1, 1, 1, 1, 0, 0, 0, 0, 0], "those that were too long were no good");
+}
+
 /// T29: an offline remote has nobody to fetch from, and what it holds is read all the same before anybody gets it.
 #[tokio::test]
 async fn what_the_database_does_not_know_of_an_offline_remote_is_adopted_or_refused() {
@@ -594,8 +661,9 @@ async fn what_the_database_does_not_know_of_an_offline_remote_is_adopted_or_refu
         })
         .await;
     assert_eq!(mirror.body("lab/b/squashfs").await, root("b"));
-    let answers = futures_util::future::join_all((0..5).map(|_| mirror.get_whole("lab/a/squashfs".to_owned()))).await;
-    assert!(answers.iter().all(Option::is_none), "wrong bytes are nobody's");
+    let answers = futures_util::future::join_all((0..5).map(|_| mirror.get("lab/a/squashfs"))).await;
+    assert!(answers.iter().all(|answer| answer.status() == 503), "it is listed, and wrong bytes are nobody's: {answers:?}");
+    wait_for(async || mirror.get("lab/a/squashfs").await.status() == 404).await;
     crate::deeds::is_sound(&mirror).await.unwrap();
 }
 
@@ -614,11 +682,32 @@ async fn a_late_verdict_takes_away_no_file_but_the_one_that_was_read() {
     drop(commit());
     let blob = cache.store().layout().blob(Digest::of(&bytes));
     std::os::unix::fs::FileExt::write_at(&std::fs::OpenOptions::new().write(true).open(blob).unwrap(), b"!", 7).unwrap();
-    let wrong = cache.wrong(Digest::of(&bytes)).unwrap().expect("it is wrong");
-    drop(commit());
+    let read_meanwhile = cache.find(expected).await.unwrap().unwrap();
+    let examined = cache.examine(Digest::of(&bytes)).unwrap();
+    let Some(Verdict::Wrong(wrong)) = examined else { panic!("{examined:?}") };
+    let good = commit();
     assert!(!cache.discard_broken(&wrong).unwrap(), "it is another one by now");
+    assert!(read_meanwhile.is_broken() && !good.is_broken(), "who reads the wrong one is cut off, who reads the good one is not");
     assert!(cache.find(expected).await.unwrap().is_some());
-    assert!(cache.wrong(Digest::of(&bytes)).unwrap().is_none());
+    assert!(matches!(cache.examine(Digest::of(&bytes)), Ok(Some(Verdict::Right(_)))));
+}
+
+/// T29: also the verdict that a file is right is on that file, and not on whatever has its name by the time it is known.
+#[tokio::test]
+async fn nobody_vouches_for_a_file_that_took_the_place_of_the_one_that_was_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let bytes = noise(1000, 1);
+    let expected = cistern::digest::Expected { claim: cistern::digest::Claim::Sha256(Digest::of(&bytes)), size: None };
+    let (cache, _events) = crate::queueing::cache(&folder, 8);
+    let blob = cache.store().layout().blob(Digest::of(&bytes));
+    std::fs::create_dir_all(blob.parent().unwrap()).unwrap();
+    std::fs::write(&blob, &bytes).unwrap();
+    assert!(cache.find(expected).await.unwrap().is_none() && cache.is_stranger(expected));
+    let Ok(Some(Verdict::Right(right))) = cache.examine(Digest::of(&bytes)) else { panic!("it is right") };
+    std::fs::write(blob.with_extension("new"), noise(1000, 2)).unwrap();
+    std::fs::rename(blob.with_extension("new"), &blob).unwrap();
+    assert!(!cache.vouch(&right).unwrap() && cache.is_stranger(expected));
+    assert!(cache.find_or_adopt(expected).await.unwrap().is_none(), "it is read again, and is wrong");
 }
 
 /// A copied image that went by its rules does not come back because it was copied once.

@@ -67,7 +67,7 @@ async fn load(server: String) {
         loop {
             let Ok(files) = listed(&client, &server).await else { continue };
             let Some((path, _)) = fastrand::choice(&files) else { continue };
-            let Ok(mut response) = client.get(format!("{server}/lab/{path}")).send().await else { continue };
+            let Ok(mut response) = client.get(format!("{server}/lab/{path}")).header("connection", "close").send().await else { continue };
             let leaves = fastrand::u8(..4) == 0;
             while response.chunk().await.is_ok_and(|chunk| chunk.is_some()) && !leaves {}
         }

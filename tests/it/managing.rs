@@ -314,6 +314,19 @@ async fn the_store_says_how_full_it_is_what_would_go_and_what_is_broken() {
     assert_eq!(mirror.body("lab/a/squashfs").await, noise(5000, 1));
     wait_for(async || shown(&mirror, "busy").await["held"] == true).await;
     assert_eq!(shown(&mirror, "busy").await["cached"], false, "it was copied, and so it is again");
+
+    // What is not there is not what it is called, and what has such a name and is no file is nothing.
+    std::fs::remove_file(&path).unwrap();
+    std::fs::create_dir(path.with_file_name(format!("{}{}", &digest[..2], "0".repeat(62)))).unwrap();
+    std::fs::write(path.with_file_name(format!("{}{}", &digest[..2], "A".repeat(62))), b"x").unwrap();
+    let (code, line) = failed(&mirror, &["cache", "verify"]).await;
+    assert!(code == 1 && line.contains("1 of 3 files are broken or missing"), "{line}");
+    mirror.body("lab/a/squashfs").await;
+    wait_for(async || shown(&mirror, "busy").await["held"] == true).await;
+    std::fs::remove_file(&path).unwrap();
+    let out = done(&mirror, &["cache", "verify", "--repair"]).await;
+    assert!(out.contains(&format!("{digest} was not there any more; it was fetched again")), "{out}");
+    assert!(done(&mirror, &["cache", "verify"]).await.contains("3 files are what they are called"));
 }
 
 #[tokio::test]

@@ -77,6 +77,22 @@ async fn garbage_is_refused_and_the_old_documents_go_on() {
     assert_eq!(mirror.remotes().await[0].images, 3);
 }
 
+/// T32: a server that has a page in the place of documents again and again is one that fails, and people see that.
+#[tokio::test]
+async fn a_page_in_the_place_of_documents_counts_against_its_server() {
+    let (origin, mirror) = origin_and_mirror(&products(&["a"])).await;
+    let failing = async || mirror.remotes().await[0].failing.len();
+    assert_eq!(failing().await, 0);
+    origin.put([(INDEX.to_owned(), b"<html>Log in to the hotel's network</html>".to_vec())]);
+    for (refresh, expected) in [(1, 0), (2, 1)] {
+        mirror.refresh("lab", false).await;
+        assert_eq!(failing().await, expected, "after refresh {refresh}");
+    }
+    origin.put(products(&["a", "b"]).tree());
+    mirror.refresh("lab", false).await;
+    assert_eq!(failing().await, 0);
+}
+
 /// T32
 #[tokio::test]
 async fn documents_from_the_past_are_refused_until_a_person_accepts_them() {

@@ -8,10 +8,12 @@ use cistern::app::outside::Outside;
 use cistern::app::{App, StartError};
 use cistern::clock::SystemClock;
 use cistern::config::Config;
+use cistern::disk::OsDisk;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
 use crate::support::disk::FullDisk;
+use crate::support::faulty::{Call, FaultyDisk};
 use crate::support::mirror::{Builder, wait_for};
 use crate::support::origin::{Act, Origin};
 use crate::support::proxy::Proxy;
@@ -229,30 +231,24 @@ async fn secrets_reach_no_log_no_metric_no_list_and_no_host() {
     }
 }
 
-/// A disk that never answers keeps a thread for ever, and nobody else.
+/// A disk that never answers keeps a thread, and nobody else: not the scrub, a host, or a person who changed the configuration.
 #[tokio::test]
 async fn a_stop_does_not_wait_for_a_disk_that_never_answers() {
     let origin = Origin::start().await;
     origin.put(stream().tree());
-    let config = format!(
-        "scrub = \"1s\"\n[server]\nlisten = [\"127.0.0.1:0\"]\nplain_http = \"all\"\ndrain = \"1s\"\n{SOCKETS}\n[remotes.ubuntu]\nurl = [\"{}\"]",
-        origin.url()
-    );
-    let mut server = Server::start(&config, &[]);
-    let client = reqwest::Client::builder().no_proxy().build().unwrap();
-    let url = format!("http://{}/ubuntu/{FILE}", server.addresses()[0]);
-    wait_for(async || client.get(&url).send().await.is_ok_and(|answer| answer.status() == 200)).await;
-    let digest = cistern::digest::Digest::of(b"root").to_string();
-    let blob = server.folder().join("store/blobs/sha256").join(&digest[..2]).join(&digest);
-    wait_for(async || blob.exists()).await;
-    std::fs::remove_file(&blob).unwrap();
-    assert!(std::process::Command::new("mkfifo").arg(&blob).status().unwrap().success());
-    // By then the scrub has opened it.
-    tokio::time::sleep(Duration::from_millis(2500)).await;
+    let disk = FaultyDisk::over(OsDisk);
+    let builder = Builder::default().disk(disk.clone()).storage("min_free = \"0%\"\nscrub = \"1s\"");
+    let mirror = builder.remote("ubuntu", &[origin.url()], "").start().await;
+    mirror.body(&format!("ubuntu/{FILE}")).await;
+    wait_for(async || mirror.is_hit(&format!("ubuntu/{FILE}")).await).await;
+    disk.hang(Call::Open);
+    wait_for(async || disk.is_busy()).await;
+    mirror.begin_to_reload().await;
+    tokio::time::sleep(Duration::from_millis(300)).await;
     let started = std::time::Instant::now();
-    server.signal(rustix::process::Signal::TERM);
-    assert_eq!(server.ended(), Some(0));
-    assert!(started.elapsed() < Duration::from_secs(12), "{:?}", started.elapsed());
+    mirror.stop().await;
+    assert!(started.elapsed() < Duration::from_secs(4), "{:?}", started.elapsed());
+    disk.heal();
 }
 
 /// Nobody writes to a pipe: it is no configuration, and waiting for it would keep every signal from being heard.

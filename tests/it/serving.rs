@@ -145,7 +145,19 @@ async fn malformed_and_oversized_requests_are_ended() {
     let (_origin, mirror) = origin_and_mirror(b"root").await;
     assert!(raw(&mirror, "NONSENSE\r\n\r\n").await.starts_with("HTTP/1.1 400 "));
     let told = raw(&mirror, "GET / HTTP/1.1\r\nHost: me:secret@x\r\nConnection: close\r\n\r\n").await;
-    assert!(told.starts_with("HTTP/1.1 403 ") && !told.contains("secret"), "{told}");
+    assert!(told.starts_with("HTTP/1.1 400 ") && !told.contains("secret"), "{told}");
+    for hosts in ["", "Host: a\r\nHost: a\r\n", "Host: a b\r\n", "Host: a/b\r\n"] {
+        for path in ["", ROOT, "blobs/sha256/x"] {
+            let answer = raw(&mirror, &format!("GET /{path} HTTP/1.1\r\n{hosts}Connection: close\r\n\r\n")).await;
+            assert!(answer.starts_with("HTTP/1.1 400 "), "{hosts:?} {path:?}: {answer}");
+        }
+    }
+    for head in
+        ["HTTP/1.0\r\n\r\n", "HTTP/1.1\r\nHost:\r\nConnection: close\r\n\r\n", "HTTP/1.1\r\nHost: [::1]:80\r\nConnection: close\r\n\r\n"]
+    {
+        let answer = raw(&mirror, &format!("GET /ubuntu/{ROOT} {head}")).await;
+        assert!(answer.contains(" 200 OK"), "{head}: {answer}");
+    }
     let oversized = format!("GET / HTTP/1.1\r\nHost: x\r\nX-Long: {}\r\n\r\n", "y".repeat(200_000));
     assert!(raw(&mirror, &oversized).await.starts_with("HTTP/1.1 431 "));
     let response =
@@ -213,14 +225,15 @@ async fn the_fast_lane_answers_like_every_other() {
         let requests = mirror.metric("cistern_http_requests_total{code=\"200\",method=\"GET\",route=\"blob\"}").await;
         let hits = mirror.metric("cistern_cache_requests_total{kind=\"blob\",remote=\"ubuntu\",result=\"hit\"}").await;
         let bytes = mirror.metric("cistern_http_response_bytes_total{result=\"hit\",route=\"blob\"}").await;
-        [requests, hits, bytes]
+        let by_kernel = mirror.metric("cistern_http_sendfile_bytes_total").await;
+        [requests, hits, bytes, by_kernel]
     };
     let mut before = counted().await;
     let mut answers = Vec::new();
     // The second has a header that the lane does not know.
-    for more in ["", "X-Other: 1\r\n"] {
+    for (more, by_kernel) in [("", 3_145_728.0), ("X-Other: 1\r\n", 0.0)] {
         answers.push(asked_like_lxd(&mirror, &path, more).await);
-        let expected = [before[0] + 1.0, before[1] + 1.0, before[2] + 3_145_728.0];
+        let expected = [before[0] + 1.0, before[1] + 1.0, before[2] + 3_145_728.0, before[3] + by_kernel];
         wait_for(async || counted().await.iter().zip(expected).all(|(is, wanted)| (is - wanted).abs() < 0.5)).await;
         before = counted().await;
     }
@@ -229,6 +242,32 @@ async fn the_fast_lane_answers_like_every_other() {
     assert!(asked_like_lxd(&mirror, "ubuntu/images/noble/nothing", "").await.0[0].starts_with("HTTP/1.1 404"));
     assert!(asked_like_lxd(&mirror, "streams/v1/index.json", "").await.0[0].starts_with("HTTP/1.1 308"));
     assert_eq!(origin.requests(ROOT).len(), 1);
+}
+
+/// A host's request comes a moment after its connection, and a host that has said all it has to say may close its side.
+#[tokio::test]
+async fn hosts_that_ask_late_or_close_their_side_are_answered_and_the_kernel_sends() {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let root = noise(3 << 20, 1);
+    let origin = Origin::start().await;
+    origin.put(noble(&root).tree());
+    let mirror = Builder::default().metrics(free_port()).remote("ubuntu", &[origin.url()], "").start().await;
+    let path = format!("ubuntu/{ROOT}");
+    mirror.body(&path).await;
+    wait_for(async || mirror.is_hit(&path).await).await;
+    for (connection, by_kernel) in [("close", 3_145_728.0), ("keep-alive", 0.0)] {
+        let before = mirror.metric("cistern_http_sendfile_bytes_total").await;
+        let mut stream = tokio::net::TcpStream::connect(mirror.address()).await.unwrap();
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        let request = format!("GET /{path} HTTP/1.1\r\nHost: x\r\nConnection: {connection}\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.unwrap();
+        stream.shutdown().await.unwrap();
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).await.unwrap();
+        assert!(answer.ends_with(&root), "{connection}: {} bytes", answer.len());
+        let sent = mirror.metric("cistern_http_sendfile_bytes_total").await - before;
+        assert!((sent - by_kernel).abs() < 0.5, "{connection}: {sent}");
+    }
 }
 
 /// What the lane has to say instead of a file is said and counted once.

@@ -136,7 +136,7 @@ impl Fleet {
 
     /// A file, if it came whole.
     async fn file(&self, base: &str, file: &Listed) -> Option<bytes::Bytes> {
-        let answer = self.client.get(format!("{base}/{}", file.path)).send().await.ok()?;
+        let answer = self.client.get(format!("{base}/{}", file.path)).header("connection", "close").send().await.ok()?;
         match answer.status().as_u16() {
             200 => answer.bytes().await.ok(),
             502..=504 => None,

@@ -75,6 +75,7 @@ struct State {
     /// Everything fails of these kinds.
     dead: Vec<(Call, Fault)>,
     slow: Vec<(Call, Duration)>,
+    hanging: Vec<Call>,
     has_failed: bool,
 }
 
@@ -119,6 +120,16 @@ impl FaultyDisk {
         self.state().slow.push((call, time));
     }
 
+    /// Lets no call of a kind come back until it is healed.
+    pub fn hang(&self, call: Call) {
+        self.state().hanging.push(call);
+    }
+
+    /// How many calls go on.
+    pub fn under_way(&self) -> usize {
+        self.asked() - self.ended.load(Ordering::SeqCst)
+    }
+
     /// Counts from now on, and lets nothing fail.
     pub fn heal(&self) {
         *self.state() = State::default();
@@ -142,6 +153,9 @@ impl FaultyDisk {
     fn fault(&self, call: Call) -> Option<Fault> {
         let slow: Duration = self.state().slow.iter().filter(|(slow, _)| *slow == call).map(|(_, time)| *time).sum();
         std::thread::sleep(slow);
+        while self.state().hanging.contains(&call) {
+            std::thread::sleep(Duration::from_millis(5));
+        }
         let mut state = self.state();
         let count = state.counts.entry(call).or_default();
         let number = *count;

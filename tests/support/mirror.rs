@@ -188,6 +188,11 @@ impl Mirror {
         self.reload.reserve().await.unwrap();
     }
 
+    /// Has it read its configuration again, and does not wait for that.
+    pub async fn begin_to_reload(&self) {
+        self.reload.send(Config::parse(&self.text, "test", [])).await.unwrap();
+    }
+
     /// Where it listens.
     pub fn address(&self) -> SocketAddr {
         self.address
@@ -221,6 +226,12 @@ impl Mirror {
     /// A GET over TLS.
     pub async fn get(&self, path: &str) -> reqwest::Response {
         self.client.get(format!("{}/{path}", self.url())).send().await.unwrap()
+    }
+
+    /// A GET over plain HTTP, as LXD asks for files: what is held the kernel sends.
+    pub async fn get_file(&self, path: &str) -> reqwest::Response {
+        let url = format!("http://localhost:{}/{path}", self.address.port());
+        self.client.get(url).header("connection", "close").send().await.unwrap()
     }
 
     /// The body of a GET over TLS that must succeed.

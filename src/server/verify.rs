@@ -1,0 +1,145 @@
+//! Reads every file because a person wants to know now whether all are what they are called.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::Arc;
+
+use tokio::runtime::Handle;
+use tokio::sync::mpsc;
+
+use crate::api::Step;
+use crate::cache::integrity::Verdict;
+use crate::digest::Digest;
+use crate::library::Library;
+use crate::scrub;
+use crate::server::reply::{Reply, steps};
+
+/// How many lines may wait for a command to read them.
+const QUEUED_STEPS: usize = 64;
+/// It is said how far it is after so many bytes.
+const STEP_BYTES: u64 = 64 << 20;
+
+/// Reads every file, and says which are not what they are called; with `repair`, these leave the store and are fetched
+/// again.
+pub fn verify(library: &Arc<Library>, repair: bool) -> Reply {
+    let (told, lines) = mpsc::channel(QUEUED_STEPS);
+    let library = Arc::clone(library);
+    tokio::task::spawn_blocking(move || {
+        let last = read_all(&library, repair, &told)
+            .unwrap_or_else(|reason| Step::Failed { error: format!("the store cannot be read: {reason}") });
+        // Whoever asked may have left.
+        drop(told.blocking_send(last));
+    });
+    steps(lines)
+}
+
+/// What a look at one name came to.
+enum Look {
+    /// There is no such file, and nobody said that there is one.
+    Nothing,
+    Right,
+    /// It is wrong or missing, and this is what became of it.
+    Broken(String),
+    /// It cannot be read, or not be removed.
+    Trouble(String),
+}
+
+/// How many files there were of each kind.
+#[derive(Default)]
+struct Count {
+    right: usize,
+    broken: usize,
+    in_trouble: usize,
+}
+
+fn read_all(library: &Library, repair: bool, told: &mpsc::Sender<Step>) -> io::Result<Step> {
+    let blobs = all(library)?;
+    let total = blobs.values().sum();
+    let (mut count, mut done, mut shown) = (Count::default(), 0, 0);
+    for (digest, size) in &blobs {
+        if let Some(text) = count.add(look_at(library, *digest, repair)) {
+            tracing::error!("{text}");
+            drop(told.blocking_send(Step::Note { text }));
+        }
+        done += size;
+        // A stop does not wait for a large store to be read.
+        if library.is_ending() {
+            return Ok(Step::Failed { error: "the server is stopping".to_owned() });
+        }
+        // Whoever asked has left, and nothing is to be repaired: there is no more to do.
+        if told.is_closed() && !repair {
+            break;
+        }
+        if done >= shown + STEP_BYTES {
+            shown = done;
+            drop(told.try_send(Step::Progress { done, total }));
+        }
+    }
+    Ok(count.sum(repair))
+}
+
+/// All files that are in the store or that the ledger has, with their sizes as far as it knows them.
+fn all(library: &Library) -> io::Result<BTreeMap<Digest, u64>> {
+    let mut blobs = BTreeMap::new();
+    library.cache.store().each_digest(|digest| blobs.extend([(digest, 0)]))?;
+    library.cache.books().read(|ledger| blobs.extend(ledger.blobs().map(|(digest, held)| (digest, held.size))));
+    Ok(blobs)
+}
+
+fn look_at(library: &Library, digest: Digest, repair: bool) -> Look {
+    let cache = &library.cache;
+    let (is_held, claims) = cache.books().read(|ledger| (ledger.blob(digest).is_some(), ledger.claims(digest).collect::<Vec<_>>()));
+    let verdict = match cache.examine(digest) {
+        Ok(verdict) => verdict,
+        Err(error) => return Look::Trouble(format!("{digest} cannot be read: {error}")),
+    };
+    match verdict {
+        Some(Verdict::Right(blob)) => match cache.vouch(&blob) {
+            Ok(_) => Look::Right,
+            Err(error) => Look::Trouble(format!("{digest} cannot be looked at again: {error}")),
+        },
+        None if !is_held => Look::Nothing,
+        // This thread may wait.
+        None if repair => {
+            let remedy = Handle::current().block_on(scrub::fetch_again(cache, &library.fetcher, claims));
+            Look::Broken(format!("{digest} was not there any more; it {remedy}"))
+        }
+        None => Look::Broken(format!("{digest} is not there any more")),
+        Some(Verdict::Wrong(blob)) if repair => match Handle::current().block_on(scrub::replace(cache, &library.fetcher, blob)) {
+            Ok(remedy) => Look::Broken(format!("{digest} is not what it is called; {remedy}")),
+            Err(error) => Look::Trouble(format!("{digest} is not what it is called, and cannot be removed: {error}")),
+        },
+        Some(Verdict::Wrong(_)) => Look::Broken(format!("{digest} is not what it is called")),
+    }
+}
+
+impl Count {
+    /// Counts a look; what is to be said of it.
+    fn add(&mut self, look: Look) -> Option<String> {
+        let (count, text) = match look {
+            Look::Nothing => return None,
+            Look::Right => (&mut self.right, None),
+            Look::Broken(text) => (&mut self.broken, Some(text)),
+            Look::Trouble(text) => (&mut self.in_trouble, Some(text)),
+        };
+        *count += 1;
+        text
+    }
+
+    fn sum(&self, repair: bool) -> Step {
+        let Self { right, broken, in_trouble } = self;
+        let files = right + broken + in_trouble;
+        match (in_trouble, broken, repair) {
+            (0, 0, _) => Step::Done { text: format!("{files} files are what they are called") },
+            (0, _, true) => Step::Done { text: format!("{broken} of {files} files were broken or missing") },
+            (0, _, false) => Step::Failed {
+                error: format!("{broken} of {files} files are broken or missing; cistern cache verify --repair has them fetched again"),
+            },
+            _ => Step::Failed {
+                error: format!(
+                    "{in_trouble} of {files} files cannot be read or removed, and {broken} are broken or missing; look at the disk"
+                ),
+            },
+        }
+    }
+}
