@@ -7,7 +7,7 @@ use std::io;
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use cistern::disk::{Disk, File, Found, Space};
 
@@ -29,6 +29,9 @@ pub enum Call {
     Names,
     Space,
 }
+
+/// How long a call that never comes back stays away.
+const LONGEST_HANG: Duration = Duration::from_secs(30);
 
 /// How a call fails.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,7 +78,7 @@ struct State {
     /// Everything fails of these kinds.
     dead: Vec<(Call, Fault)>,
     slow: Vec<(Call, Duration)>,
-    hanging: Vec<Call>,
+    hanging: Vec<(Call, Instant)>,
     has_failed: bool,
 }
 
@@ -122,7 +125,7 @@ impl FaultyDisk {
 
     /// Lets no call of a kind come back until it is healed.
     pub fn hang(&self, call: Call) {
-        self.state().hanging.push(call);
+        self.state().hanging.push((call, Instant::now() + LONGEST_HANG));
     }
 
     /// How many calls go on.
@@ -153,7 +156,8 @@ impl FaultyDisk {
     fn fault(&self, call: Call) -> Option<Fault> {
         let slow: Duration = self.state().slow.iter().filter(|(slow, _)| *slow == call).map(|(_, time)| *time).sum();
         std::thread::sleep(slow);
-        while self.state().hanging.contains(&call) {
+        // A test that fails is to end all the same.
+        while self.state().hanging.iter().any(|(hanging, until)| *hanging == call && Instant::now() < *until) {
             std::thread::sleep(Duration::from_millis(5));
         }
         let mut state = self.state();
