@@ -15,6 +15,7 @@ pub mod integrity;
 pub mod lease;
 pub mod reader;
 pub mod refusals;
+pub mod renamings;
 pub mod restore;
 pub mod ring;
 pub mod scribe;
@@ -22,7 +23,6 @@ pub mod standing;
 
 use std::collections::{HashMap, HashSet};
 use std::io;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
@@ -37,6 +37,7 @@ use crate::cache::flight::{Flight, Pilot};
 use crate::cache::lease::{Leases, Lent};
 use crate::cache::reader::Reader;
 use crate::cache::refusals::Refusals;
+use crate::cache::renamings::Renamings;
 use crate::cache::standing::Standing;
 use crate::clock::Clock;
 use crate::digest::{Claim, Digest, Expected, Fingerprint};
@@ -83,8 +84,7 @@ pub struct Cache {
     current: Current,
     rules: ArcSwap<Rules>,
     open: Moka<Digest, Blob>,
-    /// How often a name of a blob came to mean another file, or none.
-    renamed: AtomicU64,
+    renamings: Renamings,
     refusals: Refusals,
     standing: Arc<Standing>,
     /// Blobs whose bytes are wrong and that could not be taken away.
@@ -114,7 +114,7 @@ pub enum Boarding {
 
 /// So many blobs that the database did not know are read at once because hosts wait for them; other hosts wait for a turn.
 const ADOPTING: usize = 2;
-/// Names of blobs changed since one was opened: another file may have its name.
+/// The name of a blob may mean another file than the one that was opened.
 struct Renamed;
 
 /// So often a blob is opened anew because others come and go.
@@ -141,7 +141,7 @@ impl Cache {
             current: Current::default(),
             rules: ArcSwap::from_pointee(options.rules),
             store,
-            renamed: AtomicU64::new(0),
+            renamings: Renamings::default(),
             open: Moka::builder().max_capacity(options.open_files).time_to_idle(IDLE_FILE).build(),
             refusals: Refusals::new(options.retry_gone, options.retry_wrong),
             standing: Arc::new(Standing::new(Arc::clone(&metrics))),
@@ -228,7 +228,7 @@ impl Cache {
             return Ok(None);
         }
         for _ in 0..MOST_LOOKS {
-            let renamed = self.renamed.load(Ordering::Acquire);
+            let renamed = self.renamings.count(digest);
             let mut blob = self.store.blob(digest)?;
             if !self.correct(digest, blob.as_ref().map(|blob| blob.size))? {
                 // It went, or came, meanwhile.
@@ -248,20 +248,17 @@ impl Cache {
     /// waits for no disk, since every miss waits for this lock.
     fn give(&self, blob: Blob, renamed: u64) -> Result<Option<Lent>, Renamed> {
         let _flights = lock(&self.flights);
-        if self.renamed.load(Ordering::Acquire) != renamed {
+        let is_known = self.books.read(|ledger| ledger.blob(blob.digest).is_some() && !ledger.is_stranger(blob.digest));
+        let is_good = is_known && !self.broken.contains_key(&blob.digest);
+        // After that look: a commit, which does not wait for this lock, counts before it changes any of that.
+        if self.renamings.count(blob.digest) != renamed {
             return Err(Renamed);
         }
-        let is_known = self.books.read(|ledger| ledger.blob(blob.digest).is_some() && !ledger.is_stranger(blob.digest));
-        if !is_known || self.broken.contains_key(&blob.digest) {
+        if !is_good {
             return Ok(None);
         }
         self.open.insert(blob.digest, blob.clone());
         Ok(Some(self.leases.lend(blob)))
-    }
-
-    /// Notes that a name of a blob means another file from now on, or none.
-    pub fn note_renamed(&self) {
-        self.renamed.fetch_add(1, Ordering::AcqRel);
     }
 
     /// Whether the store takes new files.
@@ -320,7 +317,7 @@ impl Cache {
         let digest = verified.digest();
         let committed = verified.commit();
         // Before anybody finds it, and also if only the last step failed.
-        self.note_renamed();
+        self.renamings.note(digest);
         let committed = committed.inspect_err(|error| {
             self.standing.refused(error.to_string());
             self.admit_anyway(remote, expected, digest);

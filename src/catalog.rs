@@ -128,6 +128,12 @@ impl Catalog {
         self.remotes.iter().find_map(|(name, remote)| find(remote).map(|file| (name, file)))
     }
 
+    /// All remotes that list a file of which this is claimed.
+    pub fn remotes_with(&self, claim: Claim) -> impl Iterator<Item = &Arc<str>> {
+        let has = move |remote: &Remote| remote.listings().any(|listing| listing.file_with(claim).is_some());
+        self.remotes.iter().filter(move |(_, remote)| has(remote)).map(|(name, _)| name)
+    }
+
     /// How a remote is held; `None` if there is no such remote.
     pub fn mode(&self, remote: &str) -> Option<Mode> {
         self.modes.get(remote).copied()

@@ -129,7 +129,9 @@ fn open(disk: &dyn Disk, path: &Path) -> Result<(Connection, Ledger), NotRead> {
     // If something here cannot be done, `SQLite` says better why.
     if disk.open(path).is_err_and(|error| error.kind() == io::ErrorKind::NotFound) {
         // A link that leads nowhere would have the database made there.
-        drop(set_aside(disk, path));
+        if let Err(error) = set_aside(disk, path) {
+            tracing::warn!(path = %path.display(), %error, "what is in the database's place could not be set aside");
+        }
     }
     drop(disk.create(path));
     read(path)

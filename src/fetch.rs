@@ -81,7 +81,7 @@ impl Fetcher {
     }
 
     /// Takes these remotes in the place of the ones before. Nobody is asked any more for one that is not among them; what is
-    /// being sent already comes to its end, for the hosts that wait for it.
+    /// being sent already comes to its end, for hosts may be waiting for it.
     pub fn set_sources(&self, sources: HashMap<Arc<str>, Arc<Source>>) {
         let old = self.sources.swap(Arc::new(sources));
         let new = self.sources.load();
@@ -98,12 +98,18 @@ impl Fetcher {
         let cache = &self.means.cache;
         // Before the look, too: whoever adopts it in between would make it seem absent.
         let was_stranger = cache.is_stranger(wanted.expected);
-        if !was_stranger && let Some(found) = self.join(wanted, start).await? {
+        let joined =
+            if was_stranger { cache.follow(wanted.expected, start).map(Found::Collapsed) } else { self.join(wanted, start).await? };
+        if let Some(found) = joined {
             return Ok(found);
         }
         // What is here and has to be read first is a flight like a download: once for all who wait, whoever else can be asked.
         let is_here = was_stranger || cache.is_stranger(wanted.expected);
-        let source = if is_here { self.sources.load().get(&wanted.remote).cloned() } else { Some(self.askable(wanted)?) };
+        let source = match self.askable(wanted) {
+            Ok(source) => Some(source),
+            Err(_) if is_here => None,
+            Err(error) => return Err(error),
+        };
         // Whoever waits for a turn has nothing begun yet, and so nobody waits for him.
         let turn = match self.turn(wanted.host, patience).await {
             Ok(turn) => turn,

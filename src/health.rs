@@ -209,6 +209,16 @@ mod tests {
         assert_eq!((health.order(at(7), |_| false), health.illness(0)), (vec![0, 1], None));
     }
 
+    /// T17: whoever asks for a file that a URL has wrong does not try whether that URL is back, and does not keep others from it.
+    #[test]
+    fn a_url_that_is_no_good_for_a_file_is_tried_by_whoever_wants_another() {
+        let mut health = Health::new(2);
+        [0, 1].into_iter().for_each(|second| health.failed(0, at(second), None));
+        assert_eq!(health.order(at(7), |url| url == 0), [1, 0]);
+        assert_eq!(health.order(at(7), |_| false), [0, 1], "this one tries it");
+        assert_eq!(health.order(at(7), |_| false), [1, 0]);
+    }
+
     /// T14
     #[test]
     fn a_url_that_asks_to_be_left_alone_is_asked_last() {

@@ -174,7 +174,9 @@ impl Refresher {
                 }
                 Err(NotGathered::Refusal(refusal)) => {
                     // A page in the place of documents is as good as no answer, also for files.
-                    self.source.failed(url, &Failure::Nonsense(refusal.to_string()));
+                    if refusal.is_no_document() {
+                        self.source.failed(url, &Failure::Nonsense(refusal.to_string()));
+                    }
                     report = self.report(RefreshResult::Refused, Some(refusal.to_string()));
                 }
             }

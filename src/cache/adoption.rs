@@ -75,11 +75,16 @@ impl Cache {
         if !self.books.read(|ledger| ledger.is_stranger(right.digest)) {
             return Ok(false);
         }
-        let _flights = lock(&self.flights);
-        let is_there = self.is_there(right)?;
-        if is_there {
-            self.books.change(|ledger| ledger.adopt(right.digest));
+        loop {
+            let renamed = self.renamings.count(right.digest);
+            if !self.is_there(right)? {
+                return Ok(false);
+            }
+            let _flights = lock(&self.flights);
+            if self.renamings.count(right.digest) == renamed {
+                self.books.change(|ledger| ledger.adopt(right.digest));
+                return Ok(true);
+            }
         }
-        Ok(is_there)
     }
 }

@@ -167,7 +167,7 @@ impl Cache {
         let there = self.store.blob(digest)?.map_or(0, |blob| blob.size);
         let discarded = self.store.discard_blob(digest);
         // Whoever opened it before asks for the lock, and sees this then.
-        self.note_renamed();
+        self.renamings.note(digest);
         discarded?;
         if there != counted {
             self.books.change(|ledger| {

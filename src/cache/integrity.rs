@@ -58,6 +58,8 @@ impl Cache {
             self.leases.call_in(wrong);
             let is_there = self.is_there(wrong);
             if matches!(is_there, Ok(false)) {
+                // Also whoever opened it and has not got it yet.
+                self.renamings.note(digest);
                 return Ok(false);
             }
             // Also if nobody knows, or if it cannot be taken away: nobody gets it any more, until a good one takes its place.
@@ -68,8 +70,8 @@ impl Cache {
                 let size = ledger.blob(digest).map_or(0, |held| held.size);
                 (size, ledger.strike_lost(digest))
             });
-            // Before the lock is free: a good one may take its place right after. One that stays where it is counts no more, for
-            // a good one will take its place.
+            // One that stays where it is counts no more, for a good one will take its place. One that has done so since that look
+            // goes with it, and is fetched again.
             let taken = self.take_away(digest, size).inspect_err(|_| self.books.lost(size));
             (lost, taken)
         };
@@ -86,12 +88,10 @@ impl Cache {
         Ok(self.store.blob(blob.digest)?.is_some_and(|there| there.is_same_file(blob)))
     }
 
-    /// Notes what cannot be had any more without a blob: these images, and whatever lists it.
+    /// Notes what cannot be had any more without a blob that is gone: these images, and whatever else lists it.
     pub fn tell_lost(&self, digest: Digest, lost: Vec<Record>) {
-        let catalog = self.current.load();
-        // A file that belongs to no image may be listed, too.
-        let mut remotes: BTreeSet<Arc<str>> =
-            catalog.file_with(Claim::Sha256(digest)).map(|(remote, _)| Arc::clone(remote)).into_iter().collect();
+        let (catalog, claims) = (self.current.load(), self.books.read(|ledger| ledger.claims(digest).collect::<Vec<_>>()));
+        let mut remotes: BTreeSet<Arc<str>> = claims.into_iter().flat_map(|claim| catalog.remotes_with(claim)).map(Arc::clone).collect();
         for record in lost {
             self.forget_record(record.fingerprint);
             self.miss(&record);

@@ -119,15 +119,15 @@ impl Cache {
         if seen == self.books.read(known) {
             return Ok(true);
         }
-        let (there, lost) = {
+        let (there, lost, is_gone) = {
             let _flights = lock(&self.flights);
             let there = self.store.blob(digest)?.map(|blob| blob.size);
             let now = self.now();
             // A commit may note it until the ledger is changed.
-            let lost = self.books.change(|ledger| {
+            let (lost, is_gone) = self.books.change(|ledger| {
                 let before = known(ledger);
                 if before == there {
-                    return Vec::new();
+                    return (Vec::new(), false);
                 }
                 self.open.invalidate(&digest);
                 let lost = ledger.strike_lost(digest);
@@ -136,12 +136,14 @@ impl Cache {
                     ledger.find(digest, size, now);
                     ledger.account.settle(0, 0, size);
                 }
-                lost
+                (lost, before.is_some())
             });
-            (there, lost)
+            (there, lost, is_gone)
         };
         lost.iter().for_each(|record| say_lost(record, digest));
-        self.tell_lost(digest, lost);
+        if is_gone {
+            self.tell_lost(digest, lost);
+        }
         Ok(there == seen)
     }
 }

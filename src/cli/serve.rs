@@ -99,7 +99,10 @@ async fn follow_signals(path: Option<PathBuf>, reload: mpsc::Sender<Result<Confi
                 loading = loading.or_else(|| Some(begin()));
             }
             Some(read) = done(&mut loading) => {
-                loaded = read.ok().or(loaded);
+                match read {
+                    Ok(read) => loaded = Some(read),
+                    Err(error) => tracing::error!(%error, "reading the configuration ended badly; this is a bug"),
+                }
                 loading = std::mem::take(&mut is_wanted_again).then(&begin);
             }
             Ok(turn) = reload.reserve(), if loaded.is_some() => {

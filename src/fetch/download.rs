@@ -1,5 +1,6 @@
 //! One download, from the first question to the blob.
 
+use std::collections::HashSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -86,12 +87,14 @@ pub struct Download {
     last: Option<(usize, Option<String>)>,
     /// All that did, in their order.
     senders: Vec<usize>,
+    /// Those that failed meanwhile.
+    failed: HashSet<usize>,
 }
 
 impl Download {
     /// A download for a flight that nobody else brings in.
     pub fn new(means: Arc<Means>, wanted: Wanted, source: Arc<Source>, pilot: Pilot) -> Self {
-        Self { means, wanted, source, pilot: Arc::new(pilot), last: None, senders: Vec::new() }
+        Self { means, wanted, source, pilot: Arc::new(pilot), last: None, senders: Vec::new(), failed: HashSet::new() }
     }
 
     /// Brings the file in. The flight leaves the map when its outcome can be found without it.
@@ -99,8 +102,9 @@ impl Download {
         if let Err(error) = self.fly().await {
             let Wanted { remote, path, .. } = &self.wanted;
             tracing::warn!(%remote, %path, %error, "a file could not be fetched");
-            // Another URL may have what one sent wrong.
-            if !matches!(error, FetchError::Wrong(_)) || self.source.has_only_wrong(self.wanted.expected) {
+            // Another URL may have what one sent wrong; not one that failed just now.
+            let is_hopeless = |url| self.failed.contains(&url) || self.source.sent_it_wrong(url, self.wanted.expected);
+            if !matches!(error, FetchError::Wrong(_)) || (0..self.source.upstream().urls().len()).all(is_hopeless) {
                 self.means.cache.refusals().note(self.wanted.place(), &error);
             }
             if error == FetchError::Gone {
@@ -193,18 +197,18 @@ impl Download {
         sink.make_room(size).await?;
         self.pilot.flowing(size);
         self.last = Some((url, answer.etag));
-        if !self.senders.contains(&url) {
-            self.senders.push(url);
-        }
         self.pump(url, answer.body, skip, sink, attempts).await
     }
 
-    async fn pump(&self, url: usize, mut body: Body, mut skip: u64, sink: &mut Sink, attempts: &mut Attempts) -> Result<(), Ended> {
+    async fn pump(&mut self, url: usize, mut body: Body, mut skip: u64, sink: &mut Sink, attempts: &mut Attempts) -> Result<(), Ended> {
         let size = self.pilot.size();
         loop {
             let (batch, end) = gather(&mut body, self.means.options.silence).await;
             let batch = without_first(batch, &mut skip);
             if !batch.is_empty() {
+                if !self.senders.contains(&url) {
+                    self.senders.push(url);
+                }
                 let actual = sink.len() + writer::len(&batch);
                 if let Some(expected) = size.filter(|size| actual > *size) {
                     sink.discard().await?;
@@ -227,7 +231,8 @@ impl Download {
         }
     }
 
-    fn note(&self, url: usize, fault: Fault, attempts: &mut Attempts) {
+    fn note(&mut self, url: usize, fault: Fault, attempts: &mut Attempts) {
+        self.failed.insert(url);
         match &fault {
             Fault::Failure(failure) => self.source.failed(url, failure),
             Fault::Wrong(_) => self.source.sent_wrong_bytes(url, self.wanted.expected),
@@ -235,9 +240,9 @@ impl Download {
         attempts.failed(fault);
     }
 
-    /// Whoever sent a part of a file that is right is good for another.
+    /// Whoever sent the last of a file that is right is good for another.
     fn proved(&self) {
-        self.senders.iter().for_each(|url| self.source.proved(*url));
+        self.senders.last().into_iter().for_each(|url| self.source.proved(*url));
     }
 
     /// What was left by a process that was killed may be damaged; then it is not upstream's fault, and the next fetch
@@ -253,7 +258,7 @@ impl Download {
             [] => {}
             [url] => self.source.sent_wrong_bytes(url, self.wanted.expected),
             // It may have been any of them. Another one begins next, and if that one brings all of it, it is known.
-            [first, ..] => self.source.is_doubtful(first, self.wanted.expected),
+            [first, ..] => self.source.note_doubtful(first, self.wanted.expected),
         }
         FetchError::Wrong(mismatch)
     }

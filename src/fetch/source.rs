@@ -79,12 +79,12 @@ impl Source {
 
     /// The same for a file: those that sent wrong bytes in its place come last.
     pub fn order_for(&self, file: Expected) -> Vec<usize> {
-        self.with(|health| health.order(self.clock.now(), |url| self.wrong.contains_key(&(file, url))))
+        self.with(|health| health.order(self.clock.now(), |url| self.sent_it_wrong(url, file)))
     }
 
-    /// Whether every URL sent wrong bytes in the place of a file.
-    pub fn has_only_wrong(&self, file: Expected) -> bool {
-        (0..self.upstream.urls().len()).all(|url| self.wrong.contains_key(&(file, url)))
+    /// Whether a URL sent wrong bytes in the place of a file.
+    pub fn sent_it_wrong(&self, url: usize, file: Expected) -> bool {
+        self.wrong.contains_key(&(file, url))
     }
 
     /// A URL that failed and may be back. Whoever asks for it is the one who tries it.
@@ -134,7 +134,7 @@ impl Source {
     }
 
     /// Notes that a URL began a file that turned out to be wrong, and that others went on with.
-    pub fn is_doubtful(&self, url: usize, file: Expected) {
+    pub fn note_doubtful(&self, url: usize, file: Expected) {
         self.wrong.insert((file, url), ());
         self.metrics.upstream_failed(&self.name, "digest");
         self.metrics.digest_mismatched("fetch");
@@ -142,7 +142,7 @@ impl Source {
 
     /// Notes that a URL sent wrong bytes in the place of a file.
     pub fn sent_wrong_bytes(&self, url: usize, file: Expected) {
-        self.is_doubtful(url, file);
+        self.note_doubtful(url, file);
         self.note(url, |health| health.sent_wrong_bytes(url, self.clock.now()));
     }
 

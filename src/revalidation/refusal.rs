@@ -74,3 +74,10 @@ pub enum Refusal {
         max_gone: u8,
     },
 }
+
+impl Refusal {
+    /// Whether what came is no document at all, as from a server that answers everything with a page.
+    pub fn is_no_document(&self) -> bool {
+        matches!(self, Self::NotJson { .. } | Self::NoContent { .. } | Self::WrongFormat { .. } | Self::Empty)
+    }
+}

@@ -9,6 +9,7 @@ use hyper::header::{ACCEPT_RANGES, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_RANGE,
 use hyper::http::response::Builder;
 use hyper::{HeaderMap, Response, StatusCode, Version};
 use tokio::time::Instant;
+use tokio::time::error::Elapsed;
 
 use crate::cache::error::FetchError;
 use crate::cache::lease::Lent;
@@ -83,6 +84,9 @@ impl Via {
     }
 }
 
+/// A disk that takes longer than this to say whether the root of a delta is held is not asked.
+const A_MOMENT: Duration = Duration::from_secs(1);
+
 /// An answer and how it came about.
 type Answer = Result<(Response<Body>, Via), Problem>;
 
@@ -138,7 +142,7 @@ impl Asked<'_> {
     /// Finds the file, before its host gives up: a disk that does not answer may never do.
     async fn find(&self, wanted: &Wanted, start: u64) -> Result<Found, Problem> {
         let found = tokio::time::timeout(self.patience(), self.door.fetcher.find(wanted, start)).await;
-        Ok(found.map_err(|_| Problem::Store("it did not answer in time".to_owned()))??)
+        Ok(found.map_err(late)??)
     }
 
     /// How long its host still waits for an answer.
@@ -162,7 +166,7 @@ impl Asked<'_> {
         let Some((remote, root)) = root else { return };
         let wanted = Wanted { host: Some(self.host), ..Wanted::of(&remote, &root) };
         // Its host is not kept waiting for what it did not ask for.
-        let found = tokio::time::timeout(self.patience(), door.fetcher.find_within(&wanted, 0, Duration::ZERO)).await;
+        let found = tokio::time::timeout(A_MOMENT, door.fetcher.find_within(&wanted, 0, Duration::ZERO)).await;
         match found {
             Ok(Ok(Found::Held(root))) => door.cache.used(root.digest),
             // The download goes on without this reader.
@@ -174,7 +178,8 @@ impl Asked<'_> {
 
     /// A HEAD fetches nothing. Without a size by the document's word or the store's there is none.
     async fn head_only(&self, range: Option<ByteRange>, digest: Option<Digest>) -> Answer {
-        let held = self.door.cache.find(self.file.expected).await.map_err(|error| Problem::Store(error.to_string()))?;
+        let held = tokio::time::timeout(self.patience(), self.door.cache.find(self.file.expected)).await;
+        let held = held.map_err(late)?.map_err(|error| Problem::Store(error.to_string()))?;
         let via = if held.is_some() { Via::Hit } else { Via::Bypass };
         let size = held.map(|blob| blob.size).or(self.file.expected.size);
         let Some(size) = size else { return Ok((respond::without_body(self.head(StatusCode::OK, via, digest)), via)) };
@@ -227,6 +232,10 @@ impl Asked<'_> {
         }
         if status == StatusCode::NOT_MODIFIED { head } else { head.header(CONTENT_TYPE, content_type(self.file.path.basename())) }
     }
+}
+
+fn late(_: Elapsed) -> Problem {
+    Problem::Store("it did not answer in time".to_owned())
 }
 
 fn status(range: Option<ByteRange>) -> StatusCode {

@@ -77,7 +77,7 @@ pub async fn serve(door: &Arc<Door>, stream: &TcpStream, peer: Peer, stop: &Canc
             write(stream, &[&head[..], &said[..]].concat()).await?;
             tally.sent(said.len());
         }
-        // Its bytes turned out to be wrong in between, and it is fetched; then hyper asks for it once more.
+        // It turned out in between that it is another one, or wrong, and it is fetched; then hyper asks for it once more.
         _ => return Ok(Lane::NotTaken),
     }
     Ok(Lane::Taken)

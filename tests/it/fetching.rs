@@ -475,6 +475,39 @@ async fn a_file_that_every_url_has_wrong_is_refused_for_a_while() {
     assert_eq!((setting.requests(0), setting.requests(1)), (1, 1));
 }
 
+/// T10: nor when one sent it wrong and no other has it.
+#[tokio::test]
+async fn a_file_that_one_url_has_wrong_and_no_other_has_is_refused_for_a_while() {
+    let setting = Setting::with_urls(2, Builder::default()).await;
+    setting.origins[0].act(FILE, std::iter::repeat_n(Act::WrongBytes, 9));
+    setting.origins[1].act(FILE, std::iter::repeat_n(Act::Status(404, ""), 9));
+    for _ in 0..5 {
+        assert!(!setting.whole().await);
+    }
+    assert_eq!((setting.requests(0), setting.requests(1)), (2, 1), "the other one might have had it");
+}
+
+/// A server that breaks off every file is not well because another one sends the rest.
+#[tokio::test]
+async fn whoever_sends_the_rest_of_a_file_makes_nobody_else_well() {
+    let (cuts, right) = (Origin::start().await, Origin::start().await);
+    let file = |number| noise(SIZE, number);
+    let stream = (0..3).fold(Stream::default(), |stream, number| {
+        let version = Version::new(&format!("i/{number}")).file("squashfs", &file(number)).metadata("lxd.tar.xz", b"m");
+        stream.add(&format!("os:{number}:amd64"), &number.to_string(), "20260101", version)
+    });
+    for origin in [&cuts, &right] {
+        origin.put(stream.tree());
+    }
+    (0..3).for_each(|number| cuts.act(&format!("i/{number}/squashfs"), std::iter::repeat_n(Act::CutAt(1000), 9)));
+    let mirror = Builder::default().remote("lab", &[cuts.url(), right.url()], "").start().await;
+    for number in 0..3 {
+        assert_eq!(mirror.body(&format!("lab/i/{number}/squashfs")).await, file(number));
+    }
+    let asked = (0..3).map(|number| cuts.requests(&format!("i/{number}/squashfs")).len());
+    assert_eq!(asked.collect::<Vec<_>>(), [1, 1, 0], "two failures are a verdict");
+}
+
 /// T10: of a file that two servers sent in parts, nobody knows whose part was wrong; the one that begins it next is the other.
 #[tokio::test]
 async fn whoever_sent_only_the_rest_of_a_wrong_file_is_not_blamed_for_it() {
@@ -500,6 +533,14 @@ async fn a_download_comes_to_its_end_although_its_remote_is_taken_away() {
     setting.mirror.reload(|text| text.replace("[remotes.ubuntu]", "[remotes.other]")).await;
     assert_eq!(setting.get().await.status(), 404, "it is listed no more");
     assert!(answer.bytes().await.is_ok_and(|bytes| bytes == setting.file));
+    assert_eq!(setting.requests(0), 1);
+
+    let mut setting = Setting::one().await;
+    setting.origins[0].act(FILE, [Act::StallAt(SIZE / 2, Duration::from_secs(1)), Act::Well]);
+    let answer = setting.get().await;
+    setting.mirror.reload(|text| text.replace("[remotes.ubuntu]", "[remotes.other]")).await;
+    assert!(answer.bytes().await.is_err(), "it fell silent");
+    assert_eq!(setting.requests(0), 1, "and is not asked for the rest");
 }
 
 /// T9, over HTTP/1.1 and over h2, where a host can answer every ping and take nothing all the same.

@@ -692,6 +692,31 @@ async fn a_late_verdict_takes_away_no_file_but_the_one_that_was_read() {
     assert!(matches!(cache.examine(Digest::of(&bytes)), Ok(Some(Verdict::Right(_)))));
 }
 
+/// T21: what was found to be wrong is nobody's from then on, also if the disk does not let it be looked at once more.
+#[tokio::test]
+async fn what_was_found_to_be_wrong_is_not_forgotten_because_the_disk_errs() {
+    let folder = tempfile::tempdir().unwrap();
+    let disk = FaultyDisk::over(OsDisk);
+    let (cache, _events) = crate::queueing::cache_on(disk.clone(), &folder, 8);
+    let (remote, bytes) = (std::sync::Arc::from("lab"), noise(1000, 1));
+    let expected = cistern::digest::Expected { claim: cistern::digest::Claim::Sha256(Digest::of(&bytes)), size: Some(1000) };
+    let commit = || {
+        let mut partial = cache.store().partial(expected).unwrap();
+        partial.append(&bytes).unwrap();
+        cache.commit(&remote, expected, partial.verify().unwrap()).unwrap()
+    };
+    let reader = commit();
+    let blob = cache.store().layout().blob(Digest::of(&bytes));
+    std::os::unix::fs::FileExt::write_at(&std::fs::OpenOptions::new().write(true).open(blob).unwrap(), b"!", 7).unwrap();
+    let Ok(Some(Verdict::Wrong(wrong))) = cache.examine(Digest::of(&bytes)) else { panic!("it is wrong") };
+    disk.fail_all(Call::Open, Fault::Broken);
+    assert!(cache.discard_broken(&wrong).is_err());
+    disk.heal();
+    assert!(reader.is_broken() && cache.find(expected).await.unwrap().is_none());
+    drop(commit());
+    assert!(cache.find(expected).await.unwrap().is_some(), "a good one has taken its place");
+}
+
 /// T29: also the verdict that a file is right is on that file, and not on whatever has its name by the time it is known.
 #[tokio::test]
 async fn nobody_vouches_for_a_file_that_took_the_place_of_the_one_that_was_read() {
@@ -825,4 +850,29 @@ async fn the_delta_is_there_when_its_base_is_held() {
     assert_eq!(seen(&mirror).await, ["20260101 squashfs"], "deltas are hidden with what they make");
     wait_for(async || origin.requests("b/squashfs.vcdiff").len() == 1 && seen(&mirror).await.len() == 2).await;
     assert_eq!(seen(&mirror).await, ["20260101 squashfs", "20260102 squashfs squashfs.vcdiff"]);
+}
+
+/// T19: a disk that never answers keeps no host waiting for longer than it waits for anything.
+#[tokio::test]
+async fn hosts_hear_in_time_of_a_disk_that_never_answers() {
+    let (origin, disk) = (origin(&[("20260101", container("a"))]).await, FaultyDisk::over(OsDisk));
+    let builder = Builder::default().disk(disk.clone()).storage("min_free = \"0%\"\nscrub = \"0s\"");
+    let builder = builder.section("[limits]\nanswer_timeout = \"800ms\"").remote("lab", &[origin.url()], "");
+    let mirror = builder.start().await;
+    mirror.body("lab/a/squashfs").await;
+    wait_for(async || mirror.is_hit("lab/a/squashfs").await).await;
+    let mirror = mirror.restart().await;
+    disk.hang(Call::Open);
+    let started = std::time::Instant::now();
+    let url = format!("{}/lab/a/squashfs", mirror.url());
+    let (get, head, by_kernel) = tokio::join!(
+        mirror.client().get(&url).send(),
+        mirror.client().head(&url).send(),
+        mirror.client().get(url.replace("https", "http")).header("connection", "close").send()
+    );
+    assert_eq!((get.unwrap().status().as_u16(), head.unwrap().status().as_u16()), (503, 503));
+    assert!(by_kernel.is_err(), "it asks again over TLS");
+    assert!(started.elapsed() < Duration::from_secs(3), "{:?}", started.elapsed());
+    disk.heal();
+    assert_eq!(mirror.body("lab/a/squashfs").await, root("a"));
 }

@@ -10,7 +10,7 @@ use cistern::cache::{self, Boarding, Cache, Event};
 use cistern::clock::SystemClock;
 use cistern::database::{Database, Found};
 use cistern::digest::{Claim, Digest, Expected};
-use cistern::disk::OsDisk;
+use cistern::disk::{Disk, OsDisk};
 use cistern::ledger::Ledger;
 use cistern::ledger::account::Limits;
 use cistern::ledger::change::Change;
@@ -35,7 +35,12 @@ const STEP: Duration = Duration::from_millis(20);
 
 /// A cache over an empty store, and where it tells what happens; so many events fit in there.
 pub fn cache(folder: &tempfile::TempDir, queued_events: usize) -> (Arc<Cache>, mpsc::Receiver<Event>) {
-    let store = Arc::new(Store::open(Arc::new(OsDisk), folder.path()).unwrap());
+    cache_on(OsDisk, folder, queued_events)
+}
+
+/// The same on another disk.
+pub fn cache_on(disk: impl Disk, folder: &tempfile::TempDir, queued_events: usize) -> (Arc<Cache>, mpsc::Receiver<Event>) {
+    let store = Arc::new(Store::open(Arc::new(disk), folder.path()).unwrap());
     let day = Duration::from_hours(24);
     let rules = Rules { auto_update: true, auto_update_cached: true, hold_back_max: day, idle: Some(10 * day), grace: day };
     let options = cache::Options {
