@@ -40,11 +40,11 @@ impl Health {
     }
 
     /// In which order the URLs are to be tried: the configured one, but those that rest at the end, and those that somebody
-    /// tries; and after all of these the ones that are no good for what is wanted. Whoever is told to ask a URL that may be back
-    /// first is the one who tries it.
-    pub fn order(&mut self, now: Timestamp, is_no_good: impl Fn(usize) -> bool) -> Vec<usize> {
+    /// tries; and after all of these the ones that were no good for what is wanted, by when that was. Whoever is told to ask a URL
+    /// that may be back first is the one who tries it.
+    pub fn order<T: Ord>(&mut self, now: Timestamp, was_no_good: impl Fn(usize) -> Option<T>) -> Vec<usize> {
         let mut order: Vec<usize> = (0..self.urls.len()).collect();
-        order.sort_by_cached_key(|url| (is_no_good(*url), self.urls[*url].asked_last_until(now)));
+        order.sort_by_cached_key(|url| (was_no_good(*url), self.urls[*url].asked_last_until(now)));
         if let Some(first) = order.first().and_then(|first| self.urls.get_mut(*first)) {
             first.is_tried(now);
         }
@@ -165,6 +165,9 @@ mod tests {
 
     use crate::health::{Health, Illness};
 
+    /// Nothing special is wanted.
+    const ALL_GOOD: fn(usize) -> Option<u8> = |_| None;
+
     fn at(second: i64) -> Timestamp {
         Timestamp::from_second(second).unwrap()
     }
@@ -174,18 +177,18 @@ mod tests {
     fn one_failure_is_no_verdict_and_two_are() {
         let mut health = Health::new(2);
         health.failed(0, at(0), None);
-        assert_eq!(health.order(at(0), |_| false), [0, 1]);
+        assert_eq!(health.order(at(0), ALL_GOOD), [0, 1]);
         health.failed(0, at(1), None);
-        assert_eq!(health.order(at(2), |_| false), [1, 0]);
+        assert_eq!(health.order(at(2), ALL_GOOD), [1, 0]);
         assert!(health.is_healthy(), "the other one is");
         assert_eq!(health.illness(0), Some(Illness { failures: 2, asked_last_until: at(6) }));
-        assert_eq!(health.order(at(7), |_| false), [0, 1], "the back-off is over");
+        assert_eq!(health.order(at(7), ALL_GOOD), [0, 1], "the back-off is over");
         assert!(health.illness(0).is_some(), "and nobody knows yet how it does");
         health.succeeded(0);
         assert_eq!(health.illness(0), None);
         health.failed(0, at(8), None);
         assert_eq!(health.illness(0), None);
-        assert_eq!(health.order(at(8), |_| false), [0, 1], "a success forgets what was before");
+        assert_eq!(health.order(at(8), ALL_GOOD), [0, 1], "a success forgets what was before");
     }
 
     /// T10, T17: a server that answers well and sends wrong bytes is asked last, until it sends a right file.
@@ -194,19 +197,19 @@ mod tests {
         let mut health = Health::new(2);
         health.succeeded(0);
         health.sent_wrong_bytes(0, at(0));
-        assert_eq!((health.order(at(0), |_| false), health.illness(0)), (vec![0, 1], None), "one is no verdict");
+        assert_eq!((health.order(at(0), ALL_GOOD), health.illness(0)), (vec![0, 1], None), "one is no verdict");
         health.succeeded(0);
         health.sent_wrong_bytes(0, at(1));
         health.succeeded(0);
-        assert_eq!(health.order(at(2), |_| false), [1, 0]);
+        assert_eq!(health.order(at(2), ALL_GOOD), [1, 0]);
         assert!(health.illness(0).is_some(), "that it answers says nothing");
-        assert_eq!(health.order(at(6), |_| false), [0, 1], "one tries it");
+        assert_eq!(health.order(at(6), ALL_GOOD), [0, 1], "one tries it");
         health.answered(0, at(6));
         assert_eq!(health.illness(0), None, "its rest is over, and it answers");
         health.sent_wrong_bytes(0, at(6));
-        assert_eq!(health.order(at(15), |_| false), [1, 0], "it has to rest for twice as long");
+        assert_eq!(health.order(at(15), ALL_GOOD), [1, 0], "it has to rest for twice as long");
         health.proved(0);
-        assert_eq!((health.order(at(7), |_| false), health.illness(0)), (vec![0, 1], None));
+        assert_eq!((health.order(at(7), ALL_GOOD), health.illness(0)), (vec![0, 1], None));
     }
 
     /// T17: whoever asks for a file that a URL has wrong does not try whether that URL is back, and does not keep others from it.
@@ -214,9 +217,10 @@ mod tests {
     fn a_url_that_is_no_good_for_a_file_is_tried_by_whoever_wants_another() {
         let mut health = Health::new(2);
         [0, 1].into_iter().for_each(|second| health.failed(0, at(second), None));
-        assert_eq!(health.order(at(7), |url| url == 0), [1, 0]);
-        assert_eq!(health.order(at(7), |_| false), [0, 1], "this one tries it");
-        assert_eq!(health.order(at(7), |_| false), [1, 0]);
+        assert_eq!(health.order(at(7), |url| (url == 0).then_some(0)), [1, 0]);
+        assert_eq!(health.order(at(7), ALL_GOOD), [0, 1], "this one tries it");
+        assert_eq!(health.order(at(7), ALL_GOOD), [1, 0]);
+        assert_eq!(health.order(at(7), |url| Some(7 - url)), [1, 0], "what was no good the longest ago comes first");
     }
 
     /// T14
@@ -224,11 +228,11 @@ mod tests {
     fn a_url_that_asks_to_be_left_alone_is_asked_last() {
         let mut health = Health::new(2);
         health.failed(0, at(0), Some(Duration::from_mins(1)));
-        assert_eq!(health.order(at(59), |_| false), [1, 0]);
-        assert_eq!(health.order(at(60), |_| false), [0, 1]);
+        assert_eq!(health.order(at(59), ALL_GOOD), [1, 0]);
+        assert_eq!(health.order(at(60), ALL_GOOD), [0, 1]);
         health.failed(1, at(60), Some(Duration::from_secs(1_000_000)));
-        assert_eq!(health.order(at(61), |_| false), [0, 1]);
-        assert_eq!(health.order(at(60 + 5 * 60), |_| false), [0, 1], "no longer than five minutes");
+        assert_eq!(health.order(at(61), ALL_GOOD), [0, 1]);
+        assert_eq!(health.order(at(60 + 5 * 60), ALL_GOOD), [0, 1], "no longer than five minutes");
     }
 
     /// T17
@@ -237,19 +241,19 @@ mod tests {
         let mut health = Health::new(2);
         health.failed(0, at(0), None);
         health.failed(0, at(0), None);
-        assert_eq!(health.order(at(4), |_| false), [1, 0]);
-        assert_eq!(health.order(at(5), |_| false), [0, 1], "one tries it");
-        assert_eq!(health.order(at(5), |_| false), [1, 0], "and the next does not");
+        assert_eq!(health.order(at(4), ALL_GOOD), [1, 0]);
+        assert_eq!(health.order(at(5), ALL_GOOD), [0, 1], "one tries it");
+        assert_eq!(health.order(at(5), ALL_GOOD), [1, 0], "and the next does not");
         health.failed(0, at(6), None);
-        assert_eq!(health.order(at(7), |_| false), [1, 0]);
-        assert_eq!(health.order(at(16), |_| false), [0, 1], "twice as long after");
+        assert_eq!(health.order(at(7), ALL_GOOD), [1, 0]);
+        assert_eq!(health.order(at(16), ALL_GOOD), [0, 1], "twice as long after");
         health.succeeded(0);
-        assert_eq!([health.order(at(17), |_| false), health.order(at(17), |_| false)], [[0, 1], [0, 1]], "it is back for everybody");
+        assert_eq!([health.order(at(17), ALL_GOOD), health.order(at(17), ALL_GOOD)], [[0, 1], [0, 1]], "it is back for everybody");
         health.failed(0, at(20), None);
         health.failed(0, at(20), None);
-        assert_eq!(health.order(at(25), |_| false), [0, 1]);
-        assert_eq!(health.order(at(54), |_| false), [1, 0]);
-        assert_eq!(health.order(at(55), |_| false), [0, 1], "whoever tried it never said how it went");
+        assert_eq!(health.order(at(25), ALL_GOOD), [0, 1]);
+        assert_eq!(health.order(at(54), ALL_GOOD), [1, 0]);
+        assert_eq!(health.order(at(55), ALL_GOOD), [0, 1], "whoever tried it never said how it went");
     }
 
     /// T17: a URL that only stands in for another is never first, and has to be tried all the same.
@@ -280,7 +284,7 @@ mod tests {
         let mut health = Health::new(2);
         health.failed(0, at(0), Some(Duration::from_mins(1)));
         health.failed(1, at(0), Some(Duration::from_secs(30)));
-        assert_eq!(health.order(at(1), |_| false), [1, 0]);
+        assert_eq!(health.order(at(1), ALL_GOOD), [1, 0]);
         assert!(!health.is_healthy());
         health.succeeded(1);
         assert!(health.is_healthy());

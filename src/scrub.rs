@@ -82,7 +82,7 @@ impl Scrubber {
             Ok(None) => {}
             Ok(Some(Verdict::Right(blob))) => self.vouch(blob).await,
             Ok(Some(Verdict::Wrong(blob))) => match replace(&self.cache, &self.fetcher, blob).await {
-                Ok(remedy) => tracing::error!(%digest, remedy, "a blob is not what it is called any more"),
+                Ok(Remedy { text, .. }) => tracing::error!(%digest, remedy = text, "a blob is not what it is called any more"),
                 Err(error) => tracing::error!(%digest, %error, "a blob is not what it is called any more, and cannot be removed"),
             },
             Err(error) => tracing::error!(%digest, %error, "a blob cannot be read; look at the disk"),
@@ -112,27 +112,37 @@ impl Scrubber {
     }
 }
 
-/// Takes a broken blob out of the store, and has it fetched again if a remote lists it; what became of it, in words.
-pub async fn replace(cache: &Arc<Cache>, fetcher: &Fetcher, wrong: Blob) -> std::io::Result<String> {
+/// What became of a file that was no good.
+#[derive(Debug)]
+pub struct Remedy {
+    /// Whether everything is as it should be now.
+    pub is_good: bool,
+    /// The same in words.
+    pub text: String,
+}
+
+/// Takes a broken blob out of the store, and has it fetched again if a remote lists it; what became of it.
+pub async fn replace(cache: &Arc<Cache>, fetcher: &Fetcher, wrong: Blob) -> std::io::Result<Remedy> {
     let digest = wrong.digest;
     let claims: Vec<Claim> = cache.books().read(|ledger| ledger.claims(digest).collect());
     let holder = Arc::clone(cache);
     if !blocking(move || holder.discard_broken(&wrong)).await? {
-        return Ok("another file has taken its place".to_owned());
+        return Ok(Remedy { is_good: true, text: "gave way to another file".to_owned() });
     }
-    Ok(format!("it left the store and {}", fetch_again(cache, fetcher, claims).await))
+    let Remedy { is_good, text } = fetch_again(cache, fetcher, claims).await;
+    Ok(Remedy { is_good, text: format!("left the store and {text}") })
 }
 
-/// Fetches a file again of which this is claimed, if a remote lists it; what became of it, in words.
-pub async fn fetch_again(cache: &Arc<Cache>, fetcher: &Fetcher, claims: Vec<Claim>) -> String {
+/// Fetches a file again of which this is claimed, if a remote lists it; what became of it.
+pub async fn fetch_again(cache: &Arc<Cache>, fetcher: &Fetcher, claims: Vec<Claim>) -> Remedy {
     let catalog = cache.current().load();
     let Some((remote, file)) = claims.into_iter().find_map(|claim| catalog.upstream_of(claim)) else {
-        return "is listed by no remote".to_owned();
+        return Remedy { is_good: true, text: "is listed by no remote".to_owned() };
     };
     let wanted = Wanted { remote: Arc::clone(remote), path: file.path, expected: file.expected, host: None };
     match hold(fetcher, &wanted, |_| {}).await {
-        Ok(_) => format!("was fetched again from {remote}"),
-        Err(error) => format!("could not be fetched again from {remote}: {error}"),
+        Ok(_) => Remedy { is_good: true, text: format!("was fetched again from {remote}") },
+        Err(error) => Remedy { is_good: false, text: format!("could not be fetched again from {remote}: {error}") },
     }
 }
 

@@ -70,11 +70,9 @@ impl Cache {
         Ok(())
     }
 
-    /// Adopts a file that was found to be right, unless another one has its name by now; whether it did. Waits for the disk.
+    /// Notes that a file was read and is right, unless another one has its name by now: a stranger is adopted, and nobody gets
+    /// what was open under that name before. Whether it is there. Waits for the disk.
     pub fn vouch(&self, right: &Blob) -> io::Result<bool> {
-        if !self.books.read(|ledger| ledger.is_stranger(right.digest)) {
-            return Ok(false);
-        }
         loop {
             let renamed = self.renamings.count(right.digest);
             if !self.is_there(right)? {
@@ -82,7 +80,10 @@ impl Cache {
             }
             let _flights = lock(&self.flights);
             if self.renamings.count(right.digest) == renamed {
-                self.books.change(|ledger| ledger.adopt(right.digest));
+                self.forget_others(right);
+                if self.books.read(|ledger| ledger.is_stranger(right.digest)) {
+                    self.books.change(|ledger| ledger.adopt(right.digest));
+                }
                 return Ok(true);
             }
         }

@@ -65,6 +65,7 @@ impl Cache {
             // Also if nobody knows, or if it cannot be taken away: nobody gets it any more, until a good one takes its place.
             self.broken.insert(digest, ());
             self.open.invalidate(&digest);
+            self.leases.call_in_others(wrong);
             is_there?;
             let (size, lost) = self.books.change(|ledger| {
                 let size = ledger.blob(digest).map_or(0, |held| held.size);
@@ -81,6 +82,15 @@ impl Cache {
         self.broken.invalidate(&digest);
         self.empty_trash()?;
         Ok(true)
+    }
+
+    /// Gives nobody another file than this one, which was read: somebody put it in the place of the one that is open, and nobody
+    /// knows what that one is by now. Whoever reads it is cut off.
+    pub fn forget_others(&self, read: &Blob) {
+        if self.open.get(&read.digest).is_some_and(|open| !open.is_same_file(read)) {
+            self.open.invalidate(&read.digest);
+        }
+        self.leases.call_in_others(read);
     }
 
     /// Whether a file still has its name. Waits for the disk.

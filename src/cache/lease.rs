@@ -61,6 +61,16 @@ impl Leases {
         }
     }
 
+    /// Tells the same to everybody who has another file of this name.
+    pub fn call_in_others(&self, blob: &Blob) {
+        let others: Vec<Arc<Lease>> = {
+            let leases = self.lock();
+            let files = leases.get(&blob.digest).into_iter().flatten();
+            files.filter(|(file, _)| *file != blob.identity()).filter_map(|(_, lease)| lease.upgrade()).collect()
+        };
+        others.iter().for_each(|lease| lease.is_broken.store(true, Ordering::Release));
+    }
+
     fn lock(&self) -> MutexGuard<'_, HashMap<Digest, Files>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -52,6 +52,16 @@ impl Refusals {
         }
     }
 
+    /// For how long it is remembered that a file came with wrong bytes.
+    pub fn wrong_for(&self) -> Duration {
+        self.wrong.ttl
+    }
+
+    /// Forgets everything: there are others to ask.
+    pub fn forget_all(&self) {
+        [&self.gone, &self.wrong].iter().for_each(|memory| memory.entries.invalidate_all());
+    }
+
     /// Forgets what upstream did not have: it has new documents.
     pub fn forget_gone(&self) {
         self.gone.entries.invalidate_all();

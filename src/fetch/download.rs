@@ -103,7 +103,8 @@ impl Download {
             let Wanted { remote, path, .. } = &self.wanted;
             tracing::warn!(%remote, %path, %error, "a file could not be fetched");
             // Another URL may have what one sent wrong; not one that failed just now.
-            let is_hopeless = |url| self.failed.contains(&url) || self.source.sent_it_wrong(url, self.wanted.expected);
+            let lately = self.means.cache.refusals().wrong_for();
+            let is_hopeless = |url| self.failed.contains(&url) || self.source.sent_it_wrong(url, self.wanted.expected, lately);
             if !matches!(error, FetchError::Wrong(_)) || (0..self.source.upstream().urls().len()).all(is_hopeless) {
                 self.means.cache.refusals().note(self.wanted.place(), &error);
             }

@@ -9,6 +9,8 @@ use crate::fetch::{Fetcher, Found, NotFound};
 
 /// How long an image server may take to accept to send a file.
 const PATIENCE: Duration = Duration::from_mins(1);
+/// A file that came with wrong bytes is asked for again so often at most: few remotes have more URLs.
+const MOST_TRIES: usize = 8;
 /// How often it is said how far a download is.
 const PAUSE: Duration = Duration::from_millis(200);
 
@@ -30,6 +32,19 @@ pub enum NotHeld {
 
 /// Waits until a file is held, and tells how many bytes are here; its size.
 pub async fn hold(fetcher: &Fetcher, wanted: &Wanted, tell: impl Fn(u64)) -> Result<u64, NotHeld> {
+    let mut wrong = None;
+    for _ in 0..MOST_TRIES {
+        match (hold_at_once(fetcher, wanted, &tell).await, wrong.take()) {
+            // Another URL may have it right; when none has, it is refused.
+            (Err(NotHeld::Fetch(error @ FetchError::Wrong(_))), _) => wrong = Some(error),
+            (Err(NotHeld::NotFound(NotFound::Refused(_))), Some(error)) => return Err(error.into()),
+            (outcome, _) => return outcome,
+        }
+    }
+    Err(wrong.unwrap_or(FetchError::Vanished).into())
+}
+
+async fn hold_at_once(fetcher: &Fetcher, wanted: &Wanted, tell: impl Fn(u64)) -> Result<u64, NotHeld> {
     match fetcher.find(wanted, 0).await? {
         Found::Held(blob) => Ok(blob.size),
         Found::Fetched(reader) | Found::Collapsed(reader) => landed(reader, tell).await,

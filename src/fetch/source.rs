@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 use crate::clock::Clock;
 use crate::digest::Expected;
@@ -24,7 +25,7 @@ pub struct Source {
     upstream: Arc<dyn Upstream>,
     health: Mutex<Health>,
     /// Which URL sent wrong bytes for which file, lately.
-    wrong: moka::sync::Cache<(Expected, usize), ()>,
+    wrong: moka::sync::Cache<(Expected, usize), Instant>,
     /// Whether nobody may be asked any more.
     is_closed: AtomicBool,
     /// Counts how often upstream was asked for documents.
@@ -74,17 +75,17 @@ impl Source {
 
     /// In which order the URLs are to be tried.
     pub fn order(&self) -> Vec<usize> {
-        self.with(|health| health.order(self.clock.now(), |_| false))
+        self.with(|health| health.order(self.clock.now(), |_| None::<Instant>))
     }
 
-    /// The same for a file: those that sent wrong bytes in its place come last.
+    /// The same for a file: those that sent wrong bytes in its place come last, and the one that did so last at the very end.
     pub fn order_for(&self, file: Expected) -> Vec<usize> {
-        self.with(|health| health.order(self.clock.now(), |url| self.sent_it_wrong(url, file)))
+        self.with(|health| health.order(self.clock.now(), |url| self.wrong.get(&(file, url))))
     }
 
-    /// Whether a URL sent wrong bytes in the place of a file.
-    pub fn sent_it_wrong(&self, url: usize, file: Expected) -> bool {
-        self.wrong.contains_key(&(file, url))
+    /// Whether a URL sent wrong bytes in the place of a file within this time.
+    pub fn sent_it_wrong(&self, url: usize, file: Expected, within: Duration) -> bool {
+        self.wrong.get(&(file, url)).is_some_and(|at| at.elapsed() < within)
     }
 
     /// A URL that failed and may be back. Whoever asks for it is the one who tries it.
@@ -135,7 +136,7 @@ impl Source {
 
     /// Notes that a URL began a file that turned out to be wrong, and that others went on with.
     pub fn note_doubtful(&self, url: usize, file: Expected) {
-        self.wrong.insert((file, url), ());
+        self.wrong.insert((file, url), Instant::now());
         self.metrics.upstream_failed(&self.name, "digest");
         self.metrics.digest_mismatched("fetch");
     }

@@ -72,7 +72,10 @@ pub async fn held_file(door: &Door, path: &str) -> Option<Lent> {
 
 /// Whether this is a name or an address, and perhaps a port.
 fn is_host(text: &str) -> bool {
-    !text.contains('@') && text.parse::<Authority>().is_ok()
+    let Ok(authority) = text.parse::<Authority>() else { return false };
+    let port = text.strip_prefix(authority.host()).unwrap_or("@");
+    let is_port = port.is_empty() || port == ":" || authority.port_u16().is_some();
+    is_port && !matches!(authority.host(), "" | "[]")
 }
 
 /// Finds what is at a path.

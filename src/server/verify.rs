@@ -11,7 +11,7 @@ use crate::api::Step;
 use crate::cache::integrity::Verdict;
 use crate::digest::Digest;
 use crate::library::Library;
-use crate::scrub;
+use crate::scrub::{self, Remedy};
 use crate::server::reply::{Reply, steps};
 
 /// How many lines may wait for a command to read them.
@@ -40,6 +40,8 @@ enum Look {
     Right,
     /// It is wrong or missing, and this is what became of it.
     Broken(String),
+    /// The same, and it could not be had again.
+    Lost(String),
     /// It cannot be read, or not be removed.
     Trouble(String),
 }
@@ -49,6 +51,7 @@ enum Look {
 struct Count {
     right: usize,
     broken: usize,
+    lost: usize,
     in_trouble: usize,
 }
 
@@ -102,14 +105,21 @@ fn look_at(library: &Library, digest: Digest, repair: bool) -> Look {
         // This thread may wait.
         None if repair => {
             let remedy = Handle::current().block_on(scrub::fetch_again(cache, &library.fetcher, claims));
-            Look::Broken(format!("{digest} was not there any more; it {remedy}"))
+            Look::of(remedy, &format!("{digest} was not there any more"))
         }
         None => Look::Broken(format!("{digest} is not there any more")),
         Some(Verdict::Wrong(blob)) if repair => match Handle::current().block_on(scrub::replace(cache, &library.fetcher, blob)) {
-            Ok(remedy) => Look::Broken(format!("{digest} is not what it is called; {remedy}")),
+            Ok(remedy) => Look::of(remedy, &format!("{digest} is not what it is called")),
             Err(error) => Look::Trouble(format!("{digest} is not what it is called, and cannot be removed: {error}")),
         },
         Some(Verdict::Wrong(_)) => Look::Broken(format!("{digest} is not what it is called")),
+    }
+}
+
+impl Look {
+    fn of(Remedy { is_good, text }: Remedy, what: &str) -> Self {
+        let text = format!("{what}; it {text}");
+        if is_good { Self::Broken(text) } else { Self::Lost(text) }
     }
 }
 
@@ -120,6 +130,7 @@ impl Count {
             Look::Nothing => return None,
             Look::Right => (&mut self.right, None),
             Look::Broken(text) => (&mut self.broken, Some(text)),
+            Look::Lost(text) => (&mut self.lost, Some(text)),
             Look::Trouble(text) => (&mut self.in_trouble, Some(text)),
         };
         *count += 1;
@@ -127,19 +138,17 @@ impl Count {
     }
 
     fn sum(&self, repair: bool) -> Step {
-        let Self { right, broken, in_trouble } = self;
-        let files = right + broken + in_trouble;
-        match (in_trouble, broken, repair) {
-            (0, 0, _) => Step::Done { text: format!("{files} files are what they are called") },
-            (0, _, true) => Step::Done { text: format!("{broken} of {files} files were broken or missing") },
-            (0, _, false) => Step::Failed {
-                error: format!("{broken} of {files} files are broken or missing; cistern cache verify --repair has them fetched again"),
-            },
-            _ => Step::Failed {
-                error: format!(
-                    "{in_trouble} of {files} files cannot be read or removed, and {broken} are broken or missing; look at the disk"
-                ),
-            },
-        }
+        let Self { right, broken, lost, in_trouble } = self;
+        let (bad, files) = (broken + lost, right + broken + lost + in_trouble);
+        let error = match (in_trouble, lost, bad, repair) {
+            (0, _, 0, _) => return Step::Done { text: format!("{files} files are what they are called") },
+            (0, 0, _, true) => return Step::Done { text: format!("{bad} of {files} files were broken or missing") },
+            (0, 0, _, false) => {
+                format!("{bad} of {files} files are broken or missing; cistern cache verify --repair has them fetched again")
+            }
+            (0, ..) => format!("{bad} of {files} files were broken or missing, and {lost} could not be fetched again; try that later"),
+            _ => format!("{in_trouble} of {files} files cannot be read or removed, and {bad} are broken or missing; look at the disk"),
+        };
+        Step::Failed { error }
     }
 }

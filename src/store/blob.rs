@@ -77,7 +77,11 @@ impl Blob {
 pub fn scan(disk: &dyn Disk, layout: &Layout, mut each: impl FnMut(Digest)) -> io::Result<()> {
     let is_ours = |name: &String| name.len() == 2 && name.bytes().all(|byte| byte.is_ascii_hexdigit());
     for folder in disk.names(&layout.blobs())?.into_iter().filter(is_ours) {
-        let names = disk.names(&layout.blobs().join(&folder))?;
+        let names = match disk.names(&layout.blobs().join(&folder)) {
+            // A file that somebody put there.
+            Err(error) if error.kind() == io::ErrorKind::NotADirectory => continue,
+            names => names?,
+        };
         let is_ours = |name: &&String| name.starts_with(&folder) && !name.bytes().any(|byte| byte.is_ascii_uppercase());
         names.iter().filter(is_ours).filter_map(|name| Digest::from_hex(name)).for_each(&mut each);
     }

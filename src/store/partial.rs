@@ -190,6 +190,13 @@ impl Verified {
 /// Gives a file its name, in the place of whatever has it.
 fn give_name(disk: &dyn Disk, path: &Path, target: &Path) -> io::Result<()> {
     match disk.rename(path, target) {
+        // Somebody took the folder away.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let folder = target.parent().unwrap_or(Path::new("/"));
+            disk.create_directory(folder)?;
+            disk.sync_directory(folder.parent().unwrap_or(Path::new("/")))?;
+            disk.rename(path, target)
+        }
         // No file takes the place of a folder, and a folder with the name of a blob is nobody's.
         Err(error) if error.kind() == io::ErrorKind::IsADirectory => disk.remove(target).and_then(|()| disk.rename(path, target)),
         renamed => renamed,

@@ -475,6 +475,48 @@ async fn a_file_that_every_url_has_wrong_is_refused_for_a_while() {
     assert_eq!((setting.requests(0), setting.requests(1)), (1, 1));
 }
 
+/// T10: after that time another one is asked than before.
+#[tokio::test]
+async fn of_urls_that_had_a_file_wrong_the_one_that_was_asked_the_longest_ago_is_asked_first() {
+    let setting = Setting::with_urls(2, Builder::default()).await;
+    setting.origins[0].act(FILE, std::iter::repeat_n(Act::WrongBytes, 9));
+    setting.origins[1].act(FILE, [Act::WrongBytes]);
+    for _ in 0..3 {
+        assert!(!setting.whole().await);
+    }
+    tokio::time::sleep(Duration::from_millis(700)).await;
+    assert!(!setting.whole().await, "the first one is asked again");
+    assert!(setting.whole().await, "and then the second one, which has it right by now");
+    assert_eq!((setting.requests(0), setting.requests(1)), (2, 2));
+}
+
+/// T10: whoever orders a file gets it from the URL that has it right, and an operator who adds a URL need not wait.
+#[tokio::test]
+async fn an_order_goes_on_to_the_next_url_and_a_new_url_is_asked_at_once() {
+    let mut setting = Setting::with_urls(2, Builder::default().section("[images]\ngrace = \"1h\"")).await;
+    setting.origins[0].act(FILE, std::iter::repeat_n(Act::WrongBytes, 9));
+    crate::managing::done(&setting.mirror, &["image", "copy", "ubuntu:24.04"]).await;
+    assert_eq!((setting.requests(0), setting.requests(1)), (1, 1));
+
+    setting = Setting::one().await;
+    setting.origins[0].act(FILE, std::iter::repeat_n(Act::WrongBytes, 9));
+    assert!(!setting.whole().await);
+    let (old, right) = (setting.origins[0].url(), Origin::start().await);
+    right.put(
+        Stream::default()
+            .add(
+                "ubuntu:noble:amd64",
+                "24.04",
+                "20260101",
+                Version::new("images/noble").file("squashfs", &setting.file).metadata("lxd.tar.xz", b"metadata"),
+            )
+            .tree(),
+    );
+    let new = right.url();
+    setting.mirror.reload(|text| text.replace(&format!("\"{old}\""), &format!("\"{new}\", \"{old}\""))).await;
+    assert!(setting.whole().await);
+}
+
 /// T10: nor when one sent it wrong and no other has it.
 #[tokio::test]
 async fn a_file_that_one_url_has_wrong_and_no_other_has_is_refused_for_a_while() {

@@ -692,6 +692,38 @@ async fn a_late_verdict_takes_away_no_file_but_the_one_that_was_read() {
     assert!(matches!(cache.examine(Digest::of(&bytes)), Ok(Some(Verdict::Right(_)))));
 }
 
+/// T21: the disk changed a file that is open, and somebody put a good one in its place: hosts get that one when it was read.
+#[tokio::test]
+async fn nobody_gets_what_was_open_before_the_file_that_was_read() {
+    let origin = origin(&[("20260101", container("a"))]).await;
+    let mirror = lab(&origin, "").storage("min_free = \"0%\"\nscrub = \"0s\"").start().await;
+    hold(&mirror, "a").await;
+    let digest = Digest::of(&root("a")).to_string();
+    let blob = mirror.store().join("blobs/sha256").join(&digest[..2]).join(&digest);
+    spoil(&mirror.store(), "a");
+    std::fs::write(blob.with_extension("good"), root("a")).unwrap();
+    std::fs::rename(blob.with_extension("good"), &blob).unwrap();
+    crate::managing::done(&mirror, &["cache", "verify"]).await;
+    assert_eq!(mirror.body("lab/a/squashfs").await, root("a"));
+}
+
+/// T29: a folder of the store that somebody took away is made again, and a file in the place of one hides nothing.
+#[tokio::test]
+async fn folders_of_the_store_may_be_gone_or_be_files() {
+    let origin = origin(&[("20260101", container("a"))]).await;
+    let mirror = lab(&origin, "").storage("min_free = \"0%\"\nscrub = \"0s\"").start().await;
+    let blobs = mirror.store().join("blobs/sha256");
+    let digests = [Digest::of(&root("a")).to_string(), Digest::of(METADATA).to_string()];
+    for digest in &digests {
+        std::fs::remove_dir_all(blobs.join(&digest[..2])).unwrap();
+    }
+    let free = (0..).map(|number| format!("{number:02x}")).find(|name| digests.iter().all(|digest| !digest.starts_with(name))).unwrap();
+    std::fs::remove_dir_all(blobs.join(&free)).unwrap();
+    std::fs::write(blobs.join(&free), b"x").unwrap();
+    hold(&mirror, "a").await;
+    assert!(crate::managing::done(&mirror, &["cache", "verify"]).await.contains("2 files are what they are called"));
+}
+
 /// T21: what was found to be wrong is nobody's from then on, also if the disk does not let it be looked at once more.
 #[tokio::test]
 async fn what_was_found_to_be_wrong_is_not_forgotten_because_the_disk_errs() {

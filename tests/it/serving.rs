@@ -146,7 +146,16 @@ async fn malformed_and_oversized_requests_are_ended() {
     assert!(raw(&mirror, "NONSENSE\r\n\r\n").await.starts_with("HTTP/1.1 400 "));
     let told = raw(&mirror, "GET / HTTP/1.1\r\nHost: me:secret@x\r\nConnection: close\r\n\r\n").await;
     assert!(told.starts_with("HTTP/1.1 400 ") && !told.contains("secret"), "{told}");
-    for hosts in ["", "Host: a\r\nHost: a\r\n", "Host: a b\r\n", "Host: a/b\r\n"] {
+    for hosts in [
+        "",
+        "Host: a\r\nHost: a\r\n",
+        "Host: a b\r\n",
+        "Host: a/b\r\n",
+        "Host: a:b\r\n",
+        "Host: a:99999\r\n",
+        "Host: :80\r\n",
+        "Host: []\r\n",
+    ] {
         for path in ["", ROOT, "blobs/sha256/x"] {
             let answer = raw(&mirror, &format!("GET /{path} HTTP/1.1\r\n{hosts}Connection: close\r\n\r\n")).await;
             assert!(answer.starts_with("HTTP/1.1 400 "), "{hosts:?} {path:?}: {answer}");
