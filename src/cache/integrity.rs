@@ -56,6 +56,8 @@ impl Cache {
                 self.open.invalidate(&digest);
             }
             self.leases.call_in(wrong);
+            // Before that look: who gets a good one that takes its place after it is none of them.
+            let others = self.leases.others(wrong);
             let is_there = self.is_there(wrong);
             if matches!(is_there, Ok(false)) {
                 // Also whoever opened it and has not got it yet.
@@ -65,7 +67,7 @@ impl Cache {
             // Also if nobody knows, or if it cannot be taken away: nobody gets it any more, until a good one takes its place.
             self.broken.insert(digest, ());
             self.open.invalidate(&digest);
-            self.leases.call_in_others(wrong);
+            others.call_in();
             is_there?;
             let (size, lost) = self.books.change(|ledger| {
                 let size = ledger.blob(digest).map_or(0, |held| held.size);
@@ -90,7 +92,7 @@ impl Cache {
         if self.open.get(&read.digest).is_some_and(|open| !open.is_same_file(read)) {
             self.open.invalidate(&read.digest);
         }
-        self.leases.call_in_others(read);
+        self.leases.others(read).call_in();
     }
 
     /// Whether a file still has its name. Waits for the disk.

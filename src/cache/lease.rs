@@ -24,6 +24,10 @@ pub struct Lent {
     lease: Arc<Lease>,
 }
 
+/// The readers of other files than one.
+#[derive(Debug)]
+pub struct Others(Vec<Arc<Lease>>);
+
 /// What all readers of one file have in common.
 #[derive(Debug)]
 struct Lease {
@@ -61,18 +65,22 @@ impl Leases {
         }
     }
 
-    /// Tells the same to everybody who has another file of this name.
-    pub fn call_in_others(&self, blob: &Blob) {
-        let others: Vec<Arc<Lease>> = {
-            let leases = self.lock();
-            let files = leases.get(&blob.digest).into_iter().flatten();
-            files.filter(|(file, _)| *file != blob.identity()).filter_map(|(_, lease)| lease.upgrade()).collect()
-        };
-        others.iter().for_each(|lease| lease.is_broken.store(true, Ordering::Release));
+    /// Whoever has another file of this name now.
+    pub fn others(&self, blob: &Blob) -> Others {
+        let leases = self.lock();
+        let files = leases.get(&blob.digest).into_iter().flatten();
+        Others(files.filter(|(file, _)| *file != blob.identity()).filter_map(|(_, lease)| lease.upgrade()).collect())
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<Digest, Files>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Others {
+    /// Tells them that nobody knows of what they have.
+    pub fn call_in(&self) {
+        self.0.iter().for_each(|lease| lease.is_broken.store(true, Ordering::Release));
     }
 }
 

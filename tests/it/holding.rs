@@ -264,7 +264,7 @@ async fn what_is_wrong_and_cannot_be_taken_away_is_served_no_more_all_the_same()
     disk.arm(&mirror.store(), 0);
     std::os::unix::fs::FileExt::write_at(&std::fs::OpenOptions::new().write(true).open(&blob).unwrap(), b"!", 0).unwrap();
     // Whoever reads it when it is found is cut off; whoever comes after that gets what is right.
-    wait_for(async || mirror.get(path).await.bytes().await.is_ok_and(|body| body == bytes)).await;
+    wait_for(async || mirror.get_whole(path.to_owned()).await.is_some_and(|body| body == bytes)).await;
     let (code, _, error) = crate::managing::typed(&mirror, &["cache", "verify", "--repair"], "").await;
     assert!(code == 1 && error.contains("removed"), "{error}");
     for _ in 0..5 {

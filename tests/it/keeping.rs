@@ -717,7 +717,7 @@ async fn folders_of_the_store_may_be_gone_or_be_files() {
     for digest in &digests {
         std::fs::remove_dir_all(blobs.join(&digest[..2])).unwrap();
     }
-    let free = (0..).map(|number| format!("{number:02x}")).find(|name| digests.iter().all(|digest| !digest.starts_with(name))).unwrap();
+    let free = (0..256).map(|number| format!("{number:02x}")).find(|name| digests.iter().all(|digest| !digest.starts_with(name))).unwrap();
     std::fs::remove_dir_all(blobs.join(&free)).unwrap();
     std::fs::write(blobs.join(&free), b"x").unwrap();
     hold(&mirror, "a").await;
