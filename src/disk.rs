@@ -227,8 +227,8 @@ impl Disk for OsDisk {
     fn open_own(&self, path: &Path) -> io::Result<Option<File>> {
         match open_at_once(path, OFlags::NOFOLLOW) {
             Ok((file, kind)) => Ok((kind == FileType::RegularFile).then_some(file)),
-            // A link; nobody answers at a socket.
-            Err(Errno::NOENT | Errno::LOOP | Errno::NXIO) => Ok(None),
+            // A link; nobody answers at a socket; what should be a folder is a file.
+            Err(Errno::NOENT | Errno::LOOP | Errno::NXIO | Errno::NOTDIR) => Ok(None),
             Err(error) => Err(error.into()),
         }
     }

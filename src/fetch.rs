@@ -86,9 +86,11 @@ impl Fetcher {
         let old = self.sources.swap(Arc::new(sources));
         let new = self.sources.load();
         old.iter().filter(|(name, _)| !new.contains_key(*name)).for_each(|(_, source)| source.close());
-        let is_new = |(name, source): (&Arc<str>, &Arc<Source>)| old.get(name).is_none_or(|before| !Arc::ptr_eq(before, source));
-        if new.iter().any(is_new) {
-            self.means.cache.refusals().forget_all();
+        for (name, source) in new.iter() {
+            let urls = source.upstream().urls();
+            if old.get(name).is_some_and(|before| before.upstream().urls() != urls) {
+                self.means.cache.refusals().forget(name);
+            }
         }
     }
 

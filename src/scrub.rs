@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::cache::integrity::Verdict;
+use crate::cache::integrity::{Piece, Verdict};
 use crate::cache::{Cache, blocking};
 use crate::digest::{Claim, Digest};
 use crate::fetch::Fetcher;
@@ -102,11 +102,12 @@ impl Scrubber {
         let Some(mut reading) = blocking(move || cache.reread(digest)).await? else { return Ok(None) };
         loop {
             let next = Instant::now();
-            let (read, rest) = blocking(move || reading.advance().map(|read| (read, reading))).await?;
-            reading = rest;
-            match read {
-                0 => return Ok(Some(reading.into_verdict())),
-                read => tokio::time::sleep_until(next + pause(read)).await,
+            match blocking(move || reading.advance()).await? {
+                Piece::Over(verdict) => return Ok(verdict),
+                Piece::Read(bytes, rest) => {
+                    reading = *rest;
+                    tokio::time::sleep_until(next + pause(bytes)).await;
+                }
             }
         }
     }

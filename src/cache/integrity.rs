@@ -7,15 +7,27 @@ use std::sync::Arc;
 use crate::cache::{Cache, Event, lock};
 use crate::digest::{Claim, Digest, Expected, Fingerprint, Hasher};
 use crate::ledger::record::Record;
-use crate::store::blob::Blob;
+use crate::store::Store;
+use crate::store::blob::{Blob, Identity};
 
 const READ_BYTES: usize = 256 * 1024;
 
-/// A blob that is read again, piece by piece.
+/// A blob that is read again, piece by piece. It is open only for as long as a piece takes: one that leaves the store between two
+/// of them would take room, hours long, that nobody counts.
 pub struct Reading {
-    blob: Blob,
+    store: Arc<Store>,
+    digest: Digest,
+    file: Identity,
     hasher: Hasher,
     buffer: Vec<u8>,
+}
+
+/// What came of reading a piece.
+pub enum Piece {
+    /// So many bytes, and there may be more.
+    Read(u64, Box<Reading>),
+    /// That was all; nothing is known if it left in between, or another one took its place.
+    Over(Option<Verdict>),
 }
 
 /// What came of reading a file: the verdict is on that file, and on no other one that has its name by then.
@@ -30,9 +42,14 @@ pub enum Verdict {
 impl Cache {
     /// Reads a blob again, if it is there. Waits for the disk.
     pub fn examine(&self, digest: Digest) -> io::Result<Option<Verdict>> {
-        let Some(mut reading) = self.reread(digest)? else { return Ok(None) };
-        while reading.advance()? > 0 {}
-        Ok(Some(reading.into_verdict()))
+        let mut next = self.reread(digest)?;
+        while let Some(reading) = next {
+            match reading.advance()? {
+                Piece::Read(_, reading) => next = Some(*reading),
+                Piece::Over(verdict) => return Ok(verdict),
+            }
+        }
+        Ok(None)
     }
 
     /// Begins to read a blob again, if it is there; if not, the ledger knows then. Waits for the disk.
@@ -41,34 +58,48 @@ impl Cache {
         if !self.broken.contains_key(&digest) {
             self.correct(digest, blob.as_ref().map(|blob| blob.size))?;
         }
-        Ok(blob.map(Reading::of))
+        Ok(blob.map(|blob| Reading::of(&blob, Arc::clone(&self.store))))
     }
 
-    /// Takes a blob out of the store whose bytes were found to be wrong, with the images that need it. Whoever reads it is cut off.
-    /// While it was read another file may have taken its place, and that one stays: whether this one was there.
+    /// Gives a blob to nobody whose bytes were found to be wrong, until a good one takes its place. Whoever reads it is cut off.
+    /// While it was read another file may have taken its place, and that one stays: whether this one was there. Waits for the disk.
+    pub fn withhold(&self, wrong: &Blob) -> io::Result<bool> {
+        let _flights = lock(&self.flights);
+        self.withhold_now(wrong)
+    }
+
+    /// The same for whoever has the lock.
+    fn withhold_now(&self, wrong: &Blob) -> io::Result<bool> {
+        let digest = wrong.digest;
+        // Whoever has just taken it, or still reads it after another one took its place, is to know.
+        if let Some(open) = self.open.get(&digest).filter(|open| open.is_same_file(wrong)) {
+            open.note_wrong();
+            self.open.invalidate(&digest);
+        }
+        self.leases.call_in(wrong);
+        // Before that look: who gets a good one that takes its place after it is none of them.
+        let others = self.leases.others(wrong);
+        let is_there = self.is_there(wrong);
+        // Also whoever opened it and has not got it yet.
+        self.renamings.note(digest);
+        if matches!(is_there, Ok(false)) {
+            return Ok(false);
+        }
+        // Also if nobody knows, or if it cannot be taken away.
+        self.broken.insert(digest, ());
+        self.open.invalidate(&digest);
+        others.call_in();
+        is_there
+    }
+
+    /// Takes a blob out of the store whose bytes were found to be wrong, with the images that need it. Whether it was there.
     pub fn discard_broken(&self, wrong: &Blob) -> io::Result<bool> {
         let digest = wrong.digest;
         let (lost, taken) = {
             let _flights = lock(&self.flights);
-            // Whoever has just taken it, or still reads it after another one took its place, is to know.
-            if let Some(open) = self.open.get(&digest).filter(|open| open.is_same_file(wrong)) {
-                open.note_wrong();
-                self.open.invalidate(&digest);
-            }
-            self.leases.call_in(wrong);
-            // Before that look: who gets a good one that takes its place after it is none of them.
-            let others = self.leases.others(wrong);
-            let is_there = self.is_there(wrong);
-            if matches!(is_there, Ok(false)) {
-                // Also whoever opened it and has not got it yet.
-                self.renamings.note(digest);
+            if !self.withhold_now(wrong)? {
                 return Ok(false);
             }
-            // Also if nobody knows, or if it cannot be taken away: nobody gets it any more, until a good one takes its place.
-            self.broken.insert(digest, ());
-            self.open.invalidate(&digest);
-            others.call_in();
-            is_there?;
             let (size, lost) = self.books.change(|ledger| {
                 let size = ledger.blob(digest).map_or(0, |held| held.size);
                 (size, ledger.strike_lost(digest))
@@ -89,6 +120,7 @@ impl Cache {
     /// Gives nobody another file than this one, which was read: somebody put it in the place of the one that is open, and nobody
     /// knows what that one is by now. Whoever reads it is cut off.
     pub fn forget_others(&self, read: &Blob) {
+        self.renamings.note(read.digest);
         if self.open.get(&read.digest).is_some_and(|open| !open.is_same_file(read)) {
             self.open.invalidate(&read.digest);
         }
@@ -131,20 +163,22 @@ impl Cache {
 }
 
 impl Reading {
-    fn of(blob: Blob) -> Self {
+    fn of(blob: &Blob, store: Arc<Store>) -> Self {
         let expected = Expected { claim: Claim::Sha256(blob.digest), size: Some(blob.size) };
-        Self { blob, hasher: Hasher::new(expected), buffer: vec![0; READ_BYTES] }
+        Self { store, digest: blob.digest, file: blob.identity(), hasher: Hasher::new(expected), buffer: vec![0; READ_BYTES] }
     }
 
-    /// Reads the next piece; how many bytes it has, none at the end. Waits for the disk.
-    pub fn advance(&mut self) -> io::Result<u64> {
-        let read = self.blob.file().read_at(&mut self.buffer, self.hasher.len())?;
-        self.hasher.update(&self.buffer[..read]);
-        Ok(read as u64)
-    }
-
-    /// Ends it, when all was read.
-    pub fn into_verdict(self) -> Verdict {
-        if self.hasher.verify().is_ok() { Verdict::Right(self.blob) } else { Verdict::Wrong(self.blob) }
+    /// Reads the next piece. Waits for the disk.
+    pub fn advance(mut self) -> io::Result<Piece> {
+        let Some(blob) = self.store.blob(self.digest)?.filter(|blob| blob.identity() == self.file) else {
+            return Ok(Piece::Over(None));
+        };
+        let read = blob.file().read_at(&mut self.buffer, self.hasher.len())?;
+        if read > 0 {
+            self.hasher.update(&self.buffer[..read]);
+            return Ok(Piece::Read(read as u64, Box::new(self)));
+        }
+        let is_right = self.hasher.verify().is_ok();
+        Ok(Piece::Over(Some(if is_right { Verdict::Right(blob) } else { Verdict::Wrong(blob) })))
     }
 }

@@ -57,9 +57,12 @@ impl Refusals {
         self.wrong.ttl
     }
 
-    /// Forgets everything: there are others to ask.
-    pub fn forget_all(&self) {
-        [&self.gone, &self.wrong].iter().for_each(|memory| memory.entries.invalidate_all());
+    /// Forgets everything of a remote: there are others to ask.
+    pub fn forget(&self, remote: &str) {
+        for memory in [&self.gone, &self.wrong] {
+            let its_own = memory.entries.iter().filter(|(place, _)| *place.0 == *remote);
+            its_own.for_each(|(place, _)| memory.entries.invalidate(&*place));
+        }
     }
 
     /// Forgets what upstream did not have: it has new documents.

@@ -1,6 +1,5 @@
 //! One download, from the first question to the blob.
 
-use std::collections::HashSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,6 +8,7 @@ use futures_util::stream::BoxStream;
 use futures_util::{FutureExt as _, StreamExt as _};
 
 use bytes::Bytes;
+use tokio::time::Instant;
 
 use crate::cache::blocking;
 use crate::cache::error::FetchError;
@@ -87,14 +87,13 @@ pub struct Download {
     last: Option<(usize, Option<String>)>,
     /// All that did, in their order.
     senders: Vec<usize>,
-    /// Those that failed meanwhile.
-    failed: HashSet<usize>,
+    began: Instant,
 }
 
 impl Download {
     /// A download for a flight that nobody else brings in.
     pub fn new(means: Arc<Means>, wanted: Wanted, source: Arc<Source>, pilot: Pilot) -> Self {
-        Self { means, wanted, source, pilot: Arc::new(pilot), last: None, senders: Vec::new(), failed: HashSet::new() }
+        Self { means, wanted, source, pilot: Arc::new(pilot), last: None, senders: Vec::new(), began: Instant::now() }
     }
 
     /// Brings the file in. The flight leaves the map when its outcome can be found without it.
@@ -102,10 +101,8 @@ impl Download {
         if let Err(error) = self.fly().await {
             let Wanted { remote, path, .. } = &self.wanted;
             tracing::warn!(%remote, %path, %error, "a file could not be fetched");
-            // Another URL may have what one sent wrong; not one that failed just now.
-            let lately = self.means.cache.refusals().wrong_for();
-            let is_hopeless = |url| self.failed.contains(&url) || self.source.sent_it_wrong(url, self.wanted.expected, lately);
-            if !matches!(error, FetchError::Wrong(_)) || (0..self.source.upstream().urls().len()).all(is_hopeless) {
+            // Another URL may have what one sent wrong.
+            if !matches!(error, FetchError::Wrong(_)) || self.source.has_only_wrong(self.wanted.expected, self.began, self.lately()) {
                 self.means.cache.refusals().note(self.wanted.place(), &error);
             }
             if error == FetchError::Gone {
@@ -159,9 +156,11 @@ impl Download {
 
     /// Receives the whole file, from one URL or several.
     async fn receive(&mut self, sink: &mut Sink) -> Result<(), FetchError> {
-        let mut attempts = Attempts::new(self.source.order_for(self.wanted.expected), self.means.options.extra_rounds);
+        let order = self.source.order_for(self.wanted.expected, self.lately());
+        let is_partial = order.len() < self.source.upstream().urls().len();
+        let mut attempts = Attempts::new(order, self.means.options.extra_rounds);
         while self.pilot.size().is_none_or(|size| sink.len() < size) {
-            let (url, wait) = attempts.next_url().ok_or_else(|| attempts.verdict())?;
+            let (url, wait) = attempts.next_url().ok_or_else(|| verdict(&attempts, is_partial))?;
             tokio::time::sleep(wait).await;
             if self.source.is_closed() {
                 return Err(FetchError::Upstream { reason: "its remote is not asked any more".to_owned(), retry_after: None });
@@ -232,8 +231,7 @@ impl Download {
         }
     }
 
-    fn note(&mut self, url: usize, fault: Fault, attempts: &mut Attempts) {
-        self.failed.insert(url);
+    fn note(&self, url: usize, fault: Fault, attempts: &mut Attempts) {
         match &fault {
             Fault::Failure(failure) => self.source.failed(url, failure),
             Fault::Wrong(_) => self.source.sent_wrong_bytes(url, self.wanted.expected),
@@ -264,6 +262,11 @@ impl Download {
         FetchError::Wrong(mismatch)
     }
 
+    /// How long a URL is not asked again for a file that it sent wrong.
+    fn lately(&self) -> Duration {
+        self.means.cache.refusals().wrong_for()
+    }
+
     async fn commit(&self, partial: Partial, allowance: Allowance) -> Result<(), FetchError> {
         let adopted = allowance.adopted();
         let verified = match partial.verify() {
@@ -288,6 +291,16 @@ impl Download {
             Err(error) => tracing::error!(%expected, %error, "a file could not be kept"),
         }
         Ok(())
+    }
+}
+
+/// What came of all attempts. Nothing is gone that a URL has which was not asked, since it sent it wrong.
+fn verdict(attempts: &Attempts, is_partial: bool) -> FetchError {
+    match attempts.verdict() {
+        FetchError::Gone if is_partial => {
+            FetchError::Upstream { reason: "one URL has sent it wrong, and no other has it".to_owned(), retry_after: None }
+        }
+        verdict => verdict,
     }
 }
 

@@ -78,14 +78,24 @@ impl Source {
         self.with(|health| health.order(self.clock.now(), |_| None::<Instant>))
     }
 
-    /// The same for a file: those that sent wrong bytes in its place come last, and the one that did so last at the very end.
-    pub fn order_for(&self, file: Expected) -> Vec<usize> {
-        self.with(|health| health.order(self.clock.now(), |url| self.wrong.get(&(file, url))))
+    /// The same for a file. Those that sent wrong bytes in its place come last, and first of them the one that did so the longest
+    /// ago; those that did so within this time do not come at all, unless all of them did.
+    pub fn order_for(&self, file: Expected, within: Duration) -> Vec<usize> {
+        let mut order = self.with(|health| health.order(self.clock.now(), |url| self.wrong.get(&(file, url))));
+        let now = Instant::now();
+        if !self.has_only_wrong(file, now, within) {
+            order.retain(|url| !self.sent_it_wrong(*url, file, now, within));
+        }
+        order
     }
 
-    /// Whether a URL sent wrong bytes in the place of a file within this time.
-    pub fn sent_it_wrong(&self, url: usize, file: Expected, within: Duration) -> bool {
-        self.wrong.get(&(file, url)).is_some_and(|at| at.elapsed() < within)
+    /// Whether every URL sent wrong bytes in the place of a file, within this time before that.
+    pub fn has_only_wrong(&self, file: Expected, then: Instant, within: Duration) -> bool {
+        (0..self.upstream.urls().len()).all(|url| self.sent_it_wrong(url, file, then, within))
+    }
+
+    fn sent_it_wrong(&self, url: usize, file: Expected, then: Instant, within: Duration) -> bool {
+        self.wrong.get(&(file, url)).is_some_and(|at| then.saturating_duration_since(at) < within)
     }
 
     /// A URL that failed and may be back. Whoever asks for it is the one who tries it.

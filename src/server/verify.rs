@@ -112,7 +112,12 @@ fn look_at(library: &Library, digest: Digest, repair: bool) -> Look {
             Ok(remedy) => Look::of(remedy, &format!("{digest} is not what it is called")),
             Err(error) => Look::Trouble(format!("{digest} is not what it is called, and cannot be removed: {error}")),
         },
-        Some(Verdict::Wrong(_)) => Look::Broken(format!("{digest} is not what it is called")),
+        Some(Verdict::Wrong(blob)) => {
+            if let Err(error) = cache.withhold(&blob) {
+                tracing::warn!(%digest, %error, "a file that is not what it is called cannot be looked at again; nobody gets it");
+            }
+            Look::Broken(format!("{digest} is not what it is called"))
+        }
     }
 }
 

@@ -190,9 +190,12 @@ impl Verified {
 /// Gives a file its name, in the place of whatever has it.
 fn give_name(disk: &dyn Disk, path: &Path, target: &Path) -> io::Result<()> {
     match disk.rename(path, target) {
-        // Somebody took the folder away.
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+        // Somebody took the folder away, or put a file in its place.
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
             let folder = target.parent().unwrap_or(Path::new("/"));
+            if error.kind() == io::ErrorKind::NotADirectory {
+                disk.remove(folder)?;
+            }
             disk.create_directory(folder)?;
             disk.sync_directory(folder.parent().unwrap_or(Path::new("/")))?;
             disk.rename(path, target)

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use cistern::api;
+use cistern::cache::integrity::Piece;
 use cistern::database::Database;
 use cistern::digest::{Claim, Digest, Expected};
 use cistern::disk::OsDisk;
@@ -320,4 +321,26 @@ async fn what_goes_twice_is_counted_twice() {
     disk.heal();
     done(&mirror, &["image", "delete", "lab:a0"]).await;
     wait_for(async || used(&mirror.store()) == 0 && info(&mirror).await["size"] == 0).await;
+}
+
+/// The scrub takes hours for a file where there is little: one that goes meanwhile takes no room that nobody counts.
+#[tokio::test]
+async fn what_is_read_again_is_open_for_no_longer_than_a_piece() {
+    let folder = tempfile::tempdir().unwrap();
+    let (cache, _events) = crate::queueing::cache(&folder, 8);
+    let digest = Digest::of(&noise(MIB, 1));
+    let blob = cache.store().layout().blob(digest);
+    std::fs::write(&blob, noise(MIB, 1)).unwrap();
+    let is_open = || {
+        let links = std::fs::read_dir("/proc/self/fd").unwrap().filter_map(|entry| std::fs::read_link(entry.unwrap().path()).ok());
+        links.into_iter().any(|path| path.starts_with(&blob))
+    };
+    let held = std::fs::File::open(&blob).unwrap();
+    assert!(is_open());
+    drop(held);
+    let reading = cache.reread(digest).unwrap().expect("it is there");
+    let Ok(Piece::Read(_, reading)) = reading.advance() else { panic!("it has more than one piece") };
+    assert!(!is_open());
+    std::fs::remove_file(&blob).unwrap();
+    assert!(matches!(reading.advance(), Ok(Piece::Over(None))), "and of one that went nothing is known");
 }

@@ -501,6 +501,8 @@ async fn an_order_goes_on_to_the_next_url_and_a_new_url_is_asked_at_once() {
     setting = Setting::one().await;
     setting.origins[0].act(FILE, std::iter::repeat_n(Act::WrongBytes, 9));
     assert!(!setting.whole().await);
+    setting.mirror.reload(ToOwned::to_owned).await;
+    assert!(!setting.whole().await && setting.requests(0) == 1, "there is nobody else to ask");
     let (old, right) = (setting.origins[0].url(), Origin::start().await);
     right.put(
         Stream::default()
@@ -522,11 +524,13 @@ async fn an_order_goes_on_to_the_next_url_and_a_new_url_is_asked_at_once() {
 async fn a_file_that_one_url_has_wrong_and_no_other_has_is_refused_for_a_while() {
     let setting = Setting::with_urls(2, Builder::default()).await;
     setting.origins[0].act(FILE, std::iter::repeat_n(Act::WrongBytes, 9));
-    setting.origins[1].act(FILE, std::iter::repeat_n(Act::Status(404, ""), 9));
-    for _ in 0..5 {
-        assert!(!setting.whole().await);
+    setting.origins[1].act(FILE, [Act::Status(404, ""), Act::Status(503, "")]);
+    assert!(!setting.whole().await);
+    for _ in 0..2 {
+        assert_eq!(setting.get().await.status(), 502, "it is not gone, and not had");
     }
-    assert_eq!((setting.requests(0), setting.requests(1)), (2, 1), "the other one might have had it");
+    assert_eq!((setting.requests(0), setting.requests(1)), (1, 2), "only the other one is asked");
+    assert!(setting.whole().await, "and gives it as soon as it can");
 }
 
 /// A server that breaks off every file is not well because another one sends the rest.

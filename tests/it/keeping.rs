@@ -718,8 +718,10 @@ async fn folders_of_the_store_may_be_gone_or_be_files() {
         std::fs::remove_dir_all(blobs.join(&digest[..2])).unwrap();
     }
     let free = (0..256).map(|number| format!("{number:02x}")).find(|name| digests.iter().all(|digest| !digest.starts_with(name))).unwrap();
-    std::fs::remove_dir_all(blobs.join(&free)).unwrap();
-    std::fs::write(blobs.join(&free), b"x").unwrap();
+    for name in [&free, &digests[0][..2]] {
+        let _ = std::fs::remove_dir_all(blobs.join(name));
+        std::fs::write(blobs.join(name), b"x").unwrap();
+    }
     hold(&mirror, "a").await;
     assert!(crate::managing::done(&mirror, &["cache", "verify"]).await.contains("2 files are what they are called"));
 }

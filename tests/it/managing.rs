@@ -309,6 +309,7 @@ async fn the_store_says_how_full_it_is_what_would_go_and_what_is_broken() {
     std::fs::write(&path, bytes).unwrap();
     let (code, line) = failed(&mirror, &["cache", "verify"]).await;
     assert!(code == 1 && line.contains("1 of 3 files are broken"), "{line}");
+    assert!(!mirror.is_hit("lab/a/squashfs").await, "and nobody gets it");
     let out = done(&mirror, &["cache", "verify", "--repair"]).await;
     assert!(out.contains(&digest) && out.contains("left the store"), "{out}");
     assert_eq!(mirror.body("lab/a/squashfs").await, noise(5000, 1));
