@@ -23,6 +23,8 @@ const MIB: usize = 1 << 20;
 const WARM: &str = "cold/warm";
 /// Bytes in a second of an image server that is far.
 const FAR: f64 = 200e6;
+/// The same for a crowd: what 64 hosts together take of it, which two processors can still move over loopback.
+const FAR_FOR_A_CROWD: f64 = 15e6;
 
 type Work = fn(&Bench, &mut Table);
 
@@ -128,7 +130,7 @@ fn measure(server: &Server, work: impl Fn() -> Vec<Got>) -> Done {
 /// Files that the image server has, with the documents that list them.
 fn files() -> Vec<(String, Arc<Vec<u8>>)> {
     let mut files = vec![(WARM.to_owned(), bytes(WARM, 512 * MIB))];
-    let colds = (0..ROUNDS).map(|round| (far(round), 256)).chain((0..ROUNDS).map(|round| (crowded(round), 128)));
+    let colds = (0..ROUNDS).map(|round| (far(round), 256)).chain((0..ROUNDS).map(|round| (crowded(round), 32)));
     let locals = (0..ROUNDS).flat_map(|round| (0..5).map(move |number| (near(round, number), 128)));
     files.extend(colds.chain(locals).map(|(path, mib)| (path.clone(), bytes(&path, mib * MIB))));
     let products: Map<String, Value> = files.iter().map(|(path, bytes)| product(path, bytes)).collect();
@@ -196,6 +198,8 @@ fn bulk(bench: &Bench, table: &mut Table, with_tls: bool, readers: usize, times:
     }
     let read = |server: &Server| {
         let target = bench.warm(server, with_tls);
+        // Squid takes ten times as long, and once is enough to see that.
+        let times = if server.name == "squid" { 1 } else { times };
         hosts(readers, |_| (0..times).map(|_| target.get()).collect())
     };
     let done = compare(&servers, read);
@@ -272,8 +276,8 @@ fn cold(bench: &Bench, table: &mut Table) {
 
 /// The same, and 64 hosts want it at once.
 fn herd(bench: &Bench, table: &mut Table) {
-    let work = "cold file of 128 MiB, upstream at 200 MB/s, 64 readers";
-    bench.origin.set_rate(Some(FAR));
+    let work = "cold file of 32 MiB, upstream at 15 MB/s, 64 readers";
+    bench.origin.set_rate(Some(FAR_FOR_A_CROWD));
     for server in [&bench.cistern, &bench.nginx, &bench.squid] {
         let is_ours = server.name == "cistern";
         let (mut requests, mut totals, mut firsts) = (Vec::new(), Vec::new(), Vec::new());
