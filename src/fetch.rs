@@ -88,7 +88,7 @@ impl Fetcher {
         old.iter().filter(|(name, _)| !new.contains_key(*name)).for_each(|(_, source)| source.close());
         for (name, source) in new.iter() {
             let urls = source.upstream().urls();
-            if old.get(name).is_some_and(|before| before.upstream().urls() != urls) {
+            if old.get(name).is_none_or(|before| before.upstream().urls() != urls) {
                 self.means.cache.refusals().forget(name);
             }
         }

@@ -79,7 +79,7 @@ impl Scrubber {
     /// Reads a blob, and replaces it if it is wrong.
     async fn read_one(&self, digest: Digest, pause: impl Fn(u64) -> Duration) {
         match self.examine(digest, pause).await {
-            Ok(None) => {}
+            Ok(None | Some(Verdict::Gone)) => {}
             Ok(Some(Verdict::Right(blob))) => self.vouch(blob).await,
             Ok(Some(Verdict::Wrong(blob))) => match replace(&self.cache, &self.fetcher, blob).await {
                 Ok(Remedy { text, .. }) => tracing::error!(%digest, remedy = text, "a blob is not what it is called any more"),
@@ -103,7 +103,7 @@ impl Scrubber {
         loop {
             let next = Instant::now();
             match blocking(move || reading.advance()).await? {
-                Piece::Over(verdict) => return Ok(verdict),
+                Piece::Over(verdict) => return Ok(Some(verdict)),
                 Piece::Read(bytes, rest) => {
                     reading = *rest;
                     tokio::time::sleep_until(next + pause(bytes)).await;

@@ -117,7 +117,8 @@ impl Store {
     fn discard(&self, path: &Path, name: &str) -> io::Result<()> {
         let number = self.discarded.fetch_add(1, Ordering::Relaxed);
         let discarded = self.disk.rename(path, &self.layout.trash().join(format!("{name}.{number}")));
-        discarded.or_else(|error| if error.kind() == io::ErrorKind::NotFound { Ok(()) } else { Err(error) })
+        let is_absent = |error: &io::Error| matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory);
+        discarded.or_else(|error| if is_absent(&error) { Ok(()) } else { Err(error) })
     }
 
     /// Begins to write a blob, or goes on with what an earlier fetch left.

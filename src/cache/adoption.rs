@@ -57,7 +57,7 @@ impl Cache {
             return Ok(());
         }
         match self.examine(digest)? {
-            None => {}
+            None | Some(Verdict::Gone) => {}
             Some(Verdict::Right(blob)) => {
                 let is_adopted = self.vouch(&blob)?;
                 tracing::info!(%digest, is_adopted, "a file that the database did not know is what it is called");
@@ -81,6 +81,8 @@ impl Cache {
             let _flights = lock(&self.flights);
             if self.renamings.count(right.digest) == renamed {
                 self.forget_others(right);
+                // Somebody may have put it there in the place of one that was wrong.
+                self.broken.invalidate(&right.digest);
                 if self.books.read(|ledger| ledger.is_stranger(right.digest)) {
                     self.books.change(|ledger| ledger.adopt(right.digest));
                 }

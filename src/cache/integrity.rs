@@ -26,8 +26,8 @@ pub struct Reading {
 pub enum Piece {
     /// So many bytes, and there may be more.
     Read(u64, Box<Reading>),
-    /// That was all; nothing is known if it left in between, or another one took its place.
-    Over(Option<Verdict>),
+    /// That was all.
+    Over(Verdict),
 }
 
 /// What came of reading a file: the verdict is on that file, and on no other one that has its name by then.
@@ -37,6 +37,8 @@ pub enum Verdict {
     Right(Blob),
     /// It is not.
     Wrong(Blob),
+    /// It left while it was read, or another one took its place.
+    Gone,
 }
 
 impl Cache {
@@ -46,7 +48,7 @@ impl Cache {
         while let Some(reading) = next {
             match reading.advance()? {
                 Piece::Read(_, reading) => next = Some(*reading),
-                Piece::Over(verdict) => return Ok(verdict),
+                Piece::Over(verdict) => return Ok(Some(verdict)),
             }
         }
         Ok(None)
@@ -55,7 +57,8 @@ impl Cache {
     /// Begins to read a blob again, if it is there; if not, the ledger knows then. Waits for the disk.
     pub fn reread(&self, digest: Digest) -> io::Result<Option<Reading>> {
         let blob = self.store.blob(digest)?;
-        if !self.broken.contains_key(&digest) {
+        // One that is wrong and could not be taken away counts no more, and is not to be found again.
+        if blob.is_none() || !self.broken.contains_key(&digest) {
             self.correct(digest, blob.as_ref().map(|blob| blob.size))?;
         }
         Ok(blob.map(|blob| Reading::of(&blob, Arc::clone(&self.store))))
@@ -171,7 +174,7 @@ impl Reading {
     /// Reads the next piece. Waits for the disk.
     pub fn advance(mut self) -> io::Result<Piece> {
         let Some(blob) = self.store.blob(self.digest)?.filter(|blob| blob.identity() == self.file) else {
-            return Ok(Piece::Over(None));
+            return Ok(Piece::Over(Verdict::Gone));
         };
         let read = blob.file().read_at(&mut self.buffer, self.hasher.len())?;
         if read > 0 {
@@ -179,6 +182,6 @@ impl Reading {
             return Ok(Piece::Read(read as u64, Box::new(self)));
         }
         let is_right = self.hasher.verify().is_ok();
-        Ok(Piece::Over(Some(if is_right { Verdict::Right(blob) } else { Verdict::Wrong(blob) })))
+        Ok(Piece::Over(if is_right { Verdict::Right(blob) } else { Verdict::Wrong(blob) }))
     }
 }

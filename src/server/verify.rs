@@ -102,6 +102,9 @@ fn look_at(library: &Library, digest: Digest, repair: bool) -> Look {
             Err(error) => Look::Trouble(format!("{digest} cannot be looked at again: {error}")),
         },
         None if !is_held => Look::Nothing,
+        // Somebody let go of it, or put another one in its place.
+        Some(Verdict::Gone) if cache.books().read(|ledger| ledger.blob(digest).is_none()) => Look::Nothing,
+        Some(Verdict::Gone) => look_at(library, digest, repair),
         // This thread may wait.
         None if repair => {
             let remedy = Handle::current().block_on(scrub::fetch_again(cache, &library.fetcher, claims));

@@ -190,12 +190,9 @@ impl Verified {
 /// Gives a file its name, in the place of whatever has it.
 fn give_name(disk: &dyn Disk, path: &Path, target: &Path) -> io::Result<()> {
     match disk.rename(path, target) {
-        // Somebody took the folder away, or put a file in its place.
-        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+        // Somebody took the folder away. A file in its place stays: a moment later it may be a folder with good blobs.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
             let folder = target.parent().unwrap_or(Path::new("/"));
-            if error.kind() == io::ErrorKind::NotADirectory {
-                disk.remove(folder)?;
-            }
             disk.create_directory(folder)?;
             disk.sync_directory(folder.parent().unwrap_or(Path::new("/")))?;
             disk.rename(path, target)

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use cistern::api;
-use cistern::cache::integrity::Piece;
+use cistern::cache::integrity::{Piece, Verdict};
 use cistern::database::Database;
 use cistern::digest::{Claim, Digest, Expected};
 use cistern::disk::OsDisk;
@@ -342,5 +342,5 @@ async fn what_is_read_again_is_open_for_no_longer_than_a_piece() {
     let Ok(Piece::Read(_, reading)) = reading.advance() else { panic!("it has more than one piece") };
     assert!(!is_open());
     std::fs::remove_file(&blob).unwrap();
-    assert!(matches!(reading.advance(), Ok(Piece::Over(None))), "and of one that went nothing is known");
+    assert!(matches!(reading.advance(), Ok(Piece::Over(Verdict::Gone))), "and of one that went nothing is known");
 }

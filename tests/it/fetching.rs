@@ -519,9 +519,9 @@ async fn an_order_goes_on_to_the_next_url_and_a_new_url_is_asked_at_once() {
     assert!(setting.whole().await);
 }
 
-/// T10: nor when one sent it wrong and no other has it.
+/// T10: nor is that URL asked when no other has the file.
 #[tokio::test]
-async fn a_file_that_one_url_has_wrong_and_no_other_has_is_refused_for_a_while() {
+async fn a_url_that_has_a_file_wrong_is_not_asked_for_it_although_no_other_has_it() {
     let setting = Setting::with_urls(2, Builder::default()).await;
     setting.origins[0].act(FILE, std::iter::repeat_n(Act::WrongBytes, 9));
     setting.origins[1].act(FILE, [Act::Status(404, ""), Act::Status(503, "")]);

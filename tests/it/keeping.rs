@@ -718,12 +718,18 @@ async fn folders_of_the_store_may_be_gone_or_be_files() {
         std::fs::remove_dir_all(blobs.join(&digest[..2])).unwrap();
     }
     let free = (0..256).map(|number| format!("{number:02x}")).find(|name| digests.iter().all(|digest| !digest.starts_with(name))).unwrap();
-    for name in [&free, &digests[0][..2]] {
-        let _ = std::fs::remove_dir_all(blobs.join(name));
-        std::fs::write(blobs.join(name), b"x").unwrap();
-    }
+    let _ = std::fs::remove_dir_all(blobs.join(&free));
+    std::fs::write(blobs.join(&free), b"x").unwrap();
     hold(&mirror, "a").await;
     assert!(crate::managing::done(&mirror, &["cache", "verify"]).await.contains("2 files are what they are called"));
+    // It cannot be kept then, and hosts get it all the same.
+    let folder = blobs.join(&digests[0][..2]);
+    std::fs::remove_dir_all(&folder).unwrap();
+    std::fs::write(&folder, b"x").unwrap();
+    let mirror = mirror.restart().await;
+    for _ in 0..2 {
+        assert_eq!(mirror.body("lab/a/squashfs").await, root("a"));
+    }
 }
 
 /// T21: what was found to be wrong is nobody's from then on, also if the disk does not let it be looked at once more.

@@ -310,6 +310,13 @@ async fn the_store_says_how_full_it_is_what_would_go_and_what_is_broken() {
     let (code, line) = failed(&mirror, &["cache", "verify"]).await;
     assert!(code == 1 && line.contains("1 of 3 files are broken"), "{line}");
     assert!(!mirror.is_hit("lab/a/squashfs").await, "and nobody gets it");
+    // Somebody puts a good one there, and it is one again; and then the disk changes that.
+    std::fs::write(&path, noise(5000, 1)).unwrap();
+    assert!(done(&mirror, &["cache", "verify"]).await.contains("3 files are what they are called"));
+    assert!(mirror.is_hit("lab/a/squashfs").await);
+    let mut bytes = noise(5000, 1);
+    bytes[77] ^= 1;
+    std::fs::write(&path, bytes).unwrap();
     let out = done(&mirror, &["cache", "verify", "--repair"]).await;
     assert!(out.contains(&digest) && out.contains("left the store"), "{out}");
     assert_eq!(mirror.body("lab/a/squashfs").await, noise(5000, 1));
