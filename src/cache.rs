@@ -112,11 +112,11 @@ pub enum Boarding {
     Leading(Reader, Pilot),
 }
 
-/// So many blobs that the database did not know are read at once because hosts wait for them; other hosts wait for a turn.
-const ADOPTING: usize = 2;
 /// The name of a blob may mean another file than the one that was opened.
 struct Renamed;
 
+/// So many blobs that the database did not know are read at once because hosts wait for them; other hosts wait for a turn.
+const ADOPTING: usize = 2;
 /// So often a blob is opened anew because others come and go.
 const MOST_LOOKS: usize = 100;
 /// How long an open file stays open without being asked for.

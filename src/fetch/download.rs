@@ -85,7 +85,7 @@ pub struct Download {
     pilot: Arc<Pilot>,
     /// The URL that sent bytes last, and its entity tag.
     last: Option<(usize, Option<String>)>,
-    /// All that did, in their order.
+    /// All that did, in the order of their first bytes.
     senders: Vec<usize>,
     began: Instant,
 }
@@ -241,7 +241,9 @@ impl Download {
 
     /// Whoever sent the last of a file that is right is good for another.
     fn proved(&self) {
-        self.senders.last().into_iter().for_each(|url| self.source.proved(*url));
+        if let Some((url, _)) = &self.last {
+            self.source.proved(*url);
+        }
     }
 
     /// What was left by a process that was killed may be damaged; then it is not upstream's fault, and the next fetch

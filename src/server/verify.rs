@@ -13,11 +13,15 @@ use crate::digest::Digest;
 use crate::library::Library;
 use crate::scrub::{self, Remedy};
 use crate::server::reply::{Reply, steps};
+use crate::store::blob::Blob;
 
 /// How many lines may wait for a command to read them.
 const QUEUED_STEPS: usize = 64;
 /// It is said how far it is after so many bytes.
 const STEP_BYTES: u64 = 64 << 20;
+
+/// A file that is replaced while it is read is read so often.
+const MOST_READINGS: usize = 3;
 
 /// Reads every file, and says which are not what they are called; with `repair`, these leave the store and are fetched
 /// again.
@@ -89,38 +93,52 @@ fn all(library: &Library) -> io::Result<BTreeMap<Digest, u64>> {
     Ok(blobs)
 }
 
+/// Looks at one name. Another file may take its place while it is read.
 fn look_at(library: &Library, digest: Digest, repair: bool) -> Look {
+    let look = (0..MOST_READINGS).find_map(|_| look_once(library, digest, repair));
+    look.unwrap_or_else(|| Look::Trouble(format!("{digest} was replaced again and again while it was read")))
+}
+
+/// The same, if no other one did.
+fn look_once(library: &Library, digest: Digest, repair: bool) -> Option<Look> {
     let cache = &library.cache;
-    let (is_held, claims) = cache.books().read(|ledger| (ledger.blob(digest).is_some(), ledger.claims(digest).collect::<Vec<_>>()));
-    let verdict = match cache.examine(digest) {
-        Ok(verdict) => verdict,
-        Err(error) => return Look::Trouble(format!("{digest} cannot be read: {error}")),
-    };
-    match verdict {
-        Some(Verdict::Right(blob)) => match cache.vouch(&blob) {
+    let is_held = || cache.books().read(|ledger| ledger.blob(digest).is_some());
+    let was_held = is_held();
+    Some(match cache.examine(digest) {
+        Ok(None) if was_held => missing(library, digest, repair),
+        Ok(Some(Verdict::Gone)) if is_held() => return None,
+        // Of the latter somebody let go.
+        Ok(None | Some(Verdict::Gone)) => Look::Nothing,
+        Ok(Some(Verdict::Right(blob))) => match cache.vouch(&blob) {
             Ok(_) => Look::Right,
             Err(error) => Look::Trouble(format!("{digest} cannot be looked at again: {error}")),
         },
-        None if !is_held => Look::Nothing,
-        // Somebody let go of it, or put another one in its place.
-        Some(Verdict::Gone) if cache.books().read(|ledger| ledger.blob(digest).is_none()) => Look::Nothing,
-        Some(Verdict::Gone) => look_at(library, digest, repair),
-        // This thread may wait.
-        None if repair => {
-            let remedy = Handle::current().block_on(scrub::fetch_again(cache, &library.fetcher, claims));
-            Look::of(remedy, &format!("{digest} was not there any more"))
+        Ok(Some(Verdict::Wrong(blob))) => wrong(library, blob, repair),
+        Err(error) => Look::Trouble(format!("{digest} cannot be read: {error}")),
+    })
+}
+
+fn missing(library: &Library, digest: Digest, repair: bool) -> Look {
+    if !repair {
+        return Look::Broken(format!("{digest} is not there any more"));
+    }
+    let claims = library.cache.books().read(|ledger| ledger.claims(digest).collect());
+    // This thread may wait.
+    let remedy = Handle::current().block_on(scrub::fetch_again(&library.cache, &library.fetcher, claims));
+    Look::of(remedy, &format!("{digest} was not there any more"))
+}
+
+fn wrong(library: &Library, blob: Blob, repair: bool) -> Look {
+    let said = format!("{} is not what it is called", blob.digest);
+    if !repair {
+        if let Err(error) = library.cache.withhold(&blob) {
+            tracing::warn!(digest = %blob.digest, %error, "a file that is wrong cannot be looked at again; nobody gets it");
         }
-        None => Look::Broken(format!("{digest} is not there any more")),
-        Some(Verdict::Wrong(blob)) if repair => match Handle::current().block_on(scrub::replace(cache, &library.fetcher, blob)) {
-            Ok(remedy) => Look::of(remedy, &format!("{digest} is not what it is called")),
-            Err(error) => Look::Trouble(format!("{digest} is not what it is called, and cannot be removed: {error}")),
-        },
-        Some(Verdict::Wrong(blob)) => {
-            if let Err(error) = cache.withhold(&blob) {
-                tracing::warn!(%digest, %error, "a file that is not what it is called cannot be looked at again; nobody gets it");
-            }
-            Look::Broken(format!("{digest} is not what it is called"))
-        }
+        return Look::Broken(said);
+    }
+    match Handle::current().block_on(scrub::replace(&library.cache, &library.fetcher, blob)) {
+        Ok(remedy) => Look::of(remedy, &said),
+        Err(error) => Look::Trouble(format!("{said}, and cannot be removed: {error}")),
     }
 }
 

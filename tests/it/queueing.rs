@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use cistern::api::Step;
+use cistern::cache::lease::Lent;
 use cistern::cache::{self, Boarding, Cache, Event};
 use cistern::clock::SystemClock;
 use cistern::database::{Database, Found};
@@ -53,6 +54,18 @@ pub fn cache_on(disk: impl Disk, folder: &tempfile::TempDir, queued_events: usiz
     let (events, told) = mpsc::channel(queued_events);
     let cache = Cache::new(store, Ledger::default(), &options, events, (Arc::new(SystemClock), Arc::new(Metrics::new())));
     (Arc::new(cache), told)
+}
+
+/// What a document claims of a file with these bytes.
+pub fn expected(bytes: &[u8]) -> Expected {
+    Expected { claim: Claim::Sha256(Digest::of(bytes)), size: Some(bytes.len() as u64) }
+}
+
+/// Brings a file into the store, as a download does.
+pub fn commit(cache: &Cache, bytes: &[u8]) -> Lent {
+    let mut partial = cache.store().partial(expected(bytes)).unwrap();
+    partial.append(bytes).unwrap();
+    cache.commit(&Arc::from("lab"), expected(bytes), partial.verify().unwrap()).unwrap()
 }
 
 /// Batches for a file: four of them, one that is written, one that waits to be the fifth, and one that is gathered.
@@ -191,14 +204,11 @@ async fn more_batches_than_the_database_takes_at_once_wait_and_all_are_written()
 async fn a_commit_waits_for_nobody_who_is_told_of_it() {
     let folder = tempfile::tempdir().unwrap();
     let (cache, mut events) = cache(&folder, 2);
-    let remote: Arc<str> = Arc::from("lab");
     for number in 0_u64..5 {
         let bytes = noise(100, number);
-        let expected = Expected { claim: Claim::Sha256(Digest::of(&bytes)), size: Some(100) };
+        let expected = expected(&bytes);
         let Boarding::Leading(_reader, pilot) = cache.board(expected, 0) else { panic!("nobody else wants it") };
-        let mut partial = cache.store().partial(expected).unwrap();
-        partial.append(&bytes).unwrap();
-        cache.commit(&remote, expected, partial.verify().unwrap()).unwrap();
+        drop(commit(&cache, &bytes));
         cache.land(pilot.flight());
         assert!(cache.find(expected).await.unwrap().is_some(), "{number}");
     }
