@@ -13,6 +13,7 @@ pub mod eviction;
 pub mod flight;
 pub mod integrity;
 pub mod lease;
+pub mod open;
 pub mod reader;
 pub mod refusals;
 pub mod renamings;
@@ -35,6 +36,7 @@ use crate::cache::books::Books;
 use crate::cache::current::Current;
 use crate::cache::flight::{Flight, Pilot};
 use crate::cache::lease::{Leases, Lent};
+use crate::cache::open::OpenFiles;
 use crate::cache::reader::Reader;
 use crate::cache::refusals::Refusals;
 use crate::cache::renamings::Renamings;
@@ -83,7 +85,7 @@ pub struct Cache {
     leases: Arc<Leases>,
     current: Current,
     rules: ArcSwap<Rules>,
-    open: Moka<Digest, Blob>,
+    open: OpenFiles,
     renamings: Renamings,
     refusals: Refusals,
     standing: Arc<Standing>,
@@ -119,8 +121,6 @@ struct Renamed;
 const ADOPTING: usize = 2;
 /// So often a blob is opened anew because others come and go.
 const MOST_LOOKS: usize = 100;
-/// How long an open file stays open without being asked for.
-const IDLE_FILE: Duration = Duration::from_mins(1);
 /// How much is remembered of what went wrong.
 const REMEMBERED: u64 = 65_536;
 
@@ -142,7 +142,7 @@ impl Cache {
             rules: ArcSwap::from_pointee(options.rules),
             store,
             renamings: Renamings::default(),
-            open: Moka::builder().max_capacity(options.open_files).time_to_idle(IDLE_FILE).build(),
+            open: OpenFiles::new(options.open_files),
             refusals: Refusals::new(options.retry_gone, options.retry_wrong),
             standing: Arc::new(Standing::new(Arc::clone(&metrics))),
             broken: Moka::new(REMEMBERED),
@@ -202,7 +202,7 @@ impl Cache {
     /// first.
     pub async fn find(self: &Arc<Self>, expected: Expected) -> io::Result<Option<Lent>> {
         if let Some(blob) =
-            self.digest(expected).and_then(|digest| self.open.get(&digest)).filter(|blob| !blob.has_failed() && !blob.is_wrong())
+            self.digest(expected).and_then(|digest| self.open.get(digest)).filter(|blob| !blob.has_failed() && !blob.is_wrong())
         {
             return Ok(Some(blob).filter(|blob| expected.allows(blob.size)).map(|blob| self.leases.lend(blob)));
         }
@@ -257,7 +257,7 @@ impl Cache {
         if !is_good {
             return Ok(None);
         }
-        self.open.insert(blob.digest, blob.clone());
+        self.open.insert(blob.clone());
         Ok(Some(self.leases.lend(blob)))
     }
 
@@ -331,7 +331,7 @@ impl Cache {
             tracing::warn!(%digest, %error, "what a file is called could not be noted; after a restart it is fetched again");
         }
         self.standing.took();
-        self.open.insert(blob.digest, Blob::clone(&blob));
+        self.open.insert(Blob::clone(&blob));
         self.admit(expected.claim, &blob);
         self.tell(Event::Committed(Arc::clone(remote), expected));
         Ok(blob)

@@ -22,12 +22,14 @@ pub struct Books {
     metrics: Arc<Metrics>,
 }
 
-/// Room that a fetch may use. Dropped, it is given back whole.
+/// Room that a fetch may use. Dropped, it is given back but for what is held from then on.
 #[derive(Debug)]
 pub struct Promise {
     books: Arc<Books>,
     bytes: u64,
     unreserved: u64,
+    kept: u64,
+    left: u64,
 }
 
 impl Books {
@@ -75,11 +77,6 @@ impl Books {
         })
     }
 
-    /// Notes bytes that turned out to be in the store.
-    pub fn found(&self, bytes: u64) {
-        self.change(|ledger| ledger.account.settle(0, 0, bytes));
-    }
-
     /// Notes bytes that left the store.
     pub fn lost(&self, bytes: u64) {
         self.change(|ledger| ledger.account.release(bytes));
@@ -88,7 +85,7 @@ impl Books {
     /// Promises `bytes`, if they fit; `free` is what the file system has left.
     pub fn promise(self: &Arc<Self>, bytes: u64, free: u64) -> Result<Promise, NoRoom> {
         self.change(|ledger| ledger.account.promise(bytes, free, &self.limits))?;
-        Ok(Promise { books: Arc::clone(self), bytes, unreserved: bytes })
+        Ok(Promise { books: Arc::clone(self), bytes, unreserved: bytes, kept: 0, left: 0 })
     }
 
     /// What is to be freed so that `wanted` bytes fit.
@@ -99,6 +96,22 @@ impl Books {
 }
 
 impl Promise {
+    /// No room.
+    pub fn none(books: Arc<Books>) -> Self {
+        Self { books, bytes: 0, unreserved: 0, kept: 0, left: 0 }
+    }
+
+    /// Takes the room of another one.
+    pub fn join(&mut self, mut other: Self) {
+        self.bytes += std::mem::take(&mut other.bytes);
+        self.unreserved += std::mem::take(&mut other.unreserved);
+    }
+
+    /// Notes what is to be held when it ends: `kept` more bytes, and `left` fewer.
+    pub fn becomes(&mut self, kept: u64, left: u64) {
+        (self.kept, self.left) = (kept, left);
+    }
+
     /// Notes that the file system has set the room aside.
     pub fn reserved(&mut self) {
         let bytes = std::mem::take(&mut self.unreserved);
@@ -108,6 +121,37 @@ impl Promise {
 
 impl Drop for Promise {
     fn drop(&mut self) {
-        self.books.change(|ledger| ledger.account.settle(self.bytes, self.unreserved, 0));
+        // In one step: between two, another fetch would be promised what is in use.
+        self.books.change(|ledger| {
+            ledger.account.settle(self.bytes, self.unreserved, self.kept);
+            ledger.account.release(self.left);
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use crate::cache::books::{Books, Promise};
+    use crate::ledger::Ledger;
+    use crate::ledger::account::Limits;
+
+    const LIMITS: Limits = Limits { capacity_bytes: 100, min_free_bytes: 0 };
+
+    #[test]
+    fn what_is_promised_is_free_or_held_when_the_promise_ends() {
+        let books = Arc::new(Books::new(LIMITS, Ledger::default(), Arc::default()));
+        let taken = |books: &Books| books.need(LIMITS.capacity_bytes, u64::MAX).least;
+        let mut promise = books.promise(30, u64::MAX).unwrap();
+        promise.join(books.promise(40, u64::MAX).unwrap());
+        assert_eq!(taken(&books), 70);
+        promise.becomes(50, 0);
+        drop(promise);
+        assert_eq!((taken(&books), books.read(|ledger| ledger.account.held())), (50, 50));
+        let mut none = Promise::none(Arc::clone(&books));
+        none.becomes(0, 20);
+        drop(none);
+        assert_eq!(taken(&books), 30);
     }
 }

@@ -121,8 +121,6 @@ impl Cache {
             self.forget_record(fingerprint);
             self.forget_that_it_was_kept(fingerprint);
         }
-        // A file that is open takes room, whether it has a name or not.
-        self.open.run_pending_tasks();
         if let Err(error) = self.empty_trash() {
             tracing::error!(%error, "what was taken out of the store could not be removed; it is tried again");
         }
@@ -163,7 +161,8 @@ impl Cache {
 
     /// Takes a blob that counts so many bytes out of the store. What was there of it counts until it is removed.
     pub fn take_away(&self, digest: Digest, counted: u64) -> io::Result<()> {
-        self.open.invalidate(&digest);
+        // A file that is open takes room, whether it has a name or not.
+        drop(self.open.take(digest));
         let there = self.store.blob(digest)?.map_or(0, |blob| blob.size);
         let discarded = self.store.discard_blob(digest);
         // Whoever opened it before asks for the lock, and sees this then.

@@ -11,6 +11,7 @@ use bytes::Bytes;
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
+use crate::cache::books::Promise;
 use crate::cache::error::FetchError;
 use crate::cache::lease::Lent;
 use crate::cache::ring::Ring;
@@ -38,6 +39,8 @@ pub struct Progress {
     pub size: Option<u64>,
     /// Where they are; those from `in_file` on are in the ring.
     pub file: Option<File>,
+    /// The room of that file if it was given up: it takes it until the last of its readers has closed it.
+    pub given_up: Option<Arc<Promise>>,
     /// So many of them are in the file.
     pub in_file: u64,
     /// Whether it is known that no blob will come of it.
@@ -76,7 +79,8 @@ pub struct Seat {
 impl Flight {
     /// A flight whose writer has not begun.
     pub fn new(expected: Expected) -> Self {
-        let progress = Progress { stage: Stage::Asking, received: 0, size: expected.size, file: None, in_file: u64::MAX, is_lost: false };
+        let (size, in_file) = (expected.size, u64::MAX);
+        let progress = Progress { stage: Stage::Asking, received: 0, size, file: None, given_up: None, in_file, is_lost: false };
         Self { expected, progress: watch::Sender::new(progress), cabin: Mutex::default(), moved: Notify::new() }
     }
 
@@ -180,6 +184,11 @@ impl Pilot {
         });
     }
 
+    /// The file with what came so far was removed, and takes this room until its readers have closed it.
+    pub fn gave_up(&self, room: Promise) {
+        self.flight.progress.send_modify(|progress| progress.given_up = Some(Arc::new(room)));
+    }
+
     /// An upstream accepted to send it; `size` is what it says, if the document does not.
     pub fn flowing(&self, size: Option<u64>) {
         self.flight.progress.send_modify(|progress| {
@@ -269,13 +278,17 @@ impl Pilot {
         });
     }
 
-    /// There will be no more. What was verified stays so.
+    /// There will be no more, and nobody reads what came. What was verified stays so.
     pub fn failed(&self, error: FetchError) {
+        let mut unread = (None, None);
         self.flight.progress.send_modify(|progress| {
             if !progress.is_verified() {
                 progress.stage = Stage::Failed(error);
+                unread = (progress.file.take(), progress.given_up.take());
             }
         });
+        // The file first, and its room then.
+        drop(unread);
     }
 }
 
@@ -287,5 +300,63 @@ impl Drop for Pilot {
             self.failed(FetchError::Vanished);
         }
         self.flight.progress.send_modify(|progress| progress.is_lost |= !matches!(progress.stage, Stage::Landed(_)));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use crate::cache::books::Books;
+    use crate::cache::error::FetchError;
+    use crate::cache::flight::{Flight, Pilot};
+    use crate::digest::{Claim, Digest, Expected};
+    use crate::disk::{Disk as _, OsDisk};
+    use crate::ledger::Ledger;
+    use crate::ledger::account::Limits;
+    use crate::metrics::Metrics;
+
+    const LIMITS: Limits = Limits { capacity_bytes: 100, min_free_bytes: 0 };
+
+    fn books() -> Arc<Books> {
+        Arc::new(Books::new(LIMITS, Ledger::default(), Arc::default()))
+    }
+
+    /// A flight whose file was removed, and its room.
+    fn given_up(books: &Arc<Books>, folder: &std::path::Path) -> Pilot {
+        let expected = Expected { claim: Claim::Sha256(Digest::of(b"1")), size: None };
+        let pilot = Pilot::new(Arc::new(Flight::new(expected)), Arc::<Metrics>::default());
+        pilot.opened(&OsDisk.create(&folder.join("partial")).unwrap(), 10);
+        pilot.gave_up(books.promise(80, u64::MAX).unwrap());
+        pilot
+    }
+
+    fn taken(books: &Books) -> u64 {
+        books.need(LIMITS.capacity_bytes, u64::MAX).least
+    }
+
+    #[test]
+    fn the_room_of_a_file_that_was_given_up_is_free_when_its_last_reader_has_closed_it() {
+        let (books, folder) = (books(), tempfile::tempdir().unwrap());
+        let pilot = given_up(&books, folder.path());
+        let (reader, other) = (pilot.flight().watch(), pilot.flight().watch());
+        let reading = reader.borrow().clone();
+        drop((pilot, reader));
+        assert_eq!(taken(&books), 80, "what was read in that moment");
+        drop(reading);
+        assert_eq!((taken(&books), other.borrow().file.is_none()), (0, true), "nobody else reads it");
+    }
+
+    #[test]
+    fn what_was_verified_is_read_to_its_end() {
+        let (books, folder) = (books(), tempfile::tempdir().unwrap());
+        let pilot = given_up(&books, folder.path());
+        let reader = pilot.flight().watch();
+        pilot.verified(Digest::of(b"1"), 10);
+        pilot.failed(FetchError::Vanished);
+        drop(pilot);
+        assert_eq!((taken(&books), reader.borrow().file.is_some()), (80, true));
+        drop(reader);
+        assert_eq!(taken(&books), 0);
     }
 }

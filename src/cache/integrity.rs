@@ -75,9 +75,9 @@ impl Cache {
     fn withhold_now(&self, wrong: &Blob) -> io::Result<bool> {
         let digest = wrong.digest;
         // Whoever has just taken it, or still reads it after another one took its place, is to know.
-        if let Some(open) = self.open.get(&digest).filter(|open| open.is_same_file(wrong)) {
+        if let Some(open) = self.open.get(digest).filter(|open| open.is_same_file(wrong)) {
             open.note_wrong();
-            self.open.invalidate(&digest);
+            drop(self.open.take(digest));
         }
         self.leases.call_in(wrong);
         // Before that look: who gets a good one that takes its place after it is none of them.
@@ -90,7 +90,7 @@ impl Cache {
         }
         // Also if nobody knows, or if it cannot be taken away.
         self.broken.insert(digest, ());
-        self.open.invalidate(&digest);
+        drop(self.open.take(digest));
         others.call_in();
         is_there
     }
@@ -124,8 +124,8 @@ impl Cache {
     /// knows what that one is by now. Whoever reads it is cut off.
     pub fn forget_others(&self, read: &Blob) {
         self.renamings.note(read.digest);
-        if self.open.get(&read.digest).is_some_and(|open| !open.is_same_file(read)) {
-            self.open.invalidate(&read.digest);
+        if self.open.get(read.digest).is_some_and(|open| !open.is_same_file(read)) {
+            drop(self.open.take(read.digest));
         }
         self.leases.others(read).call_in();
     }

@@ -119,26 +119,27 @@ impl Cache {
         if seen == self.books.read(known) {
             return Ok(true);
         }
-        let (there, lost, is_gone) = {
+        // What is open is closed after the locks: the last one who closes a file without a name waits until it is gone.
+        let (there, lost, is_gone, _closed) = {
             let _flights = lock(&self.flights);
             let there = self.store.blob(digest)?.map(|blob| blob.size);
             let now = self.now();
             // A commit may note it until the ledger is changed.
-            let (lost, is_gone) = self.books.change(|ledger| {
+            let (lost, is_gone, closed) = self.books.change(|ledger| {
                 let before = known(ledger);
                 if before == there {
-                    return (Vec::new(), false);
+                    return (Vec::new(), false, None);
                 }
-                self.open.invalidate(&digest);
+                let closed = self.open.take(digest);
                 let lost = ledger.strike_lost(digest);
                 ledger.account.release(before.unwrap_or_default());
                 if let Some(size) = there {
                     ledger.find(digest, size, now);
                     ledger.account.settle(0, 0, size);
                 }
-                (lost, before.is_some())
+                (lost, before.is_some(), closed)
             });
-            (there, lost, is_gone)
+            (there, lost, is_gone, closed)
         };
         lost.iter().for_each(|record| say_lost(record, digest));
         if is_gone {

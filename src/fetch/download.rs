@@ -271,10 +271,11 @@ impl Download {
 
     async fn commit(&self, partial: Partial, allowance: Allowance) -> Result<(), FetchError> {
         let adopted = allowance.adopted();
-        let verified = match partial.verify() {
+        // One that is wrong is removed, and that may take a while.
+        let verified = match blocking(move || Ok(partial.verify())).await.map_err(|error| FetchError::Disk(error.to_string()))? {
             Ok(verified) => verified,
             Err(mismatch) => {
-                allowance.forfeit();
+                self.pilot.gave_up(allowance.forfeit());
                 return Err(self.wrong(mismatch, adopted));
             }
         };
@@ -287,7 +288,7 @@ impl Download {
             Ok(Err(error)) => {
                 tracing::error!(%expected, %error, "a file could not be kept");
                 if matches!(error, NotCommitted::Lost(_)) {
-                    allowance.forfeit();
+                    self.pilot.gave_up(allowance.forfeit());
                 }
             }
             Err(error) => tracing::error!(%expected, %error, "a file could not be kept"),

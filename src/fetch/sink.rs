@@ -10,7 +10,7 @@ use crate::cache::flight::Pilot;
 use crate::cache::{Cache, blocking};
 use crate::digest::{Expected, Hasher};
 use crate::disk::File;
-use crate::fetch::allowance::{Allowance, Denied, Forfeit};
+use crate::fetch::allowance::{Allowance, Denied};
 use crate::fetch::writer::{self, Batch, Writer, Written};
 use crate::store::partial::Partial;
 
@@ -67,7 +67,7 @@ pub struct Sink {
 #[derive(Debug)]
 enum Way {
     File(OnDisk),
-    Ring { hasher: Box<Hasher>, _turn: OwnedSemaphorePermit, _file: Option<Forfeit> },
+    Ring { hasher: Box<Hasher>, _turn: OwnedSemaphorePermit },
     Closed,
 }
 
@@ -102,7 +102,7 @@ impl Sink {
             Err(error) => {
                 tracing::warn!(%expected, %error, "cannot write to the store; passing the file through memory");
                 means.cache.standing().refused(error.to_string());
-                ring(&means, &pilot, Hasher::new(expected), None)?
+                ring(&means, &pilot, Hasher::new(expected))?
             }
         };
         Ok(Self { means, pilot, way })
@@ -159,19 +159,26 @@ impl Sink {
     /// Gives up, and leaves what came so far for another download to go on with. When this returns nobody writes any
     /// more; until then no other download may open the file.
     pub async fn leave(mut self) {
-        match self.close().await {
-            Ok(Some((written, allowance))) if written.partial.is_spoilt() => allowance.forfeit(),
-            Ok(_) => {}
-            Err(error) => tracing::warn!(expected = %self.pilot.flight().expected(), %error, "a download did not end well"),
+        let left = match self.close().await {
+            Ok(Some((written, allowance))) if written.partial.is_spoilt() => self.give_up(written.partial, allowance).await.map(drop),
+            closed => closed.map(drop),
+        };
+        if let Err(error) = left {
+            tracing::warn!(expected = %self.pilot.flight().expected(), %error, "a download did not end well");
         }
     }
 
     /// Gives up, and throws away what came so far.
     pub async fn discard(&mut self) -> Result<(), FetchError> {
         let Some((written, allowance)) = self.close().await? else { return Ok(()) };
-        allowance.forfeit();
-        let removed = blocking(move || Ok(written.partial.into_hasher())).await;
-        removed.map(drop).map_err(|error| FetchError::Disk(error.to_string()))
+        self.give_up(written.partial, allowance).await.map(drop)
+    }
+
+    /// Removes the file, which takes its room until its readers have closed it.
+    async fn give_up(&self, partial: Partial, allowance: Allowance) -> Result<Hasher, FetchError> {
+        let hasher = blocking(move || Ok(partial.into_hasher())).await.map_err(|error| FetchError::Disk(error.to_string()))?;
+        self.pilot.gave_up(allowance.forfeit());
+        Ok(hasher)
     }
 
     async fn make_room_for(&mut self, len: u64, size: Option<u64>) -> Result<(), FetchError> {
@@ -214,8 +221,8 @@ impl Sink {
             self.means.cache.standing().refused(error.to_string());
             batch
         });
-        let hasher = blocking(move || Ok(partial.into_hasher())).await.map_err(|error| FetchError::Disk(error.to_string()))?;
-        self.way = ring(&self.means, &self.pilot, hasher, Some(allowance.forfeit_later()))?;
+        let hasher = self.give_up(partial, allowance).await?;
+        self.way = ring(&self.means, &self.pilot, hasher)?;
         self.pass_on(batch.unwrap_or_default()).await
     }
 
@@ -253,8 +260,8 @@ impl OnDisk {
     }
 }
 
-fn ring(means: &Means, pilot: &Pilot, hasher: Hasher, file: Option<Forfeit>) -> Result<Way, FetchError> {
+fn ring(means: &Means, pilot: &Pilot, hasher: Hasher) -> Result<Way, FetchError> {
     let turn = Arc::clone(&means.unbuffered).try_acquire_owned().map_err(|_| FetchError::Busy)?;
     pilot.open_ring(hasher.len(), means.options.ring_bytes);
-    Ok(Way::Ring { hasher: Box::new(hasher), _turn: turn, _file: file })
+    Ok(Way::Ring { hasher: Box::new(hasher), _turn: turn })
 }

@@ -96,10 +96,10 @@ async fn write(cache: &Arc<Cache>, remote: &Arc<str>, expected: Expected, pilot:
         allowance.reached(partial.len());
         pilot.received(partial.len());
     }
-    let verified = match partial.verify() {
+    let verified = match blocking(move || Ok(partial.verify())).await? {
         Ok(verified) => verified,
         Err(mismatch) => {
-            allowance.forfeit();
+            pilot.gave_up(allowance.forfeit());
             return Err(failed(&mismatch));
         }
     };
@@ -108,7 +108,7 @@ async fn write(cache: &Arc<Cache>, remote: &Arc<str>, expected: Expected, pilot:
     let blob = match blocking(move || Ok(holder.commit(&remote, expected, verified))).await? {
         Ok(blob) => blob,
         Err(NotCommitted::Lost(error)) => {
-            allowance.forfeit();
+            pilot.gave_up(allowance.forfeit());
             return Err(error.into());
         }
         Err(NotCommitted::Unnamed(error)) => return Err(error.into()),

@@ -3,15 +3,18 @@
 use std::collections::HashMap;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use cistern::api;
 use cistern::cache::integrity::{Piece, Verdict};
+use cistern::cache::open::OpenFiles;
 use cistern::database::Database;
 use cistern::digest::{Claim, Digest, Expected};
-use cistern::disk::OsDisk;
+use cistern::disk::{Disk as _, OsDisk};
 use cistern::ledger::change::Change;
+use cistern::store::blob::Blob;
 use cistern::store::layout::Layout;
 use futures_util::future::join_all;
 
@@ -143,6 +146,32 @@ async fn what_is_on_its_way_stays_while_others_need_room() {
     }
     assert_eq!(slow.bytes().await.unwrap(), noise(size, 0));
     wait_for(async || mirror.files("blobs").iter().any(|blob| blob.ends_with(&Digest::of(&noise(size, 0)).to_string()))).await;
+}
+
+/// A file takes room until it is gone, also if nobody wants it any more.
+#[tokio::test]
+async fn what_is_given_up_has_its_room_until_it_is_removed() {
+    let size = 300_000;
+    for act in [Act::WrongBytes, Act::Endless] {
+        let disk = FaultyDisk::over(OsDisk);
+        let builder = Builder::default().storage("capacity = \"500000B\"\nmin_free = \"0%\"").disk(disk.clone());
+        let (origin, mirror) = mirror(&images(2, size), builder).await;
+        origin.act("i/0/squashfs", [act.clone()]);
+        disk.hang(Call::Remove);
+        let wrong = mirror.get(&root(0)).await;
+        wait_for(async || disk.hung() > 0).await;
+        let another = async {
+            // It gives its file up as well, for want of room, and goes through memory.
+            wait_for(async || disk.hung() > 1).await;
+            disk.heal();
+        };
+        let path = root(1);
+        assert!(tokio::join!(mirror.body(&path), another).0 == noise(size, 1), "{act:?}");
+        assert!(wrong.bytes().await.is_err());
+        wait_for(async || used(&mirror.store()) == 0).await;
+        wait_for(async || mirror.body(&root(1)).await == noise(size, 1) && mirror.files("blobs").len() == 1).await;
+        assert_eq!(info(&mirror).await["size"], size, "{act:?}");
+    }
 }
 
 /// T25: the disk takes its time to remove a file, and it is fetched again meanwhile.
@@ -343,4 +372,42 @@ async fn what_is_read_again_is_open_for_no_longer_than_a_piece() {
     assert!(!is_open());
     std::fs::remove_file(&blob).unwrap();
     assert!(matches!(reading.advance(), Ok(Piece::Over(Verdict::Gone))), "and of one that went nothing is known");
+}
+
+/// Whether this process has a file open whose name has this in it.
+fn is_open(name: &str) -> bool {
+    let descriptors = std::fs::read_dir("/proc/self/fd").unwrap().flatten();
+    descriptors.filter_map(|entry| std::fs::read_link(entry.path()).ok()).any(|path| path.to_string_lossy().contains(name))
+}
+
+#[test]
+fn what_leaves_is_closed_at_once_whatever_others_do() {
+    let folder = tempfile::tempdir().unwrap();
+    let (files, is_over) = (Arc::new(OpenFiles::new(16)), Arc::new(AtomicBool::new(false)));
+    let open = |digest, name: &str| Blob::new(digest, 0, OsDisk.create(&folder.path().join(name)).unwrap()).unwrap();
+    files.insert(open(Digest::of(b"busy"), "busy"));
+    let busy: Vec<_> = (0..3)
+        .map(|_| {
+            let (files, is_over) = (Arc::clone(&files), Arc::clone(&is_over));
+            std::thread::spawn(move || {
+                while !is_over.load(Ordering::Relaxed) {
+                    assert!(files.get(Digest::of(b"busy")).is_some());
+                }
+            })
+        })
+        .collect();
+    for round in 0..300_u32 {
+        let digest = Digest::of((round % 8).to_string().as_bytes());
+        let name = format!("file{round}.");
+        files.insert(open(digest, &name));
+        assert!(is_open(&name), "{round}");
+        match round % 3 {
+            // Another one takes its place, or it is taken.
+            0 => files.insert(open(digest, "other")),
+            _ => drop(files.take(digest)),
+        }
+        assert!(!is_open(&name), "{round}");
+    }
+    is_over.store(true, Ordering::Relaxed);
+    busy.into_iter().for_each(|thread| thread.join().unwrap());
 }

@@ -60,6 +60,7 @@ pub struct FaultyDisk {
     state: Arc<Mutex<State>>,
     begun: Arc<AtomicUsize>,
     ended: Arc<AtomicUsize>,
+    hung: Arc<AtomicUsize>,
 }
 
 /// A call that goes on.
@@ -90,7 +91,7 @@ impl FaultyDisk {
 
     /// The same, of one that is shared.
     pub fn over_another(inner: Arc<dyn Disk>) -> Self {
-        Self { inner, state: Arc::default(), begun: Arc::default(), ended: Arc::default() }
+        Self { inner, state: Arc::default(), begun: Arc::default(), ended: Arc::default(), hung: Arc::default() }
     }
 
     /// How many calls there were of any kind.
@@ -128,6 +129,11 @@ impl FaultyDisk {
         self.state().hanging.push((call, Instant::now() + LONGEST_HANG));
     }
 
+    /// How many calls were not let back.
+    pub fn hung(&self) -> usize {
+        self.hung.load(Ordering::SeqCst)
+    }
+
     /// How many calls go on.
     pub fn under_way(&self) -> usize {
         self.asked() - self.ended.load(Ordering::SeqCst)
@@ -156,8 +162,10 @@ impl FaultyDisk {
     fn fault(&self, call: Call) -> Option<Fault> {
         let slow: Duration = self.state().slow.iter().filter(|(slow, _)| *slow == call).map(|(_, time)| *time).sum();
         std::thread::sleep(slow);
+        let hangs = || self.state().hanging.iter().any(|(hanging, until)| *hanging == call && Instant::now() < *until);
+        self.hung.fetch_add(usize::from(hangs()), Ordering::SeqCst);
         // A test that fails is to end all the same.
-        while self.state().hanging.iter().any(|(hanging, until)| *hanging == call && Instant::now() < *until) {
+        while hangs() {
             std::thread::sleep(Duration::from_millis(5));
         }
         let mut state = self.state();

@@ -2,9 +2,10 @@
 
 #![allow(dead_code, reason = "each test target uses another part")]
 
+use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader};
 use std::os::unix::fs::MetadataExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Mutex};
@@ -103,20 +104,30 @@ impl Server {
         std::fs::read_dir(format!("/proc/{}/fd", self.child.id())).unwrap().count()
     }
 
-    /// How many bytes the files of its store have, those included that have no name any more and are still open. Files come and
-    /// go while it looks, so that one may be seen in two places, or what goes beside what takes its place.
-    pub fn stored_bytes(&self) -> u64 {
+    /// The files of its store and how many bytes each has, those included that have no name any more and are still open. It
+    /// stands still while they are looked at, so that nothing is seen in two places.
+    pub fn stored(&self) -> BTreeMap<PathBuf, u64> {
+        self.signal(rustix::process::Signal::STOP);
+        self.wait_until_it_stands_still();
         let store = self.folder.path().join("store");
-        let named: u64 = ["blobs", "partials", "trash"].iter().map(|folder| bytes_below(&store.join(folder))).sum();
+        let mut stored = BTreeMap::new();
+        for folder in ["blobs", "partials", "trash"] {
+            gather(&store.join(folder), &mut stored);
+        }
         let open = std::fs::read_dir(format!("/proc/{}/fd", self.child.id())).unwrap().flatten().map(|entry| entry.path());
-        let unnamed = open.filter(|path| {
-            let target = std::fs::read_link(path).unwrap_or_default();
-            target.starts_with(&store) && target.to_string_lossy().ends_with(" (deleted)")
-        });
-        // One file may be open more than once.
-        let unnamed: std::collections::HashMap<u64, u64> =
-            unnamed.filter_map(|path| std::fs::metadata(path).ok()).map(|file| (file.ino(), file.len())).collect();
-        named + unnamed.values().sum::<u64>()
+        stored.extend(open.filter_map(|path| unnamed(&path, &store)));
+        self.signal(rustix::process::Signal::CONT);
+        stored
+    }
+
+    fn wait_until_it_stands_still(&self) {
+        let stands_still = |thread: std::fs::DirEntry| {
+            let stat = std::fs::read_to_string(thread.path().join("stat")).unwrap_or_default();
+            stat.rsplit(')').next().is_some_and(|fields| fields.starts_with(" T"))
+        };
+        while !std::fs::read_dir(format!("/proc/{}/task", self.child.id())).unwrap().flatten().all(stands_still) {
+            std::thread::sleep(Duration::from_millis(1));
+        }
     }
 
     /// Waits until it has ended; its exit code.
@@ -147,14 +158,23 @@ impl Server {
     }
 }
 
-fn bytes_below(folder: &Path) -> u64 {
-    let size = |entry: std::fs::DirEntry| match entry.metadata() {
-        Ok(metadata) if metadata.is_dir() => bytes_below(&entry.path()),
-        Ok(metadata) => metadata.len(),
-        // It has gone.
-        Err(_) => 0,
-    };
-    std::fs::read_dir(folder).into_iter().flatten().flatten().map(size).sum()
+fn gather(folder: &Path, files: &mut BTreeMap<PathBuf, u64>) {
+    for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+        let metadata = entry.metadata().unwrap();
+        if metadata.is_dir() {
+            gather(&entry.path(), files);
+        } else {
+            files.insert(entry.path(), metadata.len());
+        }
+    }
+}
+
+/// An open file below a folder that has no name any more, and its size. One may be open more than once.
+fn unnamed(descriptor: &Path, folder: &Path) -> Option<(PathBuf, u64)> {
+    let target = std::fs::read_link(descriptor).ok()?;
+    let is_one = target.starts_with(folder) && target.to_string_lossy().ends_with(" (deleted)");
+    let file = std::fs::metadata(descriptor).ok().filter(|_| is_one)?;
+    Some((PathBuf::from(format!("{} {}", target.display(), file.ino())), file.len()))
 }
 
 impl Drop for Server {

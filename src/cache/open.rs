@@ -1,0 +1,56 @@
+//! Files that stay open for the next reader.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use moka::sync::Cache as Moka;
+
+use crate::digest::Digest;
+use crate::store::blob::Blob;
+
+/// How long one stays open without being asked for.
+const IDLE_FILE: Duration = Duration::from_mins(1);
+
+/// Open files by their digests. One that leaves is closed in that moment, for a file without a name takes room for as long as it
+/// is open; the cache below drops what leaves it some time later.
+#[derive(Debug)]
+pub struct OpenFiles(Moka<Digest, Arc<Slot>>);
+
+/// An open file, until it leaves.
+#[derive(Debug)]
+struct Slot(Mutex<Option<Blob>>);
+
+impl OpenFiles {
+    /// Keeps so many files open.
+    pub fn new(most: u64) -> Self {
+        let files = Moka::builder().max_capacity(most).time_to_idle(IDLE_FILE);
+        Self(files.eviction_listener(|_, slot: Arc<Slot>, _| drop(slot.take())).build())
+    }
+
+    /// The open file of this digest.
+    pub fn get(&self, digest: Digest) -> Option<Blob> {
+        self.0.get(&digest).and_then(|slot| slot.blob())
+    }
+
+    /// Keeps a file open, in the place of any other with its digest.
+    pub fn insert(&self, blob: Blob) {
+        self.0.insert(blob.digest, Arc::new(Slot(Mutex::new(Some(blob)))));
+    }
+
+    /// Gives an open file to nobody any more. It is closed when what this returns is dropped, and nobody reads it.
+    pub fn take(&self, digest: Digest) -> Option<Blob> {
+        let blob = self.0.get(&digest).and_then(|slot| slot.take());
+        self.0.invalidate(&digest);
+        blob
+    }
+}
+
+impl Slot {
+    fn blob(&self) -> Option<Blob> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn take(&self) -> Option<Blob> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}
