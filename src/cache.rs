@@ -15,6 +15,7 @@ pub mod integrity;
 pub mod lease;
 pub mod open;
 pub mod reader;
+pub mod reconcile;
 pub mod refusals;
 pub mod renamings;
 pub mod restore;

@@ -125,8 +125,9 @@
 //! ([`cache::lease`]) stays. What only we hold is taken off the list first and goes when grace is over.
 //!
 //! **The database.** [`cache::scribe`] writes down what changed in the ledger, every few seconds. At the start the ledger is
-//! what the database says, made true of the names in the store, and of the files of images that it does not know
-//! ([`cache::restore`]). From then on it is what is held: a file that turns out to be missing corrects it. What the database does not
+//! what the database says, and of images that it does not know what their own files say ([`cache::restore`]). While hosts are
+//! served it is compared with the names in the store ([`cache::reconcile`]), and until that is done nobody is promised room.
+//! From then on it is what is held: a file that turns out to be missing corrects it. What the database does not
 //! know is a stranger: it is read once before anybody gets it ([`cache::adoption`]), by a flight like a download's.
 //!
 //! **People's commands.** [`cli`] speaks HTTP and JSON with [`server::admin`] over a Unix socket; [`library`] does what is
@@ -134,8 +135,9 @@
 //! travel over the socket and come into the store as a fetch's do ([`library::intake`]); [`library::inspect`] looks into them,
 //! and [`render::own`] makes the documents of the remote `local` of them.
 //!
-//! **Start.** Sockets are bound, the store is locked, the ledger is made of its database and of the names in the store, the
-//! documents on disk are published, and the server listens, upstream or none. Refreshes begin.
+//! **Start.** Sockets are bound, the store is locked, the ledger is made of its database (without one, of all that lies in the
+//! store), the documents on disk are published, and the server listens, upstream or none. Refreshes begin, and the store is
+//! looked through at the lowest priority.
 //!
 //! # What is kept open
 //!

@@ -21,6 +21,9 @@ const LONGEST_PAUSE: Duration = Duration::from_mins(1);
 /// The same for as long as there is more than may be.
 const PAUSE_WHILE_TOO_FULL: Duration = Duration::from_secs(2);
 
+/// The nice value of what can wait.
+const LOWEST_PRIORITY: i32 = 19;
+
 /// Says so if nothing can be stored from the beginning. Everything is served all the same, through memory.
 pub fn warn_if_full(space: Space, limits: &Limits) {
     if let Some(full) = full(space, limits) {
@@ -32,6 +35,22 @@ pub fn warn_if_full(space: Space, limits: &Limits) {
 fn full(space: Space, limits: &Limits) -> Option<String> {
     let (free, min_free) = (space.free, limits.min_free_bytes);
     (free <= min_free).then(|| format!("the file system is full: {free} bytes are free, and storage.min_free is {min_free}"))
+}
+
+/// Compares the ledger with the store on a thread of its own, which waits for everybody else.
+pub fn reconcile(cache: &Arc<Cache>) {
+    let Some(counting) = cache.books().begin_to_count() else { return };
+    let cache = Arc::clone(cache);
+    let work = move || {
+        // On Linux this is the thread's own. Whoever may not be polite works all the same.
+        if let Err(error) = rustix::process::setpriority_process(None, LOWEST_PRIORITY) {
+            tracing::debug!(%error, "the store is looked through at an ordinary priority");
+        }
+        cache.reconcile(counting);
+    };
+    if let Err(error) = std::thread::Builder::new().name("reconcile".to_owned()).spawn(work) {
+        tracing::error!(%error, "the store is not looked through; what its database does not know of counts when it is asked for");
+    }
 }
 
 /// Removes what nobody came back for.

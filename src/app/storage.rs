@@ -48,32 +48,36 @@ impl Storage {
         let unusable = |source| StoreError::Unusable { path: path.clone(), source };
         let space = store.space().map_err(unusable)?;
         housekeeping::warn_if_full(space, &config.limits(space));
-        let (database, ledger) = open_database(outside, &store.layout().database())?;
-        let ledger = restore::restore(&store, ledger, outside.clock.now()).map_err(unusable)?;
+        let (database, known) = open_database(outside, &store.layout().database())?;
+        let is_known = known.is_some();
+        let ledger = restore::restore(&store, known, outside.clock.now()).map_err(unusable)?;
         let (events, told) = mpsc::channel(QUEUED_EVENTS);
         let means = (Arc::clone(&outside.clock), Arc::clone(metrics));
         let cache = Arc::new(Cache::new(Arc::clone(&store), ledger, &config.cache(space), events, means));
         cache.miss_what_was_kept().map_err(unusable)?;
+        if is_known {
+            housekeeping::reconcile(&cache);
+        }
         Ok(Self { store, cache, database, told })
     }
 }
 
-/// Opens the database. Without one everything goes on: the store is looked through at each start then.
-fn open_database(outside: &Outside, path: &Path) -> Result<(Option<Database>, Ledger), DatabaseError> {
+/// Opens the database, and reads what it knows. Without one everything goes on: the store is looked through at each start then.
+fn open_database(outside: &Outside, path: &Path) -> Result<(Option<Database>, Option<Ledger>), DatabaseError> {
     match Database::open(&*outside.disk, path) {
-        Ok((database, Found::Ledger(ledger))) => Ok((Some(database), *ledger)),
-        Ok((database, Found::Nothing)) => Ok((Some(database), Ledger::default())),
+        Ok((database, Found::Ledger(ledger))) => Ok((Some(database), Some(*ledger))),
+        Ok((database, Found::Nothing)) => Ok((Some(database), None)),
         Ok((database, Found::Damaged(reason))) => {
             tracing::error!(
                 reason,
                 "the database was damaged and is set aside; it is made anew of what the store holds, and only times of use are lost"
             );
-            Ok((Some(database), Ledger::default()))
+            Ok((Some(database), None))
         }
         Err(error @ DatabaseError::Newer { .. }) => Err(error),
         Err(error @ DatabaseError::Unusable { .. }) => {
             tracing::error!(%error, "going on without the database; times of use are not kept");
-            Ok((None, Ledger::default()))
+            Ok((None, None))
         }
     }
 }

@@ -3,6 +3,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use jiff::Timestamp;
+use tokio::sync::{OwnedRwLockWriteGuard, RwLock};
 
 use crate::digest::{Digest, Fingerprint};
 use crate::ledger::account::{Limits, NoRoom};
@@ -19,8 +20,14 @@ const STEP_PERCENT: u64 = 5;
 pub struct Books {
     limits: Limits,
     ledger: Mutex<Ledger>,
+    /// Held by whoever counts what lies there.
+    counting: Arc<RwLock<()>>,
     metrics: Arc<Metrics>,
 }
+
+/// The count of what lies in the store. It is over when this is dropped.
+#[derive(Debug)]
+pub struct Counting(#[expect(dead_code, reason = "it is held")] OwnedRwLockWriteGuard<()>);
 
 /// Room that a fetch may use. Dropped, it is given back but for what is held from then on.
 #[derive(Debug)]
@@ -35,7 +42,7 @@ pub struct Promise {
 impl Books {
     /// The books of a store that holds this.
     pub fn new(limits: Limits, ledger: Ledger, metrics: Arc<Metrics>) -> Self {
-        let books = Self { limits, ledger: Mutex::new(ledger), metrics };
+        let books = Self { limits, ledger: Mutex::new(ledger), counting: Arc::default(), metrics };
         books.change(|_| ());
         books
     }
@@ -43,6 +50,17 @@ impl Books {
     /// What the store may hold.
     pub fn limits(&self) -> &Limits {
         &self.limits
+    }
+
+    /// Whoever has this counts what lies there, and until that is done nobody knows how much room there is; `None` if somebody
+    /// does.
+    pub fn begin_to_count(&self) -> Option<Counting> {
+        Arc::clone(&self.counting).try_write_owned().ok().map(Counting)
+    }
+
+    /// Waits until all that lies there is counted.
+    pub async fn counted(&self) {
+        drop(self.counting.read().await);
     }
 
     /// Looks at the ledger.

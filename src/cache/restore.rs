@@ -1,8 +1,7 @@
-//! The ledger at the start: what the database had, made true of what lies in the store.
+//! The ledger at the start: what the database had, and what it may not know of yet.
 
 use std::io;
 
-use foldhash::HashSet;
 use jiff::Timestamp;
 
 use crate::cache::{Cache, lock};
@@ -12,9 +11,12 @@ use crate::ledger::account::Account;
 use crate::ledger::record::Record;
 use crate::store::{Store, decisions, facts, records};
 
-/// Makes what the database had true of the store. Images that it does not know of, because it is new or was not written to
-/// the end, are read from their own files; that they are used now is better than that they go at once.
-pub fn restore(store: &Store, mut ledger: Ledger, now: Timestamp) -> io::Result<Ledger> {
+/// Makes a ledger of what the database had, and of what it may not know of: what people decided since, and images whose own files
+/// say that they are held; that these are used now is better than that they go at once. Without a database it is made of all that
+/// lies in the store.
+pub fn restore(store: &Store, known: Option<Ledger>, now: Timestamp) -> io::Result<Ledger> {
+    let is_new = known.is_none();
+    let mut ledger = known.unwrap_or_default();
     for (claim, digest) in facts::all_learnt(&**store.disk(), store.layout())? {
         ledger.learn(claim, digest);
     }
@@ -23,9 +25,8 @@ pub fn restore(store: &Store, mut ledger: Ledger, now: Timestamp) -> io::Result<
         let decision = decisions::load(&**store.disk(), store.layout(), fingerprint)?;
         ledger.amend(fingerprint, |record| decision.apply(record));
     }
-    // Nobody knows then that what it does not know is not there.
-    if let Err(error) = compare(&mut ledger, store, now) {
-        tracing::error!(%error, "the store could not be looked through; what its database does not know of counts when it is asked for");
+    if is_new {
+        gather(&mut ledger, store, now);
     }
     for fingerprint in records::list(&**store.disk(), store.layout())? {
         if ledger.image(fingerprint).is_none()
@@ -42,38 +43,19 @@ pub fn restore(store: &Store, mut ledger: Ledger, now: Timestamp) -> io::Result<
     Ok(ledger)
 }
 
-/// Notes blobs that the database did not know of, and strikes out those that are not there. A file is only looked at if it
-/// was not known: where there are very many, names alone are read in a moment.
-fn compare(ledger: &mut Ledger, store: &Store, now: Timestamp) -> io::Result<()> {
-    let (mut known, mut found) = (0, Vec::new());
-    store.each_digest(|digest| if ledger.blob(digest).is_some() { known += 1 } else { found.push(digest) })?;
-    let lost = if known < ledger.blobs().len() { lost(ledger, store)? } else { Vec::new() };
-    for digest in &lost {
-        for record in ledger.strike_lost(*digest) {
-            say_lost(&record, *digest);
-            if let Err(error) = records::remove(&**store.disk(), store.layout(), record.fingerprint) {
-                tracing::warn!(fingerprint = %record.fingerprint, %error, "what was noted of an image could not be removed");
-            }
-        }
+/// Notes all blobs that are there. If they cannot be seen, nobody knows that what the ledger does not know of is not there.
+fn gather(ledger: &mut Ledger, store: &Store, now: Timestamp) {
+    let mut found = Vec::new();
+    if let Err(error) = store.each_digest(|digest| found.push(digest)) {
+        tracing::error!(%error, "the store could not be looked through; what lies in it counts when it is asked for");
     }
-    for digest in &found {
-        match store.blob(*digest) {
+    for digest in found {
+        match store.blob(digest) {
             Ok(Some(blob)) => ledger.find(blob.digest, blob.size, now),
             Ok(None) => {}
             Err(error) => tracing::warn!(%digest, %error, "a blob could not be looked at"),
         }
     }
-    if (found.len(), lost.len()) != (0, 0) {
-        tracing::warn!(found = found.len(), lost = lost.len(), "the store had other files than its database knew of; now it knows");
-    }
-    Ok(())
-}
-
-/// The blobs that are not in the store.
-fn lost(ledger: &Ledger, store: &Store) -> io::Result<Vec<Digest>> {
-    let mut there = HashSet::default();
-    store.each_digest(|digest| there.extend([digest]))?;
-    Ok(ledger.blobs().map(|(digest, _)| digest).filter(|digest| !there.contains(digest)).collect())
 }
 
 /// Notes an image, if all its files are there. Of one that is not, nothing has to be known any more.

@@ -73,6 +73,7 @@ impl Allowance {
 /// Asks for room, and if there is none lets the cache make some.
 async fn promise(cache: &Arc<Cache>, bytes: u64) -> Result<Promise, Denied> {
     let cache = Arc::clone(cache);
+    cache.books().counted().await;
     let promised = blocking(move || {
         if let Ok(promise) = cache.books().promise(bytes, cache.space()?.free) {
             return Ok(Ok(promise));

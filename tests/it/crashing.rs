@@ -5,7 +5,10 @@ use std::panic::AssertUnwindSafe;
 
 use futures_util::FutureExt as _;
 
-use crate::deeds::{Deed, Stage, Verdict, commit, decision, eviction, exposure, import, is_sound, keeping, learning, refresh, withdrawal};
+use crate::deeds::{
+    Deed, Stage, Verdict, comes_to_hold, commit, decision, eviction, exposure, import, is_counted, is_sound, keeping, learning, refresh,
+    withdrawal,
+};
 use crate::support::mirror::Mirror;
 use crate::support::power::{Database, Outcome, Unsynced};
 
@@ -71,6 +74,8 @@ impl<P, S: AsyncFn() -> Stage, A: AsyncFn(&Stage) -> P, C: AsyncFn(&Mirror, &P) 
                 return (went_at, verdicts);
             };
             mirror = again;
+            // The store is looked through while hosts are served.
+            comes_to_hold(async || is_counted(&mirror).await.is_ok()).await;
             let verdict = match is_sound(&mirror).await {
                 Ok(()) => (self.check)(&mirror, &promise).await,
                 unsound => unsound,

@@ -3,8 +3,6 @@
 
 #![allow(clippy::type_complexity, reason = "what a deed is made of has no name that would say more")]
 
-use std::path::PathBuf;
-
 use cistern::api;
 use cistern::digest::Digest;
 use serde_json::Value;
@@ -112,12 +110,9 @@ pub struct Deed<S, A, C> {
 /// Invariant 2: what lies under `blobs/` is what it is called. Invariant 5: what is held can be had, and is the image that it
 /// is called; here upstream is away.
 pub async fn is_sound(mirror: &Mirror) -> Verdict {
-    let blobs: Vec<PathBuf> = mirror.files("blobs").iter().map(|blob| mirror.store().join("blobs").join(blob)).collect();
-    let mut size = 0;
-    for blob in &blobs {
-        let bytes = std::fs::read(blob).unwrap();
+    for blob in mirror.files("blobs").iter().map(|blob| mirror.store().join("blobs").join(blob)) {
+        let bytes = std::fs::read(&blob).unwrap();
         ensure(blob.ends_with(Digest::of(&bytes).to_string()), || format!("{} has other bytes", blob.display()))?;
-        size += bytes.len() as u64;
     }
     for image in held(mirror).await.iter().filter(|image| image.public) {
         let Some(folder) = ["a", "b"].into_iter().find(|folder| print(folder) == image.fingerprint) else { continue };
@@ -129,13 +124,17 @@ pub async fn is_sound(mirror: &Mirror) -> Verdict {
         }
         ensure(Digest::of(&bytes).to_string() == image.fingerprint, || format!("the image of {folder} is another one"))?;
     }
+    is_counted(mirror).await
+}
+
+/// What is counted as held is what lies there. After a start this comes to hold.
+pub async fn is_counted(mirror: &Mirror) -> Verdict {
     let info = cache_info(mirror).await;
-    for folder in ["partials", "trash"] {
-        size += mirror.files(folder).iter().map(|file| mirror.store().join(folder).join(file).metadata().unwrap().len()).sum::<u64>();
-    }
-    ensure(info["blobs"] == blobs.len() && info["size"] == size, || {
-        format!("{} blobs, with partial files {size} bytes, and {info}", blobs.len())
-    })
+    let of = |folder: &str, file: &String| mirror.store().join(folder).join(file).metadata().map_or(0, |metadata| metadata.len());
+    let folders = ["blobs", "partials", "trash"];
+    let size: u64 = folders.iter().flat_map(|folder| mirror.files(folder).into_iter().map(move |file| of(folder, &file))).sum();
+    let blobs = mirror.files("blobs").len();
+    ensure(info["blobs"] == blobs && info["size"] == size, || format!("{blobs} blobs, with partial files {size} bytes, and {info}"))
 }
 
 /// Whether something comes to hold soon.

@@ -19,6 +19,7 @@ mod probing;
 mod publishing;
 mod querying;
 mod queueing;
+mod reconciling;
 mod refreshing;
 mod retaining;
 mod running;

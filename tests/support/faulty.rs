@@ -27,6 +27,8 @@ pub enum Call {
     CreateDirectory,
     List,
     Names,
+    /// Names of blobs.
+    BlobNames,
     Space,
 }
 
@@ -259,7 +261,8 @@ impl Disk for FaultyDisk {
     }
 
     fn names(&self, path: &Path) -> io::Result<Vec<String>> {
-        self.ask(Call::Names, |disk| disk.names(path))
+        let call = if path.parent().is_some_and(|folder| folder.ends_with("blobs/sha256")) { Call::BlobNames } else { Call::Names };
+        self.ask(call, |disk| disk.names(path))
     }
 
     fn space(&self, path: &Path) -> io::Result<Space> {
