@@ -103,9 +103,14 @@ impl Store {
         Blob::open(&*self.disk, &self.layout, digest)
     }
 
+    /// The digests of the blobs that begin with this byte.
+    pub fn digests(&self, first: u8) -> io::Result<Vec<Digest>> {
+        blob::digests(&*self.disk, &self.layout, first)
+    }
+
     /// Calls for the digest of every blob.
-    pub fn each_digest(&self, each: impl FnMut(Digest)) -> io::Result<()> {
-        blob::scan(&*self.disk, &self.layout, each)
+    pub fn each_digest(&self, mut each: impl FnMut(Digest)) -> io::Result<()> {
+        (0..=u8::MAX).try_for_each(|first| self.digests(first).map(|digests| digests.into_iter().for_each(&mut each)))
     }
 
     /// Takes a blob out of the way; one that is not there is out of the way. Its bytes are in the trash then.

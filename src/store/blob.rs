@@ -73,17 +73,16 @@ impl Blob {
     }
 }
 
-/// Calls for the digest of every blob; files with other names are none of ours.
-pub fn scan(disk: &dyn Disk, layout: &Layout, mut each: impl FnMut(Digest)) -> io::Result<()> {
-    let is_ours = |name: &String| name.len() == 2 && name.bytes().all(|byte| byte.is_ascii_hexdigit());
-    for folder in disk.names(&layout.blobs())?.into_iter().filter(is_ours) {
-        let names = match disk.names(&layout.blobs().join(&folder)) {
-            // A file that somebody put there.
-            Err(error) if error.kind() == io::ErrorKind::NotADirectory => continue,
-            names => names?,
-        };
-        let is_ours = |name: &&String| name.starts_with(&folder) && !name.bytes().any(|byte| byte.is_ascii_uppercase());
-        names.iter().filter(is_ours).filter_map(|name| Digest::from_hex(name)).for_each(&mut each);
-    }
-    Ok(())
+/// The digests of the blobs that begin with this byte; files with other names are none of ours.
+pub fn digests(disk: &dyn Disk, layout: &Layout, first: u8) -> io::Result<Vec<Digest>> {
+    let folder = format!("{first:02x}");
+    let names = match disk.names(&layout.blobs().join(&folder)) {
+        // A file that somebody put there.
+        Err(error) if error.kind() == io::ErrorKind::NotADirectory => return Ok(Vec::new()),
+        // Somebody took the folder away; unless all of them are gone, and with them whatever the store is on.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return disk.names(&layout.blobs()).map(|_| Vec::new()),
+        names => names?,
+    };
+    let is_ours = |name: &&String| name.starts_with(&folder) && !name.bytes().any(|byte| byte.is_ascii_uppercase());
+    Ok(names.iter().filter(is_ours).filter_map(|name| Digest::from_hex(name)).collect())
 }
