@@ -25,6 +25,7 @@ use crate::app::certificates::{CertificateError, Certificates};
 use crate::app::outside::Outside;
 use crate::app::storage::{QUEUED_EVENTS, Storage, StorageError};
 use crate::app::team::{Means, Team, TeamError};
+use crate::cache::books::Counting;
 use crate::cache::{Cache, scribe};
 use crate::config::Config;
 use crate::config::error::ConfigError;
@@ -146,7 +147,7 @@ impl App {
         let sockets = Sockets::bind(&config, &*outside.disk).await?;
         let certificates = Certificates::new(&config, store.layout().tls(), outside.clone(), Arc::clone(&metrics));
         let tls = Arc::new(ArcSwap::from_pointee(certificates.load(false)?));
-        let Storage { store, cache, database, told } = Storage::open(&config, store, &outside, &metrics)?;
+        let Storage { store, cache, database, told, counting } = Storage::open(&config, store, &outside, &metrics)?;
         let wrong = facts::all_wrong(&**store.disk(), store.layout()).unwrap_or_default();
         let (publisher, publishing) = Publisher::new(Arc::clone(&cache), Arc::clone(&metrics), wrong.clone());
         let recorder = Recorder::new(Arc::clone(&cache), publisher.clone(), Arc::clone(&metrics), wrong);
@@ -178,7 +179,7 @@ impl App {
         let closed = CancellationToken::new();
         let scribe = database.map(|database| write_down(&library, database, closed.clone()));
         let readiness = Arc::new(Readiness::new(Arc::clone(cache.standing())));
-        let tasks = keepers(&config, cache, &door, &metrics);
+        let tasks = keepers(&config, cache, counting, &door, &metrics);
         let mut app = Self {
             addresses: sockets.hosts.iter().filter_map(|socket| socket.local_addr().ok()).collect(),
             config,
@@ -336,11 +337,12 @@ async fn load(certificates: &Certificates) -> Result<ServerConfig, CertificateEr
 }
 
 /// Who looks after the store for as long as the program runs.
-fn keepers(config: &Config, cache: Arc<Cache>, door: &Door, metrics: &Arc<Metrics>) -> Vec<JoinHandle<()>> {
+fn keepers(config: &Config, cache: Arc<Cache>, counting: Option<Counting>, door: &Door, metrics: &Arc<Metrics>) -> Vec<JoinHandle<()>> {
     let within = config.file.storage.scrub.0;
     let scrubber = Scrubber { cache: Arc::clone(&cache), fetcher: Arc::clone(&door.fetcher), metrics: Arc::clone(metrics), within };
     let scrubs = (!within.is_zero()).then(|| tokio::spawn(scrubber.run()));
-    [tokio::spawn(housekeeping::run(cache, Arc::clone(metrics)))].into_iter().chain(scrubs).collect()
+    let counts = counting.map(|counting| tokio::spawn(housekeeping::reconcile(Arc::clone(&cache), counting)));
+    [tokio::spawn(housekeeping::run(cache, Arc::clone(metrics)))].into_iter().chain(scrubs).chain(counts).collect()
 }
 
 /// Where hosts come in.

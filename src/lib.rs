@@ -137,7 +137,7 @@
 //!
 //! **Start.** Sockets are bound, the store is locked, the ledger is made of its database (without one, of all that lies in the
 //! store), the documents on disk are published, and the server listens, upstream or none. Refreshes begin, and the store is
-//! looked through at the lowest priority.
+//! looked through, a part at a time.
 //!
 //! # What is kept open
 //!

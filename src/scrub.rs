@@ -43,6 +43,7 @@ impl Scrubber {
         let cache = Arc::clone(&self.cache);
         let load = blocking(move || Ok(Scrubbed::load(&**cache.store().disk(), cache.store().layout())));
         let mut scrubbed = load.await.unwrap_or_default();
+        self.cache.books().counted().await;
         for digest in self.cache.strangers() {
             // Hosts may have wanted it sooner.
             if !self.cache.books().read(|ledger| ledger.is_stranger(digest)) {

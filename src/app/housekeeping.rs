@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use jiff::Timestamp;
+use tokio::time::Instant;
 
+use crate::cache::books::Counting;
 use crate::cache::{Cache, blocking};
 use crate::catalog::mode::Mode;
 use crate::disk::Space;
@@ -21,8 +23,10 @@ const LONGEST_PAUSE: Duration = Duration::from_mins(1);
 /// The same for as long as there is more than may be.
 const PAUSE_WHILE_TOO_FULL: Duration = Duration::from_secs(2);
 
-/// The nice value of what can wait.
-const LOWEST_PRIORITY: i32 = 19;
+/// So many folders blobs are in, and so many are compared with the ledger at once: each time the ledger is locked for a moment, and
+/// that part of it is in memory twice.
+const ALL_FOLDERS: u16 = 256;
+const FOLDERS: u16 = 8;
 
 /// Says so if nothing can be stored from the beginning. Everything is served all the same, through memory.
 pub fn warn_if_full(space: Space, limits: &Limits) {
@@ -37,19 +41,21 @@ fn full(space: Space, limits: &Limits) -> Option<String> {
     (free <= min_free).then(|| format!("the file system is full: {free} bytes are free, and storage.min_free is {min_free}"))
 }
 
-/// Compares the ledger with the store on a thread of its own, which waits for everybody else.
-pub fn reconcile(cache: &Arc<Cache>) {
-    let Some(counting) = cache.books().begin_to_count() else { return };
-    let cache = Arc::clone(cache);
-    let work = move || {
-        // On Linux this is the thread's own. Whoever may not be polite works all the same.
-        if let Err(error) = rustix::process::setpriority_process(None, LOWEST_PRIORITY) {
-            tracing::debug!(%error, "the store is looked through at an ordinary priority");
+/// Compares the ledger with the store, at the pace of somebody who has time.
+pub async fn reconcile(cache: Arc<Cache>, counting: Counting) {
+    let (mut found, mut lost) = (0, 0);
+    for first in (0..ALL_FOLDERS).step_by(FOLDERS.into()) {
+        let (look, started) = (Arc::clone(&cache), Instant::now());
+        match blocking(move || Ok(look.reconcile(first..first + FOLDERS))).await {
+            Ok(differences) => (found, lost) = (found + differences.found.len(), lost + differences.lost.len()),
+            Err(error) => tracing::error!(%error, "the store could not be looked through"),
         }
-        cache.reconcile(counting);
-    };
-    if let Err(error) = std::thread::Builder::new().name("reconcile".to_owned()).spawn(work) {
-        tracing::error!(%error, "the store is not looked through; what its database does not know of counts when it is asked for");
+        tokio::time::sleep(started.elapsed()).await;
+    }
+    drop(counting);
+    if (found, lost) != (0, 0) {
+        tracing::warn!(found, lost, "the store had other files than its database knew of; now it knows");
+        cache.tell_of_everything().await;
     }
 }
 

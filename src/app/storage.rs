@@ -7,6 +7,7 @@ use tokio::sync::mpsc;
 
 use crate::app::housekeeping;
 use crate::app::outside::Outside;
+use crate::cache::books::Counting;
 use crate::cache::{Cache, Event, restore};
 use crate::config::Config;
 use crate::database::{Database, DatabaseError, Found};
@@ -39,6 +40,8 @@ pub struct Storage {
     pub database: Option<Database>,
     /// What happens to files and images.
     pub told: mpsc::Receiver<Event>,
+    /// Held until what is in the store was compared with the ledger; `None` if it was.
+    pub counting: Option<Counting>,
 }
 
 impl Storage {
@@ -55,10 +58,9 @@ impl Storage {
         let means = (Arc::clone(&outside.clock), Arc::clone(metrics));
         let cache = Arc::new(Cache::new(Arc::clone(&store), ledger, &config.cache(space), events, means));
         cache.miss_what_was_kept().map_err(unusable)?;
-        if is_known {
-            housekeeping::reconcile(&cache);
-        }
-        Ok(Self { store, cache, database, told })
+        // Without a database all was counted just now.
+        let counting = if is_known { cache.books().begin_to_count() } else { None };
+        Ok(Self { store, cache, database, told, counting })
     }
 }
 

@@ -58,7 +58,7 @@ impl Books {
         Arc::clone(&self.counting).try_write_owned().ok().map(Counting)
     }
 
-    /// Waits until all that lies there is counted.
+    /// Waits until all that lies there is counted, which a slow disk makes long.
     pub async fn counted(&self) {
         drop(self.counting.read().await);
     }

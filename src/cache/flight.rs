@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
+use tokio::runtime::Handle;
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
@@ -39,7 +40,7 @@ pub struct Progress {
     pub size: Option<u64>,
     /// Where they are; those from `in_file` on are in the ring.
     pub file: Option<File>,
-    /// The room of that file if it was given up: it takes it until the last of its readers has closed it.
+    /// The room of that file if it was given up: it takes it until the last one who knows of that has closed it.
     pub given_up: Option<Arc<Promise>>,
     /// So many of them are in the file.
     pub in_file: u64,
@@ -287,8 +288,11 @@ impl Pilot {
                 unread = (progress.file.take(), progress.given_up.take());
             }
         });
-        // The file first, and its room then.
-        drop(unread);
+        // The file first, and its room then. Whoever closes a file without a name waits until it is gone.
+        match Handle::try_current() {
+            Ok(runtime) => drop(runtime.spawn_blocking(move || drop(unread))),
+            Err(_) => drop(unread),
+        }
     }
 }
 

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use crate::cache::{Cache, Event, lock};
 use crate::digest::{Claim, Digest, Expected, Fingerprint, Hasher};
 use crate::ledger::record::Record;
-use crate::store::Store;
 use crate::store::blob::{Blob, Identity};
+use crate::store::{Store, records};
 
 const READ_BYTES: usize = 256 * 1024;
 
@@ -56,12 +56,17 @@ impl Cache {
 
     /// Begins to read a blob again, if it is there; if not, the ledger knows then. Waits for the disk.
     pub fn reread(&self, digest: Digest) -> io::Result<Option<Reading>> {
+        Ok(self.look_at(digest)?.map(|blob| Reading::of(&blob, Arc::clone(&self.store))))
+    }
+
+    /// Looks for a blob, of which the ledger knows then whether it is there. Waits for the disk.
+    pub fn look_at(&self, digest: Digest) -> io::Result<Option<Blob>> {
         let blob = self.store.blob(digest)?;
         // One that is wrong and could not be taken away counts no more, and is not to be found again.
         if blob.is_none() || !self.broken.contains_key(&digest) {
             self.correct(digest, blob.as_ref().map(|blob| blob.size))?;
         }
-        Ok(blob.map(|blob| Reading::of(&blob, Arc::clone(&self.store))))
+        Ok(blob)
     }
 
     /// Gives a blob to nobody whose bytes were found to be wrong, until a good one takes its place. Whoever reads it is cut off.
@@ -140,8 +145,11 @@ impl Cache {
         let (catalog, claims) = (self.current.load(), self.books.read(|ledger| ledger.claims(digest).collect::<Vec<_>>()));
         let mut remotes: BTreeSet<Arc<str>> = claims.into_iter().flat_map(|claim| catalog.remotes_with(claim)).map(Arc::clone).collect();
         for record in lost {
-            self.forget_record(record.fingerprint);
-            self.miss(&record);
+            // One without a record went before, and only the database had not heard of it.
+            if records::load(&**self.store.disk(), self.store.layout(), record.fingerprint).is_some() {
+                self.forget_record(record.fingerprint);
+                self.miss(&record);
+            }
             remotes.insert(record.remote);
         }
         remotes.into_iter().for_each(|remote| self.tell(Event::Left(remote)));

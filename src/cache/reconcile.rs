@@ -1,16 +1,12 @@
 //! The ledger and the names in the store. A ledger out of a whole database is nearly always true, and what is not is found out
 //! while hosts are served: a large store on a slow disk takes long to look through.
 
-use std::io;
+use std::ops::Range;
 
 use foldhash::HashSet;
 
-use crate::cache::Cache;
-use crate::cache::books::Counting;
+use crate::cache::{Cache, Event};
 use crate::digest::Digest;
-
-/// So many folders of blobs are looked at together: of a large store no more than a part is in memory twice.
-const FOLDERS: u8 = 4;
 
 /// Where the ledger and the store differ.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -29,42 +25,40 @@ impl Differences {
 }
 
 impl Cache {
-    /// Makes the ledger true of the store, while files come and go. Until it is, nobody is promised room. Waits for the disk.
-    pub fn reconcile(&self, _counting: Counting) {
-        let (mut found, mut lost) = (0, 0);
-        for first in (0..=u8::MAX).step_by(usize::from(FOLDERS)) {
-            let Differences { found: strangers, lost: missing } = match self.differences(first) {
-                Ok(differences) => differences,
+    /// Makes the ledger true of the blobs that begin with these bytes, while files come and go; what the differences were. Waits for
+    /// the disk.
+    pub fn reconcile(&self, folders: Range<u16>) -> Differences {
+        let (mut there, mut seen) = (HashSet::default(), [false; 256]);
+        for folder in folders {
+            let Ok(first) = u8::try_from(folder) else { continue };
+            match self.store().digests(first) {
+                Ok(digests) => {
+                    there.extend(digests);
+                    seen[usize::from(first)] = true;
+                }
                 // Nobody knows then that what it does not know is not there.
                 Err(error) => {
-                    tracing::error!(%error, "the store could not be looked through; what its database does not know of counts when it is asked for");
-                    return;
+                    tracing::error!(folder, %error, "a folder of the store could not be looked through; what its database does not know of counts when it is asked for");
                 }
-            };
-            (found, lost) = (found + strangers.len(), lost + missing.len());
-            strangers.into_iter().chain(missing).for_each(|digest| self.look_at(digest));
+            }
         }
-        if (found, lost) != (0, 0) {
-            tracing::warn!(found, lost, "the store had other files than its database knew of; now it knows");
+        let was_seen = |digest: &Digest| seen[usize::from(digest.as_bytes()[0])];
+        let known = self.books().read(|ledger| ledger.blobs().map(|(digest, _)| digest).filter(was_seen).collect());
+        let differences = Differences::between(&known, &there);
+        for digest in differences.found.iter().chain(&differences.lost) {
+            if let Err(error) = self.look_at(*digest) {
+                tracing::warn!(%digest, %error, "a blob could not be looked at");
+            }
         }
+        differences
     }
 
-    /// The differences in some folders, from this one on.
-    fn differences(&self, first: u8) -> io::Result<Differences> {
-        let folders = first..=first.saturating_add(FOLDERS - 1);
-        let is_in = |digest: &Digest| folders.contains(&digest.as_bytes()[0]);
-        let known = self.books().read(|ledger| ledger.blobs().map(|(digest, _)| digest).filter(is_in).collect());
-        let mut there = HashSet::default();
-        for folder in folders.clone() {
-            there.extend(self.store().digests(folder)?);
-        }
-        Ok(Differences::between(&known, &there))
-    }
-
-    fn look_at(&self, digest: Digest) {
-        let seen = self.store().blob(digest).map(|blob| blob.map(|blob| blob.size));
-        if let Err(error) = seen.and_then(|seen| self.correct(digest, seen)) {
-            tracing::warn!(%digest, %error, "a blob could not be looked at");
+    /// Has everything looked at anew that depends on what is held.
+    pub async fn tell_of_everything(&self) {
+        let remotes: Vec<_> = self.current().load().remotes.keys().cloned().collect();
+        for remote in remotes {
+            // Whoever is told may have ended before.
+            drop(self.events.send(Event::Left(remote)).await);
         }
     }
 }

@@ -101,27 +101,27 @@ impl Cache {
         if seen == self.books.read(known) {
             return Ok(true);
         }
-        // What is open is closed after the locks: the last one who closes a file without a name waits until it is gone.
-        let (there, lost, is_gone, _closed) = {
+        let (there, lost, is_gone) = {
             let _flights = lock(&self.flights);
+            // Not under the ledger's lock: the last one who closes a file without a name waits until it is gone.
+            drop(self.open.take(digest));
             let there = self.store.blob(digest)?.map(|blob| blob.size);
             let now = self.now();
             // A commit may note it until the ledger is changed.
-            let (lost, is_gone, closed) = self.books.change(|ledger| {
+            let (lost, is_gone) = self.books.change(|ledger| {
                 let before = known(ledger);
                 if before == there {
-                    return (Vec::new(), false, None);
+                    return (Vec::new(), false);
                 }
-                let closed = self.open.take(digest);
                 let lost = ledger.strike_lost(digest);
                 ledger.account.release(before.unwrap_or_default());
                 if let Some(size) = there {
                     ledger.find(digest, size, now);
                     ledger.account.settle(0, 0, size);
                 }
-                (lost, before.is_some(), closed)
+                (lost, before.is_some())
             });
-            (there, lost, is_gone, closed)
+            (there, lost, is_gone)
         };
         lost.iter().for_each(|record| say_lost(record, digest));
         if is_gone {

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::cache::books::{Books, Promise};
 use crate::cache::{Cache, blocking};
@@ -9,6 +10,9 @@ use crate::ledger::account::NoRoom;
 
 /// What is asked for at a time when nobody knows how large a file will be.
 const STEP_BYTES: u64 = 64 << 20;
+
+/// How long a download waits until all that lies in the store is counted. Hosts wait meanwhile.
+const COUNTING_PATIENCE: Duration = Duration::from_secs(5);
 
 /// Promised room, and what becomes of it. When it is dropped, what is in the file counts as held.
 #[derive(Debug)]
@@ -26,6 +30,9 @@ pub enum Denied {
     /// The ledger says so.
     #[error(transparent)]
     NoRoom(#[from] NoRoom),
+    /// Nobody knows yet how much there is.
+    #[error("the store is still being looked through")]
+    Uncounted,
     /// The file system cannot tell, or has none.
     #[error("the file system gives no room: {0}")]
     Disk(#[from] io::Error),
@@ -73,7 +80,7 @@ impl Allowance {
 /// Asks for room, and if there is none lets the cache make some.
 async fn promise(cache: &Arc<Cache>, bytes: u64) -> Result<Promise, Denied> {
     let cache = Arc::clone(cache);
-    cache.books().counted().await;
+    tokio::time::timeout(COUNTING_PATIENCE, cache.books().counted()).await.map_err(|_| Denied::Uncounted)?;
     let promised = blocking(move || {
         if let Ok(promise) = cache.books().promise(bytes, cache.space()?.free) {
             return Ok(Ok(promise));

@@ -27,8 +27,8 @@ pub struct Relevant {
     unlisted: BTreeSet<Fingerprint>,
     /// What is listed and on its way out.
     leaving: BTreeSet<Fingerprint>,
-    /// How much is held at all, where only that is listed.
-    count: usize,
+    /// All that is held, where only that is listed: how much, and a sum that is another one of other files.
+    held: (usize, u64),
 }
 
 /// What is held, without anything that upstream lists no more.
@@ -67,8 +67,15 @@ pub fn relevant(ledger: &Ledger, remote: &str, listing: &Listing, awaited: &[Ima
             .filter(|record| !record.stays() && listed.contains(&record.fingerprint))
             .map(|record| record.fingerprint)
             .collect(),
-        count: if is_offline { ledger.blobs().len() } else { 0 },
+        held: if is_offline { sum(ledger) } else { (0, 0) },
     }
+}
+
+/// How many blobs are held, and a sum of their names in any order.
+fn sum(ledger: &Ledger) -> (usize, u64) {
+    let hasher = foldhash::fast::FixedState::default();
+    let of = |(digest, held): (Digest, &Held)| std::hash::BuildHasher::hash_one(&hasher, (digest, held.size));
+    (ledger.blobs().len(), ledger.blobs().map(of).fold(0, u64::wrapping_add))
 }
 
 /// The images that are there to stay and that a listing does not have.

@@ -79,8 +79,6 @@ pub fn digests(disk: &dyn Disk, layout: &Layout, first: u8) -> io::Result<Vec<Di
     let names = match disk.names(&layout.blobs().join(&folder)) {
         // A file that somebody put there.
         Err(error) if error.kind() == io::ErrorKind::NotADirectory => return Ok(Vec::new()),
-        // Somebody took the folder away; unless all of them are gone, and with them whatever the store is on.
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return disk.names(&layout.blobs()).map(|_| Vec::new()),
         names => names?,
     };
     let is_ours = |name: &&String| name.starts_with(&folder) && !name.bytes().any(|byte| byte.is_ascii_uppercase());

@@ -207,7 +207,8 @@ impl Drop for Place {
     /// A file that is kept gives back the room that was set aside for the rest of it.
     fn drop(&mut self) {
         let done = match self.fate {
-            Fate::Remove => self.disk.remove(&self.path),
+            // What cannot be removed takes no room at least: it counts no more.
+            Fate::Remove => self.disk.remove(&self.path).inspect_err(|_| drop(self.disk.truncate(&self.file, 0))),
             Fate::Keep => self.disk.truncate(&self.file, self.len),
             Fate::Gone => Ok(()),
         };

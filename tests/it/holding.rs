@@ -210,7 +210,7 @@ async fn what_the_disk_changed_is_found_and_fetched_again_and_nobody_gets_it_who
     let file = std::fs::OpenOptions::new().write(true).open(mirror.store().join("blobs/sha256").join(&digest[..2]).join(&digest)).unwrap();
     std::os::unix::fs::FileExt::write_at(&file, b"!", 20 << 20).unwrap();
     wait_for(async || metric("cistern_digest_mismatch_total{source=\"scrub\"}").await > 0.5).await;
-    assert!(metric("cistern_http_sendfile_bytes_total").await > 1e6, "the kernel sends to one of them");
+    assert!(metric("cistern_http_sendfile_bytes_total").await > 1e5, "the kernel sends to one of them");
     for mut answer in slow {
         let rest = async {
             while answer.chunk().await?.is_some() {}

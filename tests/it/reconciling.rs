@@ -1,13 +1,13 @@
 //! The store is looked through while hosts are served: what its database did not know of, and what is not there.
 
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use cistern::digest::Digest;
 use cistern::disk::OsDisk;
-use hyper::Method;
 
 use crate::deeds::{held, is_counted};
-use crate::support::faulty::{Call, FaultyDisk};
+use crate::support::faulty::{Call, Fault, FaultyDisk};
 use crate::support::mirror::{Builder, Mirror, wait_for};
 use crate::support::origin::Origin;
 use crate::support::stream::{Stream, Version, noise};
@@ -23,71 +23,109 @@ fn stream() -> Stream {
     })
 }
 
-/// A mirror that holds the images `0` and `1`, stopped and started again on a disk that does not say which blobs there are.
-async fn started_blind(capacity: usize, between: impl FnOnce(&Mirror)) -> (Origin, Mirror, FaultyDisk) {
+/// A mirror that holds the images `0` and `1`, stopped, and started again on a disk that does not say which blobs there are.
+async fn started_blind(capacity: usize, mode: &str, between: impl FnOnce(&Path)) -> (Origin, Mirror, FaultyDisk) {
     let origin = Origin::start().await;
     origin.put(stream().tree());
     let builder = Builder::default().storage(&format!("capacity = \"{capacity}B\"\nmin_free = \"0%\""));
-    let mirror = builder.remote("lab", &[origin.url()], "").start().await;
+    let mut mirror = builder.remote("lab", &[origin.url()], "mode = \"proxy\"").start().await;
     for file in ["0/squashfs", "0/metadata.tar.xz", "1/squashfs", "1/metadata.tar.xz"] {
         mirror.body(&format!("lab/{file}")).await;
     }
     wait_for(async || held(&mirror).await.len() == 2).await;
-    // What was committed last is in the database when it has stopped.
-    let mirror = mirror.restart().await;
+    mirror.reload(|config| config.replace("proxy", mode)).await;
     let disk = FaultyDisk::over(OsDisk);
-    between(&mirror);
     disk.hang(Call::BlobNames);
-    (origin, mirror.restart_with(disk.clone(), ToOwned::to_owned).await, disk)
+    (origin, mirror.restart_on(disk.clone(), between).await, disk)
 }
 
-fn blob(mirror: &Mirror, bytes: &[u8]) -> std::path::PathBuf {
+/// Where a blob is in a store.
+fn blob(store: &Path, bytes: &[u8]) -> PathBuf {
     let name = Digest::of(bytes).to_string();
-    mirror.store().join("blobs/sha256").join(&name[..2]).join(name)
+    store.join("blobs/sha256").join(&name[..2]).join(name)
+}
+
+fn metadata(number: u64) -> Vec<u8> {
+    format!("metadata {number}").into_bytes()
+}
+
+async fn products(mirror: &Mirror) -> Vec<String> {
+    let document = mirror.json("lab/streams/v1/images.json").await;
+    document["products"].as_object().unwrap().keys().cloned().collect()
 }
 
 #[tokio::test]
 async fn hosts_are_served_before_the_store_is_looked_through() {
-    let (_origin, mirror, disk) = started_blind(1 << 30, |_| ()).await;
+    let (_origin, mirror, disk) = started_blind(1 << 30, "proxy", |_| ()).await;
     wait_for(async || disk.hung() > 0).await;
     assert_eq!(mirror.body("lab/0/squashfs").await, noise(SIZE, 0));
     assert!(mirror.is_hit("lab/1/squashfs").await);
     assert_eq!(held(&mirror).await.len(), 2);
     disk.heal();
-    wait_for(async || is_counted(&mirror).await.is_ok()).await;
 }
 
 /// A file that nobody counts yet takes room all the same.
 #[tokio::test]
 async fn nobody_is_promised_room_before_all_that_lies_there_is_counted() {
-    let stranger = noise(SIZE, 9);
-    let (_origin, mirror, disk) = started_blind(3 * SIZE + 1000, |mirror| {
-        let path = blob(mirror, &stranger);
-        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-        std::fs::write(path, &stranger).unwrap();
+    let capacity = 3 * SIZE + 1000;
+    let (_origin, mirror, disk) = started_blind(capacity, "proxy", |store| {
+        std::fs::write(blob(store, &noise(SIZE, 9)), noise(SIZE, 9)).unwrap();
     })
     .await;
     let early = tokio::time::timeout(Duration::from_millis(500), mirror.get("lab/2/squashfs")).await;
     assert!(early.is_err(), "it waits for room, and upstream for it");
+    assert_eq!(mirror.body("lab/2/squashfs").await, noise(SIZE, 2), "and not for ever");
+    assert!(!blob(&mirror.store(), &noise(SIZE, 2)).exists(), "it went through memory");
     disk.heal();
-    assert_eq!(mirror.body("lab/2/squashfs").await, noise(SIZE, 2));
     wait_for(async || is_counted(&mirror).await.is_ok()).await;
-    assert!(cache_size(&mirror).await <= 3 * SIZE as u64 + 1000);
+    assert_eq!(mirror.body("lab/2/squashfs").await, noise(SIZE, 2));
+    wait_for(async || blob(&mirror.store(), &noise(SIZE, 2)).exists()).await;
+    let stored: u64 = mirror.files("blobs").iter().map(|name| mirror.store().join("blobs").join(name).metadata().unwrap().len()).sum();
+    assert!(stored <= capacity as u64, "{stored}");
 }
 
-async fn cache_size(mirror: &Mirror) -> u64 {
-    let info: serde_json::Value = cistern::cli::admin::ask(&mirror.socket(), Method::GET, "/1.0/cache", Vec::new()).await.unwrap();
-    info["size"].as_u64().unwrap()
-}
-
+/// What is lost because of the disk comes again, also if a folder cannot be seen.
 #[tokio::test]
 async fn what_is_not_there_is_held_no_more_and_is_fetched_again() {
-    let (origin, mirror, disk) = started_blind(1 << 30, |mirror| std::fs::remove_file(blob(mirror, &noise(SIZE, 1))).unwrap()).await;
+    let (origin, mirror, disk) = started_blind(1 << 30, "proxy", |store| std::fs::remove_file(blob(store, &noise(SIZE, 1))).unwrap()).await;
     let asked = || origin.requests("1/squashfs").len();
     assert_eq!((held(&mirror).await.len(), asked()), (2, 1), "nobody has looked yet");
+    assert!(!blob(Path::new(""), &noise(SIZE, 1)).starts_with("blobs/sha256/00"));
+    disk.fail(Call::BlobNames, 0, Fault::Broken);
+    wait_for(async || asked() == 2 && held(&mirror).await.len() == 2 && is_counted(&mirror).await.is_ok()).await;
+    assert!(disk.has_failed());
+    assert!(mirror.is_hit("lab/1/squashfs").await);
+}
+
+/// It left the store and its record went; then the program was killed before the database heard of it.
+#[tokio::test]
+async fn what_was_let_go_is_not_fetched_again() {
+    let (origin, mirror, disk) = started_blind(1 << 30, "proxy", |store| {
+        [noise(SIZE, 1), metadata(1)].iter().for_each(|bytes| std::fs::remove_file(blob(store, bytes)).unwrap());
+        for record in std::fs::read_dir(store.join("records")).unwrap().map(|entry| entry.unwrap().path()) {
+            if std::fs::read_to_string(&record).unwrap().contains("busy:1:amd64") {
+                std::fs::remove_file(record).unwrap();
+            }
+        }
+    })
+    .await;
     disk.heal();
-    wait_for(async || is_counted(&mirror).await.is_ok()).await;
-    assert_eq!(mirror.body("lab/1/squashfs").await, noise(SIZE, 1));
+    wait_for(async || held(&mirror).await.len() == 1 && is_counted(&mirror).await.is_ok()).await;
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    assert_eq!((origin.requests("1/squashfs").len(), held(&mirror).await.len()), (1, 1));
+}
+
+/// As many files as before, and others.
+#[tokio::test]
+async fn an_offline_remote_lists_what_is_there_when_all_was_looked_through() {
+    let (_origin, mirror, disk) = started_blind(1 << 30, "offline", |store| {
+        [noise(SIZE, 1), metadata(1)].iter().for_each(|bytes| std::fs::remove_file(blob(store, bytes)).unwrap());
+        [noise(SIZE, 2), metadata(2)].iter().for_each(|bytes| std::fs::write(blob(store, bytes), bytes).unwrap());
+    })
+    .await;
+    assert_eq!(products(&mirror).await, ["busy:0:amd64", "busy:1:amd64"], "nobody has looked yet");
+    disk.heal();
+    wait_for(async || products(&mirror).await == ["busy:0:amd64", "busy:2:amd64"]).await;
+    assert_eq!(mirror.body("lab/2/squashfs").await, noise(SIZE, 2));
     wait_for(async || held(&mirror).await.len() == 2).await;
-    assert_eq!(asked(), 2);
 }

@@ -161,6 +161,12 @@ impl Mirror {
         self.restart_after(|| between(&store)).await
     }
 
+    /// Stops it, does something in its store, and starts it again on another disk.
+    pub async fn restart_on(mut self, disk: impl Disk, between: impl FnOnce(&Path)) -> Self {
+        self.disk = Arc::new(disk);
+        self.restart_after_in_store(between).await
+    }
+
     /// Stops it, and starts it again with another configuration on another disk.
     pub async fn restart_with(mut self, disk: impl Disk, change: impl FnOnce(&str) -> String) -> Self {
         self.text = change(&self.text);

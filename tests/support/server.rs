@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
@@ -125,7 +125,9 @@ impl Server {
             let stat = std::fs::read_to_string(thread.path().join("stat")).unwrap_or_default();
             stat.rsplit(')').next().is_some_and(|fields| fields.starts_with(" T"))
         };
+        let asked = Instant::now();
         while !std::fs::read_dir(format!("/proc/{}/task", self.child.id())).unwrap().flatten().all(stands_still) {
+            assert!(asked.elapsed() < PATIENCE, "it does not stand still: {}", self.log());
             std::thread::sleep(Duration::from_millis(1));
         }
     }
