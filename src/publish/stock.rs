@@ -164,3 +164,27 @@ fn leaves_with(record: &Record, digest: Digest) -> bool {
 fn of_remote<'a>(ledger: &'a Ledger, remote: &'a str) -> impl Iterator<Item = &'a Record> {
     ledger.images().filter(move |record| *record.remote == *remote)
 }
+
+#[cfg(test)]
+mod tests {
+    use jiff::Timestamp;
+
+    use crate::catalog::listing::Listing;
+    use crate::digest::Digest;
+    use crate::ledger::Ledger;
+    use crate::publish::stock::relevant;
+
+    #[test]
+    fn as_many_others_are_not_the_same_where_only_what_is_held_is_listed() {
+        let holding = |names: [&[u8]; 2]| {
+            let mut ledger = Ledger::default();
+            names.iter().for_each(|name| drop(ledger.admit(Digest::of(name), 1, Timestamp::UNIX_EPOCH)));
+            ledger
+        };
+        let of = |ledger: &Ledger, is_offline| relevant(ledger, "lab", &Listing::default(), &[], is_offline);
+        let (one, same, other) = (holding([b"1", b"2"]), holding([b"2", b"1"]), holding([b"1", b"3"]));
+        assert_eq!(of(&one, true), of(&same, true));
+        assert_ne!(of(&one, true), of(&other, true));
+        assert_eq!(of(&one, false), of(&other, false));
+    }
+}

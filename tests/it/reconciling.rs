@@ -112,7 +112,20 @@ async fn what_was_let_go_is_not_fetched_again() {
     disk.heal();
     wait_for(async || held(&mirror).await.len() == 1 && is_counted(&mirror).await.is_ok()).await;
     tokio::time::sleep(Duration::from_millis(500)).await;
-    assert_eq!((origin.requests("1/squashfs").len(), held(&mirror).await.len()), (1, 1));
+    let asked = ["1/squashfs", "1/metadata.tar.xz"].map(|file| origin.requests(file).len());
+    assert_eq!((asked, held(&mirror).await.len()), ([1, 1], 1));
+}
+
+/// Nothing that was held went, and there is more.
+#[tokio::test]
+async fn an_offline_remote_lists_what_somebody_put_there() {
+    let (_origin, mirror, disk) = started_blind(1 << 30, "offline", |store| {
+        [noise(SIZE, 2), metadata(2)].iter().for_each(|bytes| std::fs::write(blob(store, bytes), bytes).unwrap());
+    })
+    .await;
+    disk.heal();
+    wait_for(async || products(&mirror).await == ["busy:0:amd64", "busy:1:amd64", "busy:2:amd64"]).await;
+    wait_for(async || held(&mirror).await.len() == 3).await;
 }
 
 /// As many files as before, and others.
