@@ -178,7 +178,9 @@ mod tests {
     fn as_many_others_are_not_the_same_where_only_what_is_held_is_listed() {
         let holding = |names: [&[u8]; 2]| {
             let mut ledger = Ledger::default();
-            names.iter().for_each(|name| drop(ledger.admit(Digest::of(name), 1, Timestamp::UNIX_EPOCH)));
+            for name in names {
+                ledger.admit(Digest::of(name), 1, Timestamp::UNIX_EPOCH);
+            }
             ledger
         };
         let of = |ledger: &Ledger, is_offline| relevant(ledger, "lab", &Listing::default(), &[], is_offline);
