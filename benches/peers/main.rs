@@ -4,11 +4,13 @@
 //! Each work is done by one after the other, again and again, so that the machine's moods fall on all of them. Times are
 //! medians, and what counts is how they stand to each other. A table goes to standard output, everything to
 //! `target/peers.json`. Both peers are set up as well as they can be for the work (`peers/nginx.conf`, `peers/squid.conf`).
+//! `cargo bench --bench peers -- --write` does all of them and makes `benches/RESULTS.md` anew.
 
 #![allow(clippy::cast_precision_loss, reason = "what is measured is no exact thing")]
 
 mod load;
 mod origin;
+mod results;
 mod server;
 mod table;
 mod works;
@@ -32,4 +34,7 @@ fn main() {
         }
     }
     table.write(std::path::Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/target/peers.json")));
+    if std::env::args().any(|argument| argument == "--write") {
+        results::write(&table);
+    }
 }

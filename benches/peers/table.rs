@@ -23,6 +23,18 @@ struct Row {
     of: Value,
 }
 
+impl Row {
+    /// What is to be reached, and whether it is.
+    fn verdict(&self) -> (String, &'static str) {
+        let said = |is_reached| if is_reached { "reached" } else { "MISSED" };
+        match self.goal {
+            Goal::AtLeast(least) => (format!(">= {least}"), said(self.value >= least)),
+            Goal::AtMost(most) => (format!("<= {most}"), said(self.value <= most)),
+            Goal::None => (String::new(), ""),
+        }
+    }
+}
+
 /// All figures.
 #[derive(Debug, Default)]
 pub struct Table(Vec<Row>);
@@ -36,17 +48,26 @@ impl Table {
         self.0.len()
     }
 
+    /// All of it for people: one line for each figure, and each work named once.
+    pub fn markdown(&self) -> String {
+        let mut text = "| work | figure | measured | to reach | |\n|---|---|---:|---|---|\n".to_owned();
+        let mut last = "";
+        for row in &self.0 {
+            let work = if row.work == last { "" } else { &row.work };
+            let (wanted, verdict) = row.verdict();
+            text += &format!("| {work} | {} | {:.3} | {wanted} | {verdict} |\n", row.figure, row.value);
+            last = &row.work;
+        }
+        text
+    }
+
     /// Prints the rows that came after the first `before`.
     pub fn print_since(&self, before: usize) {
         if before == 0 {
             println!("{:<44} {:<44} {:>10}   {:<10}", "work", "figure", "measured", "to reach");
         }
-        for Row { work, figure, value, goal, .. } in &self.0[before..] {
-            let (wanted, verdict) = match goal {
-                Goal::AtLeast(least) => (format!(">= {least}"), if value >= least { "reached" } else { "MISSED" }),
-                Goal::AtMost(most) => (format!("<= {most}"), if value <= most { "reached" } else { "MISSED" }),
-                Goal::None => (String::new(), ""),
-            };
+        for row in &self.0[before..] {
+            let (Row { work, figure, value, .. }, (wanted, verdict)) = (row, row.verdict());
             println!("{work:<44} {figure:<44} {value:>10.3}   {wanted:<10} {verdict}");
         }
     }

@@ -29,8 +29,16 @@ const FAR_FOR_A_CROWD: f64 = 15e6;
 type Work = fn(&Bench, &mut Table);
 
 /// Each work by its name.
-pub const WORKS: [(&str, Work); 7] =
-    [("plain", plain), ("tls", over_tls), ("connections", connections), ("gzip", packed), ("cold", cold), ("herd", herd), ("local", local)];
+pub const WORKS: [(&str, Work); 8] = [
+    ("plain", plain),
+    ("tls", over_tls),
+    ("connections", connections),
+    ("gzip", packed),
+    ("cold", cold),
+    ("herd", herd),
+    ("local", local),
+    ("memory", memory),
+];
 
 /// The servers, the image server behind them, and a folder for all of it.
 pub struct Bench {
@@ -70,13 +78,24 @@ impl Bench {
         bench
     }
 
-    /// Waits until Cistern serves its documents, and gives nginx what it serves, packed as it packs it.
-    fn share_documents(&self) {
+    /// Another Cistern, over a store of its own.
+    fn another_cistern(&self) -> Server {
+        let cistern = Server::cistern(&self.folder.path().join("another"), self.origin.address());
+        self.wait_for_documents(&cistern);
+        cistern
+    }
+
+    fn wait_for_documents(&self, cistern: &Server) {
         let started = Instant::now();
-        while self.target(&self.cistern, "streams/v1/large.json", true).get().is_err() {
+        while self.target(cistern, "streams/v1/large.json", false).get().is_err() {
             assert!(started.elapsed() < Duration::from_mins(1), "cistern has no documents");
             std::thread::sleep(Duration::from_millis(50));
         }
+    }
+
+    /// Waits until Cistern serves its documents, and gives nginx what it serves, packed as it packs it.
+    fn share_documents(&self) {
+        self.wait_for_documents(&self.cistern);
         let files = self.folder.path().join("nginx/files");
         std::fs::create_dir_all(files.join("streams/v1")).expect("there is room");
         for name in ["index.json", "large.json"] {
@@ -307,35 +326,33 @@ fn herd(bench: &Bench, table: &mut Table) {
 /// Files that nobody holds, from an image server as fast as the machine: what hashing, writing and serving cost.
 fn local(bench: &Bench, table: &mut Table) {
     let work = "cold file of 128 MiB, upstream as fast as the machine";
-    for server in [&bench.cistern, &bench.nginx] {
-        let (mut costs, mut busy) = (Vec::new(), Vec::new());
-        for round in 0..ROUNDS {
+    let servers = [&bench.cistern, &bench.nginx];
+    let (mut costs, mut busy) = ([Vec::new(), Vec::new()], [Vec::new(), Vec::new()]);
+    for round in 0..ROUNDS {
+        for (at, server) in servers.iter().enumerate() {
             let one = bench.target(server, &near(round, 0), false);
-            costs.push(measure(server, || vec![one.get().expect("it fetches the file")]).cpu_per_gib);
-            let four =
-                measure(server, || hosts(4, |number| bench.target(server, &near(round, number + 1), false).get().map(|got| vec![got])));
-            busy.push(four.cpu_per_gib * four.gib / four.seconds);
+            costs[at].push(measure(server, || vec![one.get().expect("it fetches the file")]).cpu_per_gib);
+            let of_four = |number| bench.target(server, &near(round, number + 1), false).get().map(|got| vec![got]);
+            let four = measure(server, || hosts(4, of_four));
+            busy[at].push(four.cpu_per_gib * four.gib / four.seconds);
         }
-        let goal = |goal| if server.name == "cistern" { goal } else { Goal::None };
-        let name = server.name;
-        table.add(work, &format!("{name}: CPU s/GiB"), median(costs.iter().copied()), goal(Goal::AtMost(1.5)), json!(costs));
-        table.add(
-            work,
-            &format!("{name}: processors used by 4 files at once"),
-            median(busy.iter().copied()),
-            goal(Goal::AtLeast(1.0)),
-            json!(busy),
-        );
     }
-    memory(bench, table);
+    for (at, server) in servers.iter().enumerate() {
+        let goal = |goal| if at == 0 { goal } else { Goal::None };
+        let (cost, used) = (median(costs[at].iter().copied()), median(busy[at].iter().copied()));
+        table.add(work, &format!("{}: CPU s/GiB", server.name), cost, goal(Goal::AtMost(1.5)), json!(costs[at]));
+        table.add(work, &format!("{}: processors used by 4 files at once", server.name), used, goal(Goal::AtLeast(1.0)), json!(busy[at]));
+    }
 }
 
-/// What hosts cost that do nothing.
+/// Hosts that ask nothing, or take nothing, and a server that has done nothing else.
 fn memory(bench: &Bench, table: &mut Table) {
-    for server in [&bench.cistern, &bench.nginx] {
+    let cistern = bench.another_cistern();
+    for server in [&cistern, &bench.nginx] {
         let goal = |most| if server.name == "cistern" { Goal::AtMost(most) } else { Goal::None };
         let target = bench.warm(server, false);
         target.get().expect("it has the file");
+        table.add("no hosts", &format!("{}: MiB", server.name), server.memory_mib().0, Goal::None, Value::Null);
         let stopped: Vec<TcpStream> = (0..1000).map(|_| target.begin().expect("it answers")).collect();
         std::thread::sleep(Duration::from_secs(3));
         table.add("1,000 hosts that stopped reading", &format!("{}: MiB", server.name), server.memory_mib().0, goal(64.0), Value::Null);
@@ -346,6 +363,8 @@ fn memory(bench: &Bench, table: &mut Table) {
         table.add("10,000 idle connections", &format!("{}: MiB", server.name), server.memory_mib().0, goal(200.0), Value::Null);
         drop(idle);
         std::thread::sleep(Duration::from_secs(2));
+    }
+    for server in [&bench.cistern, &bench.nginx] {
         table.add("at the end of all works", &format!("{}: most MiB ever", server.name), server.memory_mib().1, Goal::None, Value::Null);
     }
 }
