@@ -81,21 +81,13 @@ impl Bench {
     /// Another Cistern, over a store of its own.
     fn another_cistern(&self) -> Server {
         let cistern = Server::cistern(&self.folder.path().join("another"), self.origin.address());
-        self.wait_for_documents(&cistern);
+        wait_for(&self.warm(&cistern, false));
         cistern
-    }
-
-    fn wait_for_documents(&self, cistern: &Server) {
-        let started = Instant::now();
-        while self.target(cistern, "streams/v1/large.json", false).get().is_err() {
-            assert!(started.elapsed() < Duration::from_mins(1), "cistern has no documents");
-            std::thread::sleep(Duration::from_millis(50));
-        }
     }
 
     /// Waits until Cistern serves its documents, and gives nginx what it serves, packed as it packs it.
     fn share_documents(&self) {
-        self.wait_for_documents(&self.cistern);
+        wait_for(&self.target(&self.cistern, "streams/v1/large.json", true));
         let files = self.folder.path().join("nginx/files");
         std::fs::create_dir_all(files.join("streams/v1")).expect("there is room");
         for name in ["index.json", "large.json"] {
@@ -123,6 +115,15 @@ impl Bench {
     /// The same file that all of them hold, as each holds it best.
     fn warm(&self, server: &Server, with_tls: bool) -> Target {
         self.target(server, if server.name == "nginx" { "warm" } else { WARM }, with_tls)
+    }
+}
+
+/// Waits until it is there.
+fn wait_for(target: &Target) {
+    let started = Instant::now();
+    while target.get().is_err() {
+        assert!(started.elapsed() < Duration::from_mins(1), "{} is not there", target.path);
+        std::thread::sleep(Duration::from_millis(50));
     }
 }
 

@@ -91,8 +91,8 @@ async fn keep(cache: Arc<Cache>, metrics: Arc<Metrics>) {
         match pruned.await {
             Ok(space) => {
                 cache.standing().looked_at(full(space, cache.books().limits()));
-                // At the start it is not known yet what remotes list, and until then nothing can go.
-                if cache.books().need(0, space.free).least > 0 {
+                // At the start it is not known yet what there is and what remotes list, and until then nothing can go.
+                if !cache.books().is_counted() || cache.books().need(0, space.free).least > 0 {
                     pause = pause.min(PAUSE_WHILE_TOO_FULL);
                 }
             }

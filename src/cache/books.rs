@@ -58,6 +58,11 @@ impl Books {
         Arc::clone(&self.counting).try_write_owned().ok().map(Counting)
     }
 
+    /// Whether all that lies there is counted.
+    pub fn is_counted(&self) -> bool {
+        self.counting.try_read().is_ok()
+    }
+
     /// Waits until all that lies there is counted, which a slow disk makes long.
     pub async fn counted(&self) {
         drop(self.counting.read().await);

@@ -6,9 +6,10 @@ use std::sync::Arc;
 
 use crate::cache::{Cache, Event, lock};
 use crate::digest::{Claim, Digest, Expected, Fingerprint, Hasher};
+use crate::ledger::decision::Decision;
 use crate::ledger::record::Record;
 use crate::store::blob::{Blob, Identity};
-use crate::store::{Store, records};
+use crate::store::{Store, decisions, records};
 
 const READ_BYTES: usize = 256 * 1024;
 
@@ -145,14 +146,21 @@ impl Cache {
         let (catalog, claims) = (self.current.load(), self.books.read(|ledger| ledger.claims(digest).collect::<Vec<_>>()));
         let mut remotes: BTreeSet<Arc<str>> = claims.into_iter().flat_map(|claim| catalog.remotes_with(claim)).map(Arc::clone).collect();
         for record in lost {
-            // One without a record went before, and only the database had not heard of it.
-            if records::load(&**self.store.disk(), self.store.layout(), record.fingerprint).is_some() {
+            if !self.was_let_go(record.fingerprint) {
+                tracing::warn!(fingerprint = %record.fingerprint, %digest, "an image is not whole any more: one of its files is gone or damaged");
                 self.forget_record(record.fingerprint);
                 self.miss(&record);
             }
             remotes.insert(record.remote);
         }
         remotes.into_iter().for_each(|remote| self.tell(Event::Left(remote)));
+    }
+
+    /// Whether an image went before, and only the database had not heard of it: it has no record, and nobody wants to keep it.
+    fn was_let_go(&self, fingerprint: Fingerprint) -> bool {
+        let (disk, layout) = (&**self.store.disk(), self.store.layout());
+        let is_kept = |decision: Decision| decision.kept && !decision.is_over(self.now());
+        !records::exists(disk, layout, fingerprint) && !decisions::load(disk, layout, fingerprint).is_ok_and(is_kept)
     }
 
     /// Notes that an image left because of its bytes, and not because anybody wanted it gone.

@@ -76,10 +76,6 @@ fn adopt(ledger: &mut Ledger, store: &Store, mut record: Record, now: Timestamp)
     Ok(())
 }
 
-fn say_lost(record: &Record, digest: Digest) {
-    tracing::warn!(fingerprint = %record.fingerprint, %digest, "an image is not whole any more: one of its files is gone or damaged");
-}
-
 impl Cache {
     /// Notes the images that people copied and that are not here: their bytes were found to be wrong, and the program ended
     /// before they could be had again.
@@ -123,7 +119,6 @@ impl Cache {
             });
             (there, lost, is_gone)
         };
-        lost.iter().for_each(|record| say_lost(record, digest));
         if is_gone {
             self.tell_lost(digest, lost);
         }

@@ -128,7 +128,13 @@ impl Layout {
     pub fn create(&self, disk: &dyn Disk) -> io::Result<()> {
         let blobs = self.blobs();
         if disk.names(&blobs)?.len() < 256 {
-            (0..=u8::MAX).try_for_each(|first| disk.create_directory(&blobs.join(format!("{first:02x}"))))?;
+            for first in 0..=u8::MAX {
+                match disk.create_directory(&blobs.join(format!("{first:02x}"))) {
+                    // What somebody put there has no blobs in it, and is none of our business.
+                    Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                    created => created?,
+                }
+            }
             disk.sync_directory(&blobs)?;
         }
         let folders = [

@@ -51,6 +51,11 @@ pub fn list(disk: &dyn Disk, layout: &Layout) -> io::Result<Vec<Fingerprint>> {
     Ok(disk.names(&layout.records())?.iter().filter_map(|name| Fingerprint::from_hex(name)).collect())
 }
 
+/// Whether something is written of an image; also if nobody knows.
+pub fn exists(disk: &dyn Disk, layout: &Layout, fingerprint: Fingerprint) -> bool {
+    !matches!(disk.open_own(&layout.record(fingerprint)), Ok(None))
+}
+
 /// What is written of an image; `None` if it cannot be read.
 pub fn load(disk: &dyn Disk, layout: &Layout, fingerprint: Fingerprint) -> Option<Record> {
     match read(disk, layout, fingerprint).map(|whole| whole.record.read()) {

@@ -7,6 +7,7 @@ use cistern::digest::Digest;
 use cistern::disk::OsDisk;
 
 use crate::deeds::{held, is_counted};
+use crate::managing::done;
 use crate::support::faulty::{Call, Fault, FaultyDisk};
 use crate::support::mirror::{Builder, Mirror, wait_for};
 use crate::support::origin::Origin;
@@ -19,7 +20,7 @@ fn stream() -> Stream {
         let folder = number.to_string();
         let version =
             Version::new(&folder).file("squashfs", &noise(SIZE, number)).metadata("lxd.tar.xz", format!("metadata {number}").as_bytes());
-        stream.add(&format!("busy:{number}:amd64"), "", "20260101", version)
+        stream.add(&format!("busy:{number}:amd64"), &format!("a{number}"), "20260101", version)
     })
 }
 
@@ -141,4 +142,49 @@ async fn an_offline_remote_lists_what_is_there_when_all_was_looked_through() {
     wait_for(async || products(&mirror).await == ["busy:0:amd64", "busy:2:amd64"]).await;
     assert_eq!(mirror.body("lab/2/squashfs").await, noise(SIZE, 2));
     wait_for(async || held(&mirror).await.len() == 2).await;
+}
+
+/// A person copied it, and neither its record nor all of its files are there.
+#[tokio::test]
+async fn what_a_person_copied_is_fetched_again_also_without_its_record() {
+    let origin = Origin::start().await;
+    origin.put(stream().tree());
+    let mirror = Builder::default().storage("min_free = \"0%\"").remote("lab", &[origin.url()], "").start().await;
+    done(&mirror, &["image", "copy", "lab:a1", "--arch", "amd64"]).await;
+    let mirror = mirror
+        .restart_after_in_store(|store| {
+            std::fs::remove_dir_all(store.join("records")).unwrap();
+            std::fs::remove_file(blob(store, &noise(SIZE, 1))).unwrap();
+        })
+        .await;
+    wait_for(async || held(&mirror).await.len() == 1 && is_counted(&mirror).await.is_ok()).await;
+    assert_eq!(origin.requests("1/squashfs").len(), 2);
+}
+
+/// What somebody put there is more than may be.
+#[tokio::test]
+async fn what_is_too_much_goes_soon_after_it_is_counted() {
+    let capacity = 3 * SIZE;
+    let (_origin, mirror, disk) = started_blind(capacity, "proxy", |store| {
+        (10..14).for_each(|number| std::fs::write(blob(store, &noise(SIZE, number)), noise(SIZE, number)).unwrap());
+    })
+    .await;
+    disk.heal();
+    wait_for(async || is_counted(&mirror).await.is_ok() && mirror.files("blobs").len() < 7).await;
+}
+
+#[tokio::test]
+async fn what_is_in_the_place_of_folders_does_not_keep_it_from_starting() {
+    let (_origin, mirror, disk) = started_blind(1 << 30, "proxy", |store| {
+        let folders = store.join("blobs/sha256");
+        let mut empty =
+            (0..=u8::MAX).map(|first| folders.join(format!("{first:02x}"))).filter(|folder| std::fs::remove_dir(folder).is_ok());
+        let [_gone, file, link] = [(); 3].map(|()| empty.next().unwrap());
+        std::fs::write(file, b"").unwrap();
+        std::os::unix::fs::symlink("nowhere", link).unwrap();
+    })
+    .await;
+    disk.heal();
+    assert_eq!(mirror.body("lab/0/squashfs").await, noise(SIZE, 0));
+    assert_eq!(mirror.body("lab/2/squashfs").await, noise(SIZE, 2));
 }
