@@ -108,16 +108,14 @@ async fn sample(server: &Server) -> Sample {
 /// open for as long as that takes.
 async fn is_within_capacity(server: &Server) {
     let mut looks = Vec::new();
-    while looks.len() < LOOKS {
+    loop {
         let stored = server.stored();
         let size: u64 = stored.values().sum();
         if size <= u64::from(CAPACITY) {
             return;
         }
         looks.push(size);
-        if looks.len() == LOOKS {
-            panic!("{looks:?} bytes lie in the store, of {CAPACITY}, the last time {stored:#?}");
-        }
+        assert!(looks.len() < LOOKS, "{looks:?} bytes lie in the store, of {CAPACITY}, the last time {stored:#?}");
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
 }
