@@ -164,6 +164,7 @@ impl Shelf {
             self.render_nothing(&settings);
             return None;
         };
+        let seen = self.seen(&settings);
         let mut policy = self.policy(&settings);
         let mut rendered = render(name, &newest, &policy);
         let is_known = self.retain(name, &newest, &mut policy, &mut rendered);
@@ -176,7 +177,12 @@ impl Shelf {
             self.cache.settle_withdrawn(name, &listing);
         }
         let InBooks { relevant, held, private } = self.in_books(&settings, &listing, &held_back);
-        self.relevant.insert(Arc::clone(name), relevant);
+        // What came or went while this was rendered is not in it, and the review that it asks for is to see that.
+        if self.seen(&settings) == seen {
+            self.relevant.insert(Arc::clone(name), relevant);
+        } else {
+            self.relevant.remove(name);
+        }
         let stale = self.documents.get(name).is_some_and(|documents| documents.is_stale);
         let remote = Remote { documents: HashMap::new(), listing, retired, held, private, held_back, stale };
         let fresh = Fresh { name: Arc::clone(name), documents: std::mem::take(&mut rendered.documents), remote };
@@ -211,6 +217,12 @@ impl Shelf {
                 false
             }
         }
+    }
+
+    /// What a remote is rendered of, as far as it comes and goes.
+    fn seen(&self, settings: &RemoteSettings) -> (Stock, Option<(usize, u64)>) {
+        let is_offline = !settings.mode.has_upstream();
+        self.cache.books().read(|ledger| (stock::stock(ledger, &settings.name), is_offline.then(|| stock::sum(ledger))))
     }
 
     /// What the ledger has of a remote that lists this and holds that back.

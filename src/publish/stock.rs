@@ -72,7 +72,7 @@ pub fn relevant(ledger: &Ledger, remote: &str, listing: &Listing, awaited: &[Ima
 }
 
 /// How many blobs are held, and a sum of their names in any order.
-fn sum(ledger: &Ledger) -> (usize, u64) {
+pub fn sum(ledger: &Ledger) -> (usize, u64) {
     let hasher = foldhash::fast::FixedState::default();
     let of = |(digest, held): (Digest, &Held)| std::hash::BuildHasher::hash_one(&hasher, (digest, held.size));
     (ledger.blobs().len(), ledger.blobs().map(of).fold(0, u64::wrapping_add))

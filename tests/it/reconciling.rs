@@ -126,6 +126,7 @@ async fn an_offline_remote_lists_what_somebody_put_there() {
     .await;
     disk.heal();
     wait_for(async || products(&mirror).await == ["busy:0:amd64", "busy:1:amd64", "busy:2:amd64"]).await;
+    wait_for(async || held(&mirror).await.len() == 3).await;
 }
 
 /// As many files as before, and others.
@@ -140,6 +141,7 @@ async fn an_offline_remote_lists_what_is_there_when_all_was_looked_through() {
     disk.heal();
     wait_for(async || products(&mirror).await == ["busy:0:amd64", "busy:2:amd64"]).await;
     assert_eq!(mirror.body("lab/2/squashfs").await, noise(SIZE, 2));
+    wait_for(async || held(&mirror).await.len() == 2).await;
 }
 
 /// A person copied it, and neither its record nor all of its files are there.
