@@ -23,10 +23,9 @@ const LONGEST_PAUSE: Duration = Duration::from_mins(1);
 /// The same for as long as there is more than may be.
 const PAUSE_WHILE_TOO_FULL: Duration = Duration::from_secs(2);
 
-/// So many folders blobs are in, and so many are compared with the ledger at once: each time the ledger is locked for a moment, and
-/// that part of it is in memory twice.
-const ALL_FOLDERS: u16 = 256;
-const FOLDERS: u16 = 8;
+/// So many folders of blobs are compared with the ledger at once: each time it is locked for a moment, and that part of it is in
+/// memory twice.
+const FOLDERS: u8 = 8;
 
 /// Says so if nothing can be stored from the beginning. Everything is served all the same, through memory.
 pub fn warn_if_full(space: Space, limits: &Limits) {
@@ -44,9 +43,9 @@ fn full(space: Space, limits: &Limits) -> Option<String> {
 /// Compares the ledger with the store, at the pace of somebody who has time.
 pub async fn reconcile(cache: Arc<Cache>, counting: Counting) {
     let (mut found, mut lost) = (0, 0);
-    for first in (0..ALL_FOLDERS).step_by(FOLDERS.into()) {
+    for first in (0..=u8::MAX).step_by(FOLDERS.into()) {
         let (look, started) = (Arc::clone(&cache), Instant::now());
-        match blocking(move || Ok(look.reconcile(first..first + FOLDERS))).await {
+        match blocking(move || Ok(look.reconcile(first..=first + (FOLDERS - 1)))).await {
             Ok(differences) => (found, lost) = (found + differences.found.len(), lost + differences.lost.len()),
             Err(error) => tracing::error!(%error, "the store could not be looked through"),
         }

@@ -162,7 +162,7 @@ impl Cache {
     /// Takes a blob that counts so many bytes out of the store. What was there of it counts until it is removed.
     pub fn take_away(&self, digest: Digest, counted: u64) -> io::Result<()> {
         // A file that is open takes room, whether it has a name or not.
-        drop(self.open.take(digest));
+        self.open.close(digest);
         let there = self.store.blob(digest)?.map_or(0, |blob| blob.size);
         let discarded = self.store.discard_blob(digest);
         // Whoever opened it before asks for the lock, and sees this then.

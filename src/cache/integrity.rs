@@ -83,7 +83,7 @@ impl Cache {
         // Whoever has just taken it, or still reads it after another one took its place, is to know.
         if let Some(open) = self.open.get(digest).filter(|open| open.is_same_file(wrong)) {
             open.note_wrong();
-            drop(self.open.take(digest));
+            self.open.close(digest);
         }
         self.leases.call_in(wrong);
         // Before that look: who gets a good one that takes its place after it is none of them.
@@ -96,7 +96,7 @@ impl Cache {
         }
         // Also if nobody knows, or if it cannot be taken away.
         self.broken.insert(digest, ());
-        drop(self.open.take(digest));
+        self.open.close(digest);
         others.call_in();
         is_there
     }
@@ -131,7 +131,7 @@ impl Cache {
     pub fn forget_others(&self, read: &Blob) {
         self.renamings.note(read.digest);
         if self.open.get(read.digest).is_some_and(|open| !open.is_same_file(read)) {
-            drop(self.open.take(read.digest));
+            self.open.close(read.digest);
         }
         self.leases.others(read).call_in();
     }

@@ -24,7 +24,7 @@ impl OpenFiles {
     /// Keeps so many files open.
     pub fn new(most: u64) -> Self {
         let files = Moka::builder().max_capacity(most).time_to_idle(IDLE_FILE);
-        Self(files.eviction_listener(|_, slot: Arc<Slot>, _| drop(slot.take())).build())
+        Self(files.eviction_listener(|_, slot: Arc<Slot>, _| slot.close()).build())
     }
 
     /// The open file of this digest.
@@ -37,11 +37,9 @@ impl OpenFiles {
         self.0.insert(blob.digest, Arc::new(Slot(Mutex::new(Some(blob)))));
     }
 
-    /// Gives an open file to nobody any more. It is closed when what this returns is dropped, and nobody reads it.
-    pub fn take(&self, digest: Digest) -> Option<Blob> {
-        let blob = self.0.get(&digest).and_then(|slot| slot.take());
+    /// Gives an open file to nobody any more. It is closed, unless somebody reads it.
+    pub fn close(&self, digest: Digest) {
         self.0.invalidate(&digest);
-        blob
     }
 }
 
@@ -50,7 +48,7 @@ impl Slot {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    fn take(&self) -> Option<Blob> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+    fn close(&self) {
+        drop(self.0.lock().unwrap_or_else(PoisonError::into_inner).take());
     }
 }

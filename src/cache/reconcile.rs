@@ -1,7 +1,7 @@
 //! The ledger and the names in the store. A ledger out of a whole database is nearly always true, and what is not is found out
 //! while hosts are served: a large store on a slow disk takes long to look through.
 
-use std::ops::Range;
+use std::ops::RangeInclusive;
 
 use foldhash::HashSet;
 
@@ -27,14 +27,13 @@ impl Differences {
 impl Cache {
     /// Makes the ledger true of the blobs that begin with these bytes, while files come and go; what the differences were. Waits for
     /// the disk.
-    pub fn reconcile(&self, folders: Range<u16>) -> Differences {
-        let (mut there, mut seen) = (HashSet::default(), [false; 256]);
+    pub fn reconcile(&self, folders: RangeInclusive<u8>) -> Differences {
+        let (mut there, mut seen) = (HashSet::default(), HashSet::default());
         for folder in folders {
-            let Ok(first) = u8::try_from(folder) else { continue };
-            match self.store().digests(first) {
+            match self.store().digests(folder) {
                 Ok(digests) => {
                     there.extend(digests);
-                    seen[usize::from(first)] = true;
+                    seen.insert(folder);
                 }
                 // Nobody knows then that what it does not know is not there.
                 Err(error) => {
@@ -42,7 +41,7 @@ impl Cache {
                 }
             }
         }
-        let was_seen = |digest: &Digest| seen[usize::from(digest.as_bytes()[0])];
+        let was_seen = |digest: &Digest| seen.contains(&digest.as_bytes()[0]);
         let known = self.books().read(|ledger| ledger.blobs().map(|(digest, _)| digest).filter(was_seen).collect());
         let differences = Differences::between(&known, &there);
         for digest in differences.found.iter().chain(&differences.lost) {

@@ -100,7 +100,7 @@ impl Cache {
         let (there, lost, is_gone) = {
             let _flights = lock(&self.flights);
             // Not under the ledger's lock: the last one who closes a file without a name waits until it is gone.
-            drop(self.open.take(digest));
+            self.open.close(digest);
             let there = self.store.blob(digest)?.map(|blob| blob.size);
             let now = self.now();
             // A commit may note it until the ledger is changed.

@@ -402,9 +402,9 @@ fn what_leaves_is_closed_at_once_whatever_others_do() {
         files.insert(open(digest, &name));
         assert!(is_open(&name), "{round}");
         match round % 3 {
-            // Another one takes its place, or it is taken.
+            // Another one takes its place, or it is closed.
             0 => files.insert(open(digest, "other")),
-            _ => drop(files.take(digest)),
+            _ => files.close(digest),
         }
         assert!(!is_open(&name), "{round}");
     }
