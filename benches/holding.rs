@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use cistern::api;
+use cistern::catalog::listing::{File, Listing};
 use cistern::catalog::mode::Mode;
 use cistern::catalog::{Catalog, Remote};
 use cistern::cli::admin::ask;
@@ -168,10 +169,11 @@ pub fn decisions() {
 
 /// One remote in proxy mode lists everything.
 fn catalog() -> Catalog {
-    let mut listing = cistern::catalog::listing::Listing::default();
+    let mut listing = Listing::default();
     for number in 0..BLOBS {
         let path = StreamPath::from_document(&number.to_string()).unwrap();
-        listing.add_file(&path, Expected { claim: Claim::Sha256(digest(number)), size: Some(1) }, None);
+        let expected = Expected { claim: Claim::Sha256(digest(number)), size: Some(1) };
+        listing.add_file(File { path, expected, modified: None });
     }
     let remote = Remote { listing: Arc::new(listing), ..Remote::default() };
     let name: Arc<str> = "ubuntu".into();

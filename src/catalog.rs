@@ -108,7 +108,7 @@ impl Catalog {
     }
 
     /// The file at a path below the root.
-    pub fn file(&self, path: &StreamPath) -> Option<(&Arc<str>, File)> {
+    pub fn file(&self, path: &StreamPath) -> Option<(&Arc<str>, &File)> {
         let (first, rest) = path.split_first()?;
         let (name, remote) = self.remotes.get_key_value(first)?;
         let found = remote.listings().find_map(|listing| listing.file(&rest)).map(|file| (name, file))?;
@@ -117,15 +117,17 @@ impl Catalog {
     }
 
     /// A file of which this is claimed, with a remote that can be asked for it.
-    pub fn upstream_of(&self, claim: Claim) -> Option<(&Arc<str>, File)> {
+    pub fn upstream_of(&self, claim: Claim) -> Option<(&Arc<str>, &File)> {
         let asked = self.remotes.iter().filter(|(name, _)| self.mode(name).is_some_and(Mode::has_upstream));
         asked.into_iter().find_map(|(name, remote)| remote.listing.file_with(claim).map(|file| (name, file)))
     }
 
     /// A file of which this is claimed, and its remote.
-    pub fn file_with(&self, claim: Claim) -> Option<(&Arc<str>, File)> {
-        let find = |remote: &Remote| remote.listings().find_map(|listing| listing.file_with(claim));
-        self.remotes.iter().find_map(|(name, remote)| find(remote).map(|file| (name, file)))
+    pub fn file_with(&self, claim: Claim) -> Option<(&Arc<str>, &File)> {
+        self.remotes.iter().find_map(|(name, remote)| {
+            let found = remote.listings().find_map(|listing| listing.file_with(claim));
+            found.map(|file| (name, file))
+        })
     }
 
     /// All remotes that list a file of which this is claimed.
@@ -191,7 +193,7 @@ mod tests {
     use std::collections::{BTreeMap, HashMap};
     use std::sync::Arc;
 
-    use crate::catalog::listing::{Image, Listing};
+    use crate::catalog::listing::{File, Image, Listing};
     use crate::catalog::mode::Mode;
     use crate::catalog::{Catalog, HeldBack, Remote, Standing};
     use crate::digest::{Claim, Digest, Expected, Fingerprint};
@@ -236,7 +238,7 @@ mod tests {
     fn listing(images: &[Image]) -> Arc<Listing> {
         let mut listing = Listing::default();
         for image in images {
-            image.files.iter().for_each(|file| listing.add_file(&file.path, file.expected, None));
+            image.files.iter().for_each(|file| listing.add_file(File::new(file.clone(), None)));
             listing.add_image(image.clone());
         }
         Arc::new(listing)
@@ -271,8 +273,8 @@ mod tests {
         assert_eq!(found("r/a"), Some(("r".to_owned(), expected("a"))));
         assert_eq!(found("r/b"), Some(("r".to_owned(), expected("b"))), "older documents' paths are served");
         assert_eq!([found("r/c"), found("s/a"), found("a")], [None, None, None]);
-        assert_eq!(catalog.file_with(expected("b").claim).map(|(name, file)| (&**name, file.path)), Some(("r", path("b"))));
-        assert_eq!(catalog.upstream_of(expected("a").claim).map(|(_, file)| file.path), Some(path("a")));
+        assert_eq!(catalog.file_with(expected("b").claim).map(|(name, file)| (&**name, &file.path)), Some(("r", &path("b"))));
+        assert_eq!(catalog.upstream_of(expected("a").claim).map(|(_, file)| &file.path), Some(&path("a")));
         assert!(catalog.upstream_of(expected("b").claim).is_none(), "upstream lists it no more");
     }
 

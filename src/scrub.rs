@@ -141,7 +141,7 @@ pub async fn fetch_again(cache: &Arc<Cache>, fetcher: &Fetcher, claims: Vec<Clai
     let Some((remote, file)) = claims.into_iter().find_map(|claim| catalog.upstream_of(claim)) else {
         return Remedy { is_good: true, text: "is listed by no remote".to_owned() };
     };
-    let wanted = Wanted { remote: Arc::clone(remote), path: file.path, expected: file.expected, host: None };
+    let wanted = Wanted { remote: Arc::clone(remote), path: file.path.clone(), expected: file.expected, host: None };
     match hold(fetcher, &wanted, |_| {}).await {
         Ok(_) => Remedy { is_good: true, text: format!("was fetched again from {remote}") },
         Err(error) => Remedy { is_good: false, text: format!("could not be fetched again from {remote}: {error}") },

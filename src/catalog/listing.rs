@@ -1,10 +1,14 @@
 //! The files and images of one remote.
 
 use std::collections::BTreeMap;
+use std::hash::BuildHasher as _;
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use foldhash::fast::RandomState;
 use foldhash::{HashMap, HashSet};
+use hashbrown::HashTable;
+use hashbrown::hash_table::Entry;
 
 use crate::digest::{Claim, Digest, Expected, Fingerprint};
 use crate::http::path::StreamPath;
@@ -13,14 +17,20 @@ use crate::image::version::Version;
 use crate::simplestreams::file::ListedFile;
 
 /// All files of a remote by path and by hash, and its images.
+///
+/// A large remote has as many files as all documents that are served have lines: they are here once, and tables hold
+/// their places only.
 #[derive(Debug, Default)]
 pub struct Listing {
-    files: HashMap<StreamPath, Details>,
-    by_claim: HashMap<Claim, StreamPath>,
+    files: Vec<File>,
+    by_path: HashTable<u32>,
+    by_claim: HashTable<u32>,
     images: Vec<Image>,
-    images_by_file: HashMap<Expected, Vec<usize>>,
+    /// The images that need each file: the place of the image, and that of the file among its own.
+    by_file: HashTable<(u32, u32)>,
     /// The root that each delta makes.
     roots: HashMap<Expected, ListedFile>,
+    hasher: RandomState,
 }
 
 /// A file that may be asked for.
@@ -32,12 +42,6 @@ pub struct File {
     pub expected: Expected,
     /// The day of its version's serial.
     pub modified: Option<SystemTime>,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Details {
-    expected: Expected,
-    modified: Option<SystemTime>,
 }
 
 /// An image that is listed.
@@ -53,6 +57,13 @@ pub struct Image {
     pub root: Option<Root>,
     /// What it is a build of.
     pub version: Arc<Version>,
+}
+
+impl File {
+    /// A file as a document lists it, of a version of this day.
+    pub fn new(listed: ListedFile, modified: Option<SystemTime>) -> Self {
+        Self { path: listed.path, expected: listed.expected, modified }
+    }
 }
 
 impl Image {
@@ -80,35 +91,44 @@ impl Image {
 impl Listing {
     /// Makes room for so many files more.
     pub fn reserve(&mut self, files: usize) {
-        self.files.reserve(files);
-        self.by_claim.reserve(files);
+        let Self { files: all, by_path, by_claim, hasher, .. } = self;
+        by_path.reserve(files, |place| hasher.hash_one(&all[*place as usize].path));
+        by_claim.reserve(files, |place| hasher.hash_one(all[*place as usize].expected.claim));
+        all.reserve(files);
     }
 
     /// Lists a file. The first to claim a path keeps it.
-    pub fn add_file(&mut self, path: &StreamPath, expected: Expected, modified: Option<SystemTime>) {
-        self.by_claim.entry(expected.claim).or_insert_with(|| path.clone());
-        let details = Details { expected, modified };
-        self.files.entry(path.clone()).or_insert(details);
+    pub fn add_file(&mut self, file: File) {
+        let Self { files, by_path, by_claim, hasher, .. } = self;
+        let place = place(files.len());
+        let hash_of_path = |place: &u32| hasher.hash_one(&files[*place as usize].path);
+        let has_path = |place: &u32| files[*place as usize].path == file.path;
+        let Entry::Vacant(path) = by_path.entry(hasher.hash_one(&file.path), has_path, hash_of_path) else { return };
+        path.insert(place);
+        let hash_of_claim = |place: &u32| hasher.hash_one(files[*place as usize].expected.claim);
+        let has_claim = |place: &u32| files[*place as usize].expected.claim == file.expected.claim;
+        by_claim.entry(hasher.hash_one(file.expected.claim), has_claim, hash_of_claim).or_insert(place);
+        files.push(file);
     }
 
     /// The paths that mean other bytes here than in `older`.
     pub fn changed_since<'a>(&'a self, older: &'a Self) -> impl Iterator<Item = &'a StreamPath> {
-        let is_other = |(path, details): &(&StreamPath, &Details)| {
-            older.files.get(*path).is_some_and(|old| old.expected.claim != details.expected.claim)
-        };
-        self.files.iter().filter(is_other).map(|(path, _)| path)
+        let is_other = |file: &&File| older.file(&file.path).is_some_and(|old| old.expected.claim != file.expected.claim);
+        self.files.iter().filter(is_other).map(|file| &file.path)
     }
 
     /// Lists an image.
     pub fn add_image(&mut self, image: Image) {
-        let same = |place: &usize| self.images[*place].fingerprint == image.fingerprint && self.images[*place].files == image.files;
-        if image.files.first().and_then(|file| self.images_by_file.get(&file.expected)).is_some_and(|places| places.iter().any(same)) {
+        let is_same = |other: &&Image| other.fingerprint == image.fingerprint && other.files == image.files;
+        if image.files.first().is_some_and(|file| self.images_with(file.expected).any(|other| is_same(&other))) {
             return;
         }
-        for file in &image.files {
-            self.images_by_file.entry(file.expected).or_default().push(self.images.len());
-        }
+        let at = place(self.images.len());
+        let files = place(image.files.len());
         self.images.push(image);
+        let Self { images, by_file, hasher, .. } = self;
+        let hash_of = |(image, file): &(u32, u32)| hasher.hash_one(images[*image as usize].files[*file as usize].expected);
+        (0..files).map(|file| (at, file)).for_each(|entry| drop(by_file.insert_unique(hash_of(&entry), entry, hash_of)));
     }
 
     /// Notes which root a delta makes.
@@ -122,23 +142,25 @@ impl Listing {
     }
 
     /// The file at a path.
-    pub fn file(&self, path: &StreamPath) -> Option<File> {
-        self.files.get(path).map(|details| File { path: path.clone(), expected: details.expected, modified: details.modified })
+    pub fn file(&self, path: &StreamPath) -> Option<&File> {
+        let has_path = |place: &u32| self.files[*place as usize].path == *path;
+        self.by_path.find(self.hasher.hash_one(path), has_path).map(|place| &self.files[*place as usize])
     }
 
     /// All files.
-    pub fn files(&self) -> impl Iterator<Item = File> {
-        self.files.iter().map(|(path, details)| File { path: path.clone(), expected: details.expected, modified: details.modified })
+    pub fn files(&self) -> &[File] {
+        &self.files
     }
 
     /// Whether it has a file of which this is claimed.
     pub fn has_claim(&self, claim: Claim) -> bool {
-        self.by_claim.contains_key(&claim)
+        self.file_with(claim).is_some()
     }
 
     /// A file of which this is claimed.
-    pub fn file_with(&self, claim: Claim) -> Option<File> {
-        self.by_claim.get(&claim).and_then(|path| self.file(path)).filter(|file| file.expected.claim == claim)
+    pub fn file_with(&self, claim: Claim) -> Option<&File> {
+        let has_claim = |place: &u32| self.files[*place as usize].expected.claim == claim;
+        self.by_claim.find(self.hasher.hash_one(claim), has_claim).map(|place| &self.files[*place as usize])
     }
 
     /// All images.
@@ -160,8 +182,15 @@ impl Listing {
 
     /// All images that need this file.
     pub fn images_with(&self, file: Expected) -> impl Iterator<Item = &Image> {
-        self.images_by_file.get(&file).into_iter().flatten().map(|place| &self.images[*place])
+        let found =
+            self.by_file.iter_hash(self.hasher.hash_one(file)).map(|(image, place)| (&self.images[*image as usize], *place as usize));
+        found.filter(move |(image, place)| image.files[*place].expected == file).map(|(image, _)| image)
     }
+}
+
+/// A place in a list of files or images.
+fn place(len: usize) -> u32 {
+    u32::try_from(len).expect("a document has fewer entries than bytes")
 }
 
 /// What tells an image of these files from every other one.

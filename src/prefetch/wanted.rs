@@ -47,13 +47,13 @@ impl Goal {
         Self {
             listing: (mode == Mode::Mirror).then(|| Arc::clone(&remote.listing)),
             held_back: remote.held_back.clone(),
-            lost: missed.flat_map(|image| &image.files).filter_map(|file| remote.listing.file(&file.path)).collect(),
+            lost: missed.flat_map(|image| &image.files).filter_map(|file| remote.listing.file(&file.path).cloned()).collect(),
         }
     }
 
     /// What is not held: first what hosts wait for, then the newest. `are_held` is asked of some files at a time.
     pub fn missing(&self, are_held: impl Fn(&[File]) -> Vec<bool>) -> Vec<File> {
-        let mut listed = absent(self.listing.iter().flat_map(|listing| listing.files()), &are_held);
+        let mut listed = absent(self.listing.iter().flat_map(|listing| listing.files()).cloned(), &are_held);
         listed.sort_by(|one, other| (other.modified, &one.path).cmp(&(one.modified, &other.path)));
         let awaited = self.held_back.iter().flat_map(|held_back| &held_back.files).chain(&self.lost);
         let awaited = absent(awaited.cloned(), &are_held);

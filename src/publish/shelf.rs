@@ -232,8 +232,8 @@ impl Shelf {
         let named = self.named(settings);
         self.cache.books().read(|ledger| {
             let mut held = stock::files(ledger, name, listing);
-            let files = named.files().filter(|file| ledger.has(file.expected) && listing.file(&file.path).is_none());
-            files.for_each(|file| held.add_file(&file.path, file.expected, file.modified));
+            let files = named.files().iter().filter(|file| ledger.has(file.expected) && listing.file(&file.path).is_none());
+            files.for_each(|file| held.add_file(File::clone(file)));
             let relevant = stock::relevant(ledger, name, listing, &awaited, is_offline);
             InBooks { relevant, held: Arc::new(held), private: stock::private(ledger, name) }
         })
@@ -265,7 +265,7 @@ impl Shelf {
             let at = known.into_iter().chain(first).min().unwrap_or_else(|| self.cache.now());
             since.insert(key, at);
             let modified = image.version.created_at().try_into().ok();
-            let file = |file: &ListedFile| File { path: file.path.clone(), expected: file.expected, modified };
+            let file = |file: &ListedFile| File::new(file.clone(), modified);
             let files = image.files.iter().chain(&deltas).map(file).collect();
             held_back.push(HeldBack { image, files, since: at, excerpt });
         }

@@ -5,7 +5,7 @@ use std::io;
 use std::sync::Arc;
 
 use crate::cache::Cache;
-use crate::catalog::listing::{Image, Listing};
+use crate::catalog::listing::{File, Image, Listing};
 use crate::digest::{Digest, Fingerprint};
 use crate::http::path::StreamPath;
 use crate::image::ftype::ImageType;
@@ -113,7 +113,8 @@ pub fn files(ledger: &Ledger, remote: &str, listed: &Listing) -> Listing {
     for record in of_remote(ledger, remote).filter(|record| record.public) {
         let modified = record.version.created_at().try_into().ok();
         let is_listed = |piece: &&Piece| listed.file(&piece.path).is_some_and(|file| file.expected == piece.expected());
-        record.pieces.iter().filter(|piece| !is_listed(piece)).for_each(|piece| listing.add_file(&piece.path, piece.expected(), modified));
+        let file = |piece: &Piece| File { path: piece.path.clone(), expected: piece.expected(), modified };
+        record.pieces.iter().filter(|piece| !is_listed(piece)).for_each(|piece| listing.add_file(file(piece)));
     }
     listing
 }

@@ -3,15 +3,16 @@
 //! A remote's products are made ready for the root when the remote is rendered: together they are merged anew whenever
 //! any remote changes, and then there should be little left to do.
 
+use std::ops::Range;
+
 use bytes::Bytes;
 use jiff::Timestamp;
-use rayon::iter::{IntoParallelIterator as _, ParallelIterator as _};
+use rayon::iter::{IntoParallelRefIterator as _, ParallelIterator as _};
 
 use crate::http::path::StreamPath;
-use crate::render::twins;
 use crate::render::view::View;
 use crate::simplestreams::index::Entry;
-use crate::simplestreams::object::Object;
+use crate::simplestreams::object::{separate, write_name};
 use crate::simplestreams::products::{Product, Products};
 use crate::simplestreams::snapshot::Role;
 
@@ -41,9 +42,11 @@ pub struct Part {
     pub sheet: Sheet,
 }
 
-/// A products document in pieces.
+/// A products document as it stands at the root, if every product keeps all its images and aliases.
 #[derive(Clone, Debug)]
 pub struct Sheet {
+    /// The whole of it.
+    pub text: Bytes,
     /// Its fields but for `products`, as JSON.
     pub fields: String,
     /// Where `products` stands among them.
@@ -52,15 +55,22 @@ pub struct Sheet {
     pub pieces: Vec<Piece>,
 }
 
-/// A product as it stands at the root, if it keeps all its images and aliases.
+/// A product of a sheet.
 #[derive(Clone, Debug)]
 pub struct Piece {
     /// Its key.
     pub name: String,
-    /// The product as JSON.
-    pub text: String,
     /// What clients see of it; `None` if they see nothing.
     pub view: Option<View>,
+    /// Where its JSON is in the text.
+    span: Range<usize>,
+}
+
+/// Some products of a sheet, one after the other.
+#[derive(Default)]
+struct Strip {
+    text: Vec<u8>,
+    pieces: Vec<Piece>,
 }
 
 impl Part {
@@ -71,31 +81,51 @@ impl Part {
 }
 
 impl Sheet {
-    /// Makes a document of a remote ready for the root.
-    pub fn new(document: Products<'_>, role: Role, remote: &str) -> Self {
-        let (fields, place) = (document.fields.to_json(), document.place().unwrap_or(document.fields.len()));
-        let pieces = document.products.into_par_iter().map(|product| Piece::new(product, role, remote)).collect();
-        Self { fields, place, pieces }
+    /// Makes a document of a remote ready for the root: paths begin with the remote's name.
+    pub fn new(document: &Products<'_>, role: Role, remote: &str) -> Self {
+        let add = |strip: Strip, product: &Product<'_>| strip.with(product, role, remote);
+        let strips: Vec<Strip> = document.products.par_iter().fold(Strip::default, add).collect();
+        let place = document.place().unwrap_or(document.fields.len());
+        let fields = document.fields.to_json();
+        let mut text =
+            Vec::with_capacity(fields.len() + strips.iter().map(|strip| strip.text.len() + 1).sum::<usize>() + "\"products\":{},".len());
+        let mut pieces = Vec::with_capacity(document.products.len());
+        document.fields.write(&mut text, Some(place), |text| {
+            write_name(text, "products");
+            text.push(b'{');
+            for strip in strips.into_iter().filter(|strip| !strip.pieces.is_empty()) {
+                separate(text);
+                let start = text.len();
+                text.extend_from_slice(&strip.text);
+                pieces.extend(strip.pieces.into_iter().map(|piece| piece.moved_by(start)));
+            }
+            text.push(b'}');
+        });
+        Self { text: text.into(), fields, place, pieces }
+    }
+
+    /// A product as JSON.
+    pub fn json(&self, piece: &Piece) -> &str {
+        std::str::from_utf8(&self.text[piece.span.clone()]).expect("JSON is written as UTF-8")
+    }
+}
+
+impl Strip {
+    fn with(mut self, product: &Product<'_>, role: Role, remote: &str) -> Self {
+        let view = if role == Role::Images { View::of(product) } else { None };
+        if !self.pieces.is_empty() {
+            separate(&mut self.text);
+        }
+        write_name(&mut self.text, &product.name);
+        let start = self.text.len();
+        product.write(&mut self.text, &|item, out| item.write_below(out, remote));
+        self.pieces.push(Piece { name: product.name.to_string(), view, span: start..self.text.len() });
+        self
     }
 }
 
 impl Piece {
-    /// Makes a product of a remote ready for the root: paths begin with the remote's name, and requirements are given
-    /// under both keys.
-    pub fn new(mut product: Product<'_>, role: Role, remote: &str) -> Self {
-        let view = if role == Role::Images { View::of(&product) } else { None };
-        if role == Role::Images {
-            twins::add_requirements(&mut product);
-        }
-        let items = product.versions.iter_mut().flat_map(|version| &mut version.items);
-        items.for_each(|item| prefix_path(&mut item.fields, remote));
-        Self { name: product.name.to_string(), text: product.to_json(), view }
-    }
-}
-
-fn prefix_path(item: &mut Object<'_>, remote: &str) {
-    let path = item.text_or_none("path").and_then(|path| StreamPath::from_document(&path).ok());
-    if let Some(path) = path {
-        item.set("path", path.below(remote).as_str());
+    fn moved_by(self, start: usize) -> Self {
+        Self { span: self.span.start + start..self.span.end + start, ..self }
     }
 }

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use crate::catalog::listing::{self, Image};
+use crate::catalog::listing::{self, File, Image, Listing};
 use crate::digest::Digest;
 use crate::http::path::StreamPath;
 use crate::image::architecture::Architecture;
@@ -32,18 +32,34 @@ pub struct Edited<'a> {
     pub is_changed: bool,
     /// Whether upstream names a file in it that is not listed.
     pub is_incomplete: bool,
-    /// Its files, each with the time of its version.
-    pub files: Vec<(ListedFile, Option<SystemTime>)>,
-    /// Its images.
-    pub images: Vec<Image>,
-    /// Its deltas, each with the root that it makes.
-    pub deltas: Vec<(ListedFile, ListedFile)>,
+    /// What is listed of it.
+    pub content: Content,
     /// Images that are listed when they are held.
     pub awaited: Vec<Awaited>,
     /// The places of retained images that need a product of their own.
     pub apart: Vec<usize>,
     /// What was left out of it, and what is invisible in it, and why.
     pub faults: Vec<Fault>,
+}
+
+/// What is listed of a product.
+#[derive(Debug, Default)]
+pub struct Content {
+    /// Its files.
+    pub files: Vec<File>,
+    /// Its images.
+    pub images: Vec<Image>,
+    /// Its deltas, each with the root that it makes.
+    pub deltas: Vec<(ListedFile, ListedFile)>,
+}
+
+impl Content {
+    /// Lists it.
+    pub fn list(self, listing: &mut Listing) {
+        self.files.into_iter().for_each(|file| listing.add_file(file));
+        self.images.into_iter().for_each(|image| listing.add_image(image));
+        self.deltas.into_iter().for_each(|(delta, root)| listing.add_delta(delta.expected, root));
+    }
 }
 
 /// The document that a product comes from.
@@ -109,9 +125,7 @@ impl<'a> Edited<'a> {
             product: Some(product),
             is_changed: false,
             is_incomplete: false,
-            files: Vec::new(),
-            images: Vec::new(),
-            deltas: Vec::new(),
+            content: Content::default(),
             awaited: Vec::new(),
             apart: Vec::new(),
             faults: Vec::new(),
@@ -171,8 +185,8 @@ impl<'a> Edited<'a> {
         let Some(product) = &self.product else { return };
         for version in &product.versions {
             let modified = modified(version);
-            self.files.extend(version.items.iter().filter_map(|item| Some((ListedFile::clone(item.file.as_deref()?), modified))));
-            self.deltas.extend(deltas(product, version));
+            self.content.files.extend(version.items.iter().filter_map(|item| Some(File::new(item.file.as_deref()?.clone(), modified))));
+            self.content.deltas.extend(deltas(product, version));
         }
     }
 
@@ -183,7 +197,7 @@ impl<'a> Edited<'a> {
         let facts = architecture.as_ref().ok().map(|architecture| Arc::new(facts_of(product, *architecture)));
         for version in &product.versions {
             let (images, faults) = list_images(&product.name, version, facts.as_ref());
-            self.images.extend(images);
+            self.content.images.extend(images);
             self.faults.extend(faults);
         }
         self.faults.extend(architecture.err().map(|reason| Fault::new(&[&product.name], reason)));

@@ -4,16 +4,15 @@
 //! cannot digest require another one.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
-use std::time::SystemTime;
 
 use bytes::Bytes;
 use rayon::iter::{IntoParallelIterator as _, ParallelIterator as _};
 
-use crate::catalog::listing::Listing;
+use crate::catalog::listing::{File, Listing};
 use crate::http::path::StreamPath;
 use crate::render::part::{Part, Ready, Sheet};
 use crate::render::policy::{Policy, Retained};
-use crate::render::product::{Awaited, Edited, Whence, modified};
+use crate::render::product::{Awaited, Content, Edited, Whence, modified};
 use crate::render::{retain, sound, twins};
 use crate::signature;
 use crate::simplestreams::fault::Fault;
@@ -38,29 +37,26 @@ pub struct Rendered {
     pub faults: Vec<(StreamPath, Fault)>,
 }
 
-/// The files that one document names, each with the time of its version.
-type Files = Vec<(ListedFile, Option<SystemTime>)>;
-
 /// Everything that the documents of a snapshot name: what is still served of it when newer ones have taken its place, and
 /// what hosts may still take for the newest.
 pub fn listing_of(snapshot: &Snapshot, policy: &Policy) -> Listing {
     let mut work = Work::new("", snapshot, policy);
     snapshot.documents.iter().filter(|source| matches!(source.role, Role::Images | Role::Other)).for_each(|source| work.list_only(source));
     for source in snapshot.documents.iter().filter(|source| source.role == Role::Signed) {
-        let files = files_of_document(source);
-        let there = files.iter().filter(|(file, _)| policy.held.as_ref().is_none_or(|held| held.has(file.expected)));
-        there.for_each(|(file, modified)| work.outcome.listing.add_file(&file.path, file.expected, *modified));
+        let there = files_of_document(source).into_iter().filter(|file| policy.held.as_ref().is_none_or(|held| held.has(file.expected)));
+        there.for_each(|file| work.outcome.listing.add_file(file));
     }
     work.outcome.listing
 }
 
-fn files_of_document(source: &Source) -> Files {
-    let Ok(text) = signature::text(&source.bytes) else { return Files::new() };
-    let Ok((document, _)) = Products::parse(&text) else { return Files::new() };
-    let mut files = Files::new();
+/// The files that one document names.
+fn files_of_document(source: &Source) -> Vec<File> {
+    let Ok(text) = signature::text(&source.bytes) else { return Vec::new() };
+    let Ok((document, _)) = Products::parse(&text) else { return Vec::new() };
+    let mut files = Vec::new();
     for version in document.products.iter().flat_map(|product| &product.versions) {
         let listed = version.items.iter().filter_map(|item| ListedFile::of_item(&item.fields).ok().flatten());
-        files.extend(listed.map(|file| (file, modified(version))));
+        files.extend(listed.map(|file| File::new(file, modified(version))));
     }
     files
 }
@@ -84,6 +80,8 @@ struct Work<'a> {
     products_left: HashMap<StreamPath, Vec<String>>,
     /// What the root takes, until the index says what it is called.
     sheets: HashMap<StreamPath, Sheet>,
+    /// What is in the products of a document, until it is listed.
+    contents: Vec<Content>,
     /// The documents that go out otherwise than they came.
     changed: HashSet<StreamPath>,
     /// Whether upstream's documents name a file that is not served.
@@ -100,6 +98,7 @@ impl<'a> Work<'a> {
             outcome,
             products_left: HashMap::new(),
             sheets: HashMap::new(),
+            contents: Vec::new(),
             changed: HashSet::new(),
             incomplete: false,
         }
@@ -109,7 +108,13 @@ impl<'a> Work<'a> {
         let Ok(text) = signature::text(&source.bytes) else { return };
         let Ok((mut document, faults)) = Products::parse(&text) else { return };
         let is_changed = self.edit(source, &mut document, faults);
-        let bytes = if is_changed { document.to_json().into() } else { source.bytes.clone() };
+        let (contents, listing) = (std::mem::take(&mut self.contents), &mut self.outcome.listing);
+        listing.reserve(contents.iter().map(|content| content.files.len()).sum());
+        let bytes = || if is_changed { document.to_json().into() } else { source.bytes.clone() };
+        let ((), (bytes, sheet)) = rayon::join(
+            || contents.into_iter().for_each(|content| content.list(listing)),
+            || rayon::join(bytes, || Sheet::new(&document, source.role, self.name)),
+        );
         if is_changed {
             self.changed.insert(source.path.clone());
             let names = document.products.iter().map(|product| product.name.to_string()).collect();
@@ -117,7 +122,9 @@ impl<'a> Work<'a> {
         }
         let ready = self.ready(&source.path, bytes);
         self.outcome.documents.push(ready);
-        self.sheets.insert(source.path.clone(), Sheet::new(document, source.role, self.name));
+        self.sheets.insert(source.path.clone(), sheet);
+        // To give back so much memory takes as long as to ask for it.
+        document.products.into_par_iter().for_each(drop);
     }
 
     /// Makes of a document what hosts get, and lists what is in it; whether it was changed.
@@ -139,7 +146,6 @@ impl<'a> Work<'a> {
         let edit =
             |product| if for_images { Edited::of_images(product, &whence, policy, &retained) } else { Edited::of_others(product, policy) };
         let edited: Vec<Edited<'t>> = products.into_par_iter().map(edit).collect();
-        self.outcome.listing.reserve(edited.iter().map(|product| product.files.len()).sum());
         let known: HashSet<String> = edited.iter().filter_map(|edited| Some(edited.product.as_ref()?.name.to_string())).collect();
         let mut apart: Vec<usize> = (0..retained.len())
             .filter(|place| !known.contains(&retained[*place].0.slot.product) && !retained[*place].0.is_selected)
@@ -151,19 +157,18 @@ impl<'a> Work<'a> {
         }
         is_changed |= !apart.is_empty();
         self.set_apart(source, document, apart.into_iter().map(|place| retained[place].1.clone()));
-        if is_changed && for_images {
+        if for_images {
+            // Where nothing else is changed they are only the root's.
             document.products.iter_mut().for_each(twins::add_requirements);
         }
         is_changed
     }
 
-    /// Lists what is in a product.
+    /// Notes what is in a product.
     fn list<'t>(&mut self, source: &Source, edited: Edited<'t>) -> Option<Product<'t>> {
         self.incomplete |= edited.is_incomplete;
         self.note(source, edited.faults);
-        edited.files.iter().for_each(|(file, modified)| self.list_file(file, *modified));
-        edited.images.into_iter().for_each(|image| self.outcome.listing.add_image(image));
-        edited.deltas.into_iter().for_each(|(delta, root)| self.outcome.listing.add_delta(delta.expected, root));
+        self.contents.push(edited.content);
         self.outcome.awaited.extend(edited.awaited);
         edited.product
     }
@@ -196,10 +201,7 @@ impl<'a> Work<'a> {
         let Ok(text) = signature::text(&source.bytes) else { return };
         let Ok((mut document, faults)) = Products::parse(&text) else { return };
         self.edit(source, &mut document, faults);
-    }
-
-    fn list_file(&mut self, file: &ListedFile, modified: Option<SystemTime>) {
-        self.outcome.listing.add_file(&file.path, file.expected, modified);
+        std::mem::take(&mut self.contents).into_iter().for_each(|content| content.list(&mut self.outcome.listing));
     }
 
     fn index(&mut self, source: &Source) {
@@ -266,7 +268,7 @@ impl<'a> Work<'a> {
         if self.incomplete || signed.is_some_and(|signed| self.changed.contains(&signed)) {
             return;
         }
-        files_of_document(source).iter().for_each(|(file, modified)| self.list_file(file, *modified));
+        files_of_document(source).into_iter().for_each(|file| self.outcome.listing.add_file(file));
         let ready = self.ready(&source.path, source.bytes.clone());
         self.outcome.documents.push(ready);
     }

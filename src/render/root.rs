@@ -38,7 +38,8 @@ pub fn merge(remotes: &[Source<'_>]) -> Vec<Ready> {
     for (at, remote) in remotes.iter().enumerate() {
         for (number, part) in remote.parts.iter().enumerate() {
             let spot = Spot { remote: at, part: number, ..Spot::default() };
-            merged.add(remote.name, part, &settled(part, spot, &ownership));
+            let is_touched = (0..part.sheet.pieces.len()).any(|product| ownership.touches(Spot { product, ..spot }));
+            merged.add(remote.name, part, &settled(part, spot, &ownership), is_touched);
         }
     }
     merged.finish()
@@ -67,8 +68,8 @@ fn settled<'a>(part: &'a Part, spot: Spot, ownership: &Ownership) -> Vec<Settled
     for (number, piece) in part.sheet.pieces.iter().enumerate() {
         let spot = Spot { product: number, ..spot };
         if !ownership.touches(spot) {
-            settled.push((Cow::Borrowed(&piece.name), Cow::Borrowed(&piece.text)));
-        } else if let Ok(product) = Product::parse(&piece.name, &piece.text) {
+            settled.push((Cow::Borrowed(&piece.name), Cow::Borrowed(part.sheet.json(piece))));
+        } else if let Ok(product) = Product::parse(&piece.name, part.sheet.json(piece)) {
             let products = split::split(product, spot, ownership, &mut names);
             settled.extend(products.into_iter().map(|product| (product.name.to_string().into(), product.to_json().into())));
         }
@@ -88,7 +89,7 @@ struct Merged {
 }
 
 impl Merged {
-    fn add(&mut self, remote: &str, part: &Part, products: &[Settled<'_>]) {
+    fn add(&mut self, remote: &str, part: &Part, products: &[Settled<'_>], is_touched: bool) {
         self.last_modified = self.last_modified.max(Some(part.last_modified));
         if products.is_empty() {
             return;
@@ -97,7 +98,8 @@ impl Merged {
         let path = self.free_path(remote, part.path.basename());
         let names: Vec<&str> = products.iter().map(|(name, _)| &**name).collect();
         let entry = self.entry(part, &path, &names);
-        let bytes = document(part, &content_id, products).into();
+        let stays = !is_touched && content_id == part.content_id;
+        let bytes = if stays { part.sheet.text.clone() } else { document(part, &content_id, products).into() };
         self.entries.push((content_id, entry));
         self.documents.push(Ready { path, bytes, last_modified: part.last_modified });
     }

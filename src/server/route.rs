@@ -95,14 +95,14 @@ fn route(catalog: &Catalog, cache: &Cache, path: &str) -> Result<Route, Problem>
         return Err(Problem::Awaited);
     }
     let file = catalog.file(&path);
-    Ok(file.map_or(Route::Nothing, |(remote, file)| Route::File { remote: Arc::clone(remote), file, by_digest: false }))
+    Ok(file.map_or(Route::Nothing, |(remote, file)| Route::File { remote: Arc::clone(remote), file: file.clone(), by_digest: false }))
 }
 
 /// Finds a blob that is held and that a document names.
 fn by_digest(catalog: &Catalog, cache: &Cache, hex: &str) -> Route {
     let claims = Digest::from_hex(hex).map(|digest| cache.claims(digest)).unwrap_or_default();
     let found = claims.into_iter().find_map(|claim| catalog.file_with(claim));
-    found.map_or(Route::Nothing, |(remote, file)| Route::File { remote: Arc::clone(remote), file, by_digest: true })
+    found.map_or(Route::Nothing, |(remote, file)| Route::File { remote: Arc::clone(remote), file: file.clone(), by_digest: true })
 }
 
 /// A request that is being answered.

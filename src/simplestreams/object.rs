@@ -18,9 +18,9 @@ impl<'a> Object<'a> {
         serde_json::from_str(text)
     }
 
-    /// An object that takes as many fields as most have before it grows.
+    /// An object that takes as many fields as most items have before it grows.
     pub fn with_room() -> Self {
-        Self(Vec::with_capacity(8))
+        Self(Vec::with_capacity(5))
     }
 
     /// How many fields there are.
@@ -106,6 +106,21 @@ impl<'a> Object<'a> {
 
     /// Appends this object as JSON. `children` writes a field of its own that stands at its `place`.
     pub fn write(&self, out: &mut Vec<u8>, place: Option<usize>, children: impl FnOnce(&mut Vec<u8>)) {
+        self.write_fields(out, place, children, |out, _, value| out.extend_from_slice(value.get().as_bytes()));
+    }
+
+    /// Appends this object as JSON, each value as `write_value` has it.
+    pub fn write_with(&self, out: &mut Vec<u8>, write_value: impl Fn(&mut Vec<u8>, &str, &RawValue)) {
+        self.write_fields(out, None, |_| {}, write_value);
+    }
+
+    fn write_fields(
+        &self,
+        out: &mut Vec<u8>,
+        place: Option<usize>,
+        children: impl FnOnce(&mut Vec<u8>),
+        write_value: impl Fn(&mut Vec<u8>, &str, &RawValue),
+    ) {
         let mut children = Some(children).filter(|_| place.is_some());
         let place = place.unwrap_or_default().min(self.0.len());
         out.push(b'{');
@@ -119,7 +134,7 @@ impl<'a> Object<'a> {
             if let Some((name, value)) = self.0.get(at) {
                 separate(out);
                 write_name(out, name);
-                out.extend_from_slice(value.get().as_bytes());
+                write_value(out, name, value);
             }
         }
         out.push(b'}');
@@ -127,7 +142,7 @@ impl<'a> Object<'a> {
 }
 
 /// Appends a comma, unless an object has just begun.
-fn separate(out: &mut Vec<u8>) {
+pub fn separate(out: &mut Vec<u8>) {
     if out.last().is_some_and(|last| *last != b'{') {
         out.push(b',');
     }
@@ -135,8 +150,13 @@ fn separate(out: &mut Vec<u8>) {
 
 /// Appends a field's name and its colon.
 pub fn write_name(out: &mut Vec<u8>, name: &str) {
-    serde_json::to_writer(&mut *out, name).expect("a string always serializes, and a Vec takes it");
+    write_text(out, name);
     out.push(b':');
+}
+
+/// Appends a string.
+pub fn write_text(out: &mut Vec<u8>, text: &str) {
+    serde_json::to_writer(out, text).expect("a string always serializes, and a Vec takes it");
 }
 
 /// Appends the field `name`: an object of `children`, each written by `write` with its name.

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use crate::simplestreams::fault::{Fault, Reason};
 use crate::simplestreams::file::ListedFile;
-use crate::simplestreams::object::{Object, write_children, write_name};
+use crate::simplestreams::object::{Object, write_children, write_name, write_text};
 use crate::simplestreams::tree::{self, Level, Node};
 
 /// The `format` of a products document.
@@ -84,7 +84,7 @@ impl<'a> Products<'a> {
         self.fields.write(&mut out, self.place, |out| {
             write_children(out, "products", &self.products, |out, product| {
                 write_name(out, &product.name);
-                product.write(out);
+                product.write(out, &Item::write);
             });
         });
         out
@@ -101,7 +101,7 @@ impl<'a> Product<'a> {
     /// The product as JSON, without its name.
     pub fn to_json(&self) -> String {
         let mut out = Vec::new();
-        self.write(&mut out);
+        self.write(&mut out, &Item::write);
         String::from_utf8(out).expect("JSON is written as UTF-8")
     }
 
@@ -111,28 +111,50 @@ impl<'a> Product<'a> {
         aliases.split(',').filter(|alias| !alias.is_empty()).map(ToOwned::to_owned).collect()
     }
 
-    fn write(&self, out: &mut Vec<u8>) {
+    /// Appends the product as JSON, without its name, each item as `write_item` has it.
+    pub fn write(&self, out: &mut Vec<u8>, write_item: &impl Fn(&Item<'a>, &mut Vec<u8>)) {
         self.fields.write(out, self.place, |out| {
             write_children(out, "versions", &self.versions, |out, version| {
                 write_name(out, &version.name);
-                version.write(out);
+                version.write(out, write_item);
             });
         });
     }
 }
 
-impl Version<'_> {
-    fn write(&self, out: &mut Vec<u8>) {
+impl<'a> Version<'a> {
+    fn write(&self, out: &mut Vec<u8>, write_item: &impl Fn(&Item<'a>, &mut Vec<u8>)) {
         self.fields.write(out, self.place, |out| {
             write_children(out, "items", &self.items, |out, item| {
                 write_name(out, &item.name);
-                item.fields.write(out, None, |_| {});
+                write_item(item, out);
             });
         });
     }
 }
 
 impl Item<'_> {
+    /// Appends the item as JSON, without its name.
+    pub fn write(&self, out: &mut Vec<u8>) {
+        self.fields.write(out, None, |_| {});
+    }
+
+    /// The same with the path of its file, as far as that was read, below the folder `first`.
+    pub fn write_below(&self, out: &mut Vec<u8>, first: &str) {
+        let Some(file) = &self.file else { return self.write(out) };
+        self.fields.write_with(out, |out, name, value| {
+            let written = value.get().trim_matches('"');
+            if name != "path" {
+                out.extend_from_slice(value.get().as_bytes());
+            } else if written == file.path.as_str() {
+                // Nearly always it is written as it is read, and there are very many.
+                [b"\"", first.as_bytes(), b"/", written.as_bytes(), b"\""].into_iter().for_each(|part| out.extend_from_slice(part));
+            } else {
+                write_text(out, file.path.below(first).as_str());
+            }
+        });
+    }
+
     /// Reads which file it names, and keeps that.
     pub fn read_file(&mut self) -> Result<(), Reason> {
         self.file = self.listed_file()?.map(Box::new);

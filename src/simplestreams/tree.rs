@@ -133,7 +133,8 @@ impl<'a, C: Level<'a>> ReadObject<'a> for NodeReader<'_, C> {
     type Value = Node<'a, C>;
 
     fn read<A: MapAccess<'a>>(self, mut entries: A) -> Result<Self::Value, A::Error> {
-        let mut node = Node { fields: Object::with_room(), children: Vec::new(), place: None };
+        let fields = if self.children.is_none() { Object::with_room() } else { Object::default() };
+        let mut node = Node { fields, children: Vec::new(), place: None };
         while let Some(Text(name)) = entries.next_key()? {
             match self.children.filter(|children| *children == name) {
                 None => {

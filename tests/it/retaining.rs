@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use cistern::catalog::listing::Listing;
+use cistern::catalog::listing::{File, Listing};
 use cistern::catalog::mode::Mode;
 use cistern::catalog::{Catalog, Remote};
 use cistern::digest::{Claim, Digest, Expected, Fingerprint};
@@ -91,11 +91,8 @@ fn ledger(records: &[Record]) -> Ledger {
 fn catalog(mode: Mode, files: &[&str]) -> Catalog {
     let mut listing = Listing::default();
     for file in files {
-        listing.add_file(
-            &StreamPath::from_document(file).unwrap(),
-            Expected { claim: Claim::Sha256(digest(file)), size: Some(SIZE) },
-            None,
-        );
+        let expected = Expected { claim: Claim::Sha256(digest(file)), size: Some(SIZE) };
+        listing.add_file(File { path: StreamPath::from_document(file).unwrap(), expected, modified: None });
     }
     let remote = Remote { listing: Arc::new(listing), ..Remote::default() };
     Catalog { modes: HashMap::from([("r".into(), mode)]), remotes: HashMap::from([("r".into(), Arc::new(remote))]), ..Catalog::default() }
