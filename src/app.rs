@@ -23,7 +23,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::app::certificates::{CertificateError, Certificates};
 use crate::app::outside::Outside;
-use crate::app::storage::{QUEUED_EVENTS, Storage, StorageError};
+use crate::app::storage::{Storage, StorageError};
 use crate::app::team::{Means, Team, TeamError};
 use crate::cache::books::Counting;
 use crate::cache::{Cache, scribe};
@@ -52,6 +52,9 @@ use crate::store::{Store, StoreError};
 
 /// How often certificates are looked at, and what nobody came back for is removed.
 const HOUSEKEEPING: Duration = Duration::from_hours(24);
+
+/// How many wishes for refreshes may wait until they are passed on.
+const QUEUED_WISHES: usize = 1024;
 
 /// Why an app does not start.
 #[derive(Debug, thiserror::Error)]
@@ -147,11 +150,11 @@ impl App {
         let sockets = Sockets::bind(&config, &*outside.disk).await?;
         let certificates = Certificates::new(&config, store.layout().tls(), outside.clone(), Arc::clone(&metrics));
         let tls = Arc::new(ArcSwap::from_pointee(certificates.load(false)?));
-        let Storage { store, cache, database, told, counting } = Storage::open(&config, store, &outside, &metrics)?;
+        let Storage { store, cache, database, counting } = Storage::open(&config, store, &outside, &metrics)?;
         let wrong = facts::all_wrong(&**store.disk(), store.layout()).unwrap_or_default();
         let (publisher, publishing) = Publisher::new(Arc::clone(&cache), Arc::clone(&metrics), wrong.clone());
         let recorder = Recorder::new(Arc::clone(&cache), publisher.clone(), Arc::clone(&metrics), wrong);
-        let (gone, listed_as_gone) = mpsc::channel(QUEUED_EVENTS);
+        let (gone, listed_as_gone) = mpsc::channel(QUEUED_WISHES);
         let fetcher = Arc::new(Fetcher::new(sink::Means::new(Arc::clone(&cache), config.fetch(), gone)));
         let (status, desk) = (Arc::new(StatusBoard::default()), Arc::new(Desk::default()));
         let mut essential = JoinSet::new();
@@ -174,7 +177,7 @@ impl App {
         if let Err(error) = library.start().await {
             tracing::error!(%error, "images of our own are not listed");
         }
-        essential.spawn(recorder.run(told).map(|()| "recorder"));
+        essential.spawn(recorder.run().map(|()| "recorder"));
         let door = Arc::new(door(&config, fetcher, &cache, &outside));
         let closed = CancellationToken::new();
         let scribe = database.map(|database| write_down(&library, database, closed.clone()));
@@ -368,7 +371,7 @@ fn office(means: &Means, library: Arc<Library>) -> Office {
 
 /// Writes the ledger down, and whenever a person waits for it.
 fn write_down(library: &Library, database: Database, closed: CancellationToken) -> JoinHandle<()> {
-    let (wishes, wished) = mpsc::channel(QUEUED_EVENTS);
+    let (wishes, wished) = mpsc::channel(QUEUED_WISHES);
     library.write_down_with(wishes);
     tokio::spawn(scribe::run(Arc::clone(library.cache.books()), database, wished, closed))
 }

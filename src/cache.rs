@@ -13,6 +13,7 @@ pub mod eviction;
 pub mod flight;
 pub mod integrity;
 pub mod lease;
+pub mod news;
 pub mod open;
 pub mod reader;
 pub mod reconcile;
@@ -31,12 +32,13 @@ use std::time::{Duration, SystemTime};
 use arc_swap::ArcSwap;
 use jiff::Timestamp;
 use moka::sync::Cache as Moka;
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::Semaphore;
 
-use crate::cache::books::Books;
+use crate::cache::books::{Books, Promise};
 use crate::cache::current::Current;
 use crate::cache::flight::{Flight, Pilot};
 use crate::cache::lease::{Leases, Lent};
+use crate::cache::news::News;
 use crate::cache::open::OpenFiles;
 use crate::cache::reader::Reader;
 use crate::cache::refusals::Refusals;
@@ -69,15 +71,6 @@ pub struct Options {
     pub rules: Rules,
 }
 
-/// What those above are told of a blob. The channel is bounded; an event that finds it full is dropped and logged.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Event {
-    /// A remote's file is held from now on.
-    Committed(Arc<str>, Expected),
-    /// Images of this remote are on their way out, or gone.
-    Left(Arc<str>),
-}
-
 /// Blobs by what is claimed of them.
 #[derive(Debug)]
 pub struct Cache {
@@ -101,7 +94,7 @@ pub struct Cache {
     flights: Mutex<HashMap<Expected, Arc<Flight>>>,
     /// Held by whoever empties the trash, so that nothing is counted as lost twice.
     emptying: Mutex<()>,
-    events: mpsc::Sender<Event>,
+    news: News,
     clock: Arc<dyn Clock>,
     metrics: Arc<Metrics>,
 }
@@ -122,19 +115,14 @@ struct Renamed;
 const ADOPTING: usize = 2;
 /// So often a blob is opened anew because others come and go.
 const MOST_LOOKS: usize = 100;
+/// How long a file stays open without being asked for.
+const IDLE_FILE: Duration = Duration::from_mins(1);
 /// How much is remembered of what went wrong.
 const REMEMBERED: u64 = 65_536;
 
 impl Cache {
     /// A cache over a store that holds this.
-    pub fn new(
-        store: Arc<Store>,
-        ledger: Ledger,
-        options: &Options,
-        events: mpsc::Sender<Event>,
-        means: (Arc<dyn Clock>, Arc<Metrics>),
-    ) -> Self {
-        let (clock, metrics) = means;
+    pub fn new(store: Arc<Store>, ledger: Ledger, options: &Options, clock: Arc<dyn Clock>, metrics: Arc<Metrics>) -> Self {
         metrics.cache_limit.set(i64::try_from(options.limits.capacity_bytes).unwrap_or(i64::MAX));
         Self {
             books: Arc::new(Books::new(options.limits, ledger, Arc::clone(&metrics))),
@@ -143,7 +131,7 @@ impl Cache {
             rules: ArcSwap::from_pointee(options.rules),
             store,
             renamings: Renamings::default(),
-            open: OpenFiles::new(options.open_files),
+            open: OpenFiles::new(options.open_files, IDLE_FILE),
             refusals: Refusals::new(options.retry_gone, options.retry_wrong),
             standing: Arc::new(Standing::new(Arc::clone(&metrics))),
             broken: Moka::new(REMEMBERED),
@@ -152,7 +140,7 @@ impl Cache {
             adopting: [ADOPTING, ADOPTING].map(|turns| Arc::new(Semaphore::new(turns))),
             flights: Mutex::default(),
             emptying: Mutex::default(),
-            events,
+            news: News::default(),
             clock,
             metrics,
         }
@@ -171,6 +159,11 @@ impl Cache {
     /// What it holds, and the room that is left.
     pub fn books(&self) -> &Arc<Books> {
         &self.books
+    }
+
+    /// What came and went.
+    pub fn news(&self) -> &News {
+        &self.news
     }
 
     /// What is served.
@@ -334,7 +327,7 @@ impl Cache {
         self.standing.took();
         self.open.insert(Blob::clone(&blob));
         self.admit(expected.claim, &blob);
-        self.tell(Event::Committed(Arc::clone(remote), expected));
+        self.news.came(remote, expected);
         Ok(blob)
     }
 
@@ -344,25 +337,36 @@ impl Cache {
             && let Ok(Some(blob)) = self.store.blob(digest)
         {
             self.admit(expected.claim, &blob);
-            self.tell(Event::Committed(Arc::clone(remote), expected));
+            self.news.came(remote, expected);
         }
     }
 
-    /// Notes a blob that is held. The bytes of one that was there before are counted already.
+    /// Notes a blob that is held. The bytes of one that was there before are counted already, and count for as long as somebody
+    /// reads them.
     fn admit(&self, claim: Claim, blob: &Blob) {
         let now = self.now();
-        self.books.change(|ledger| {
-            if let Some(before) = ledger.admit(blob.digest, blob.size, now) {
-                ledger.account.release(before);
-            }
+        let before = self.books.change(|ledger| {
             ledger.learn(claim, blob.digest);
+            ledger.admit(blob.digest, blob.size, now)
         });
+        if let Some(before) = before {
+            let mut room = Promise::none(Arc::clone(&self.books));
+            room.becomes(0, before);
+            self.leases.others(blob).take(room);
+        }
     }
 
-    fn tell(&self, event: Event) {
-        if let Err(error) = self.events.try_send(event) {
-            tracing::warn!(%error, "nobody could be told of a change in the store");
-        }
+    /// Closes what nobody has asked for lately.
+    pub fn close_idle_files(&self) {
+        self.open.close_idle();
+    }
+
+    /// Has those remotes looked at anew that these blobs concern, and these themselves.
+    fn tell(&self, digests: &[Digest], remotes: impl IntoIterator<Item = Arc<str>>) {
+        let catalog = self.current.load();
+        let claims: Vec<Claim> = self.books.read(|ledger| digests.iter().flat_map(|digest| ledger.claims(*digest)).collect());
+        let concerned = claims.into_iter().flat_map(|claim| catalog.concerned_with(claim)).map(Arc::clone);
+        self.news.concern(concerned.chain(remotes));
     }
 
     /// Removes what was left of fetches that nobody came back for since `oldest`. Waits for the disk.

@@ -91,6 +91,12 @@ impl Remote {
     }
 
     /// What newer documents list goes before what older ones did.
+    /// Whether it names a file of which this is claimed, listed by now or not.
+    fn names(&self, claim: Claim) -> bool {
+        let mut held_back = self.held_back.iter().flat_map(|held_back| &held_back.files);
+        self.listings().any(|listing| listing.has_claim(claim)) || held_back.any(|file| file.expected.claim == claim)
+    }
+
     fn listings(&self) -> impl Iterator<Item = &Arc<Listing>> {
         std::iter::once(&self.listing).chain(&self.retired).chain([&self.held])
     }
@@ -130,10 +136,19 @@ impl Catalog {
         })
     }
 
-    /// All remotes that list a file of which this is claimed.
-    pub fn remotes_with(&self, claim: Claim) -> impl Iterator<Item = &Arc<str>> {
-        let has = move |remote: &Remote| remote.listings().any(|listing| listing.file_with(claim).is_some());
-        self.remotes.iter().filter(move |(_, remote)| has(remote)).map(|(name, _)| name)
+    /// The remotes whose documents may depend on whether a file is held of which this is claimed.
+    pub fn concerned_with(&self, claim: Claim) -> impl Iterator<Item = &Arc<str>> {
+        let is_concerned = move |name: &Arc<str>, remote: &Remote| remote.names(claim) || self.lists_what_is_held(name);
+        self.remotes.iter().filter(move |(name, remote)| is_concerned(name, remote)).map(|(name, _)| name)
+    }
+
+    /// The remotes that list what is held, and nothing else.
+    pub fn of_what_is_held(&self) -> impl Iterator<Item = &Arc<str>> {
+        self.remotes.keys().filter(|name| self.lists_what_is_held(name))
+    }
+
+    fn lists_what_is_held(&self, remote: &str) -> bool {
+        !self.mode(remote).is_some_and(Mode::has_upstream)
     }
 
     /// How a remote is held; `None` if there is no such remote.

@@ -189,6 +189,7 @@ impl fmt::Display for Expected {
 }
 
 /// Hashes a file as its bytes arrive: always SHA-256, and beside it whatever its document claims.
+#[derive(Clone)]
 pub struct Hasher {
     expected: Expected,
     sha256: Sha256,
@@ -196,6 +197,7 @@ pub struct Hasher {
     len: u64,
 }
 
+#[derive(Clone)]
 enum Claimed {
     Sha256,
     Sha512(Box<Sha512>),

@@ -78,9 +78,22 @@ impl Store {
         if !lock.try_lock().map_err(unusable)? {
             return Err(StoreError::InUse(path.to_owned()));
         }
-        layout.create(&*disk).map_err(unusable)?;
+        layout.create(&*disk).map_err(|(path, source)| StoreError::Unusable { path, source })?;
         disk.remove(&layout.trash()).and_then(|()| disk.create_directory(&layout.trash())).map_err(unusable)?;
-        Ok(Self { disk, layout, discarded: AtomicU64::new(0), _lock: lock })
+        let store = Self { disk, layout, discarded: AtomicU64::new(0), _lock: lock };
+        store.trim_partials();
+        Ok(store)
+    }
+
+    /// Gives back the room that was set aside for the rest of downloads: whoever was killed could not.
+    fn trim_partials(&self) {
+        let trim = |partial: &Found| self.disk.create(&partial.path).and_then(|file| self.disk.truncate(&file, partial.len));
+        let partials = self.partials().unwrap_or_default();
+        for partial in partials.iter().filter(|partial| !partial.is_directory) {
+            if let Err(error) = trim(partial) {
+                tracing::warn!(path = %partial.path.display(), %error, "what was set aside for a download could not be given back");
+            }
+        }
     }
 
     /// The disk that it is on.

@@ -54,7 +54,6 @@ pub async fn reconcile(cache: Arc<Cache>, counting: Counting) {
     drop(counting);
     if (found, lost) != (0, 0) {
         tracing::warn!(found, lost, "the store had other files than its database knew of; now it knows");
-        cache.tell_of_everything().await;
     }
 }
 
@@ -83,6 +82,7 @@ async fn keep(cache: Arc<Cache>, metrics: Arc<Metrics>) {
             // The operator may have made it smaller, and others may have filled the file system.
             look.shrink()?;
             show(&look, &metrics);
+            look.close_idle_files();
             look.empty_trash()?;
             look.space()
         });

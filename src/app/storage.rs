@@ -3,20 +3,15 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use tokio::sync::mpsc;
-
 use crate::app::housekeeping;
 use crate::app::outside::Outside;
 use crate::cache::books::Counting;
-use crate::cache::{Cache, Event, restore};
+use crate::cache::{Cache, restore};
 use crate::config::Config;
 use crate::database::{Database, DatabaseError, Found};
 use crate::ledger::Ledger;
 use crate::metrics::Metrics;
 use crate::store::{Store, StoreError};
-
-/// How many events may wait for those who are told of them.
-pub const QUEUED_EVENTS: usize = 1024;
 
 /// Why what is held cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -38,8 +33,6 @@ pub struct Storage {
     pub cache: Arc<Cache>,
     /// Where the ledger is written; `None` if it cannot be.
     pub database: Option<Database>,
-    /// What happens to files and images.
-    pub told: mpsc::Receiver<Event>,
     /// Held until what is in the store was compared with the ledger; `None` if it was.
     pub counting: Option<Counting>,
 }
@@ -54,13 +47,12 @@ impl Storage {
         let (database, known) = open_database(outside, &store.layout().database())?;
         let is_known = known.is_some();
         let ledger = restore::restore(&store, known, outside.clock.now()).map_err(unusable)?;
-        let (events, told) = mpsc::channel(QUEUED_EVENTS);
-        let means = (Arc::clone(&outside.clock), Arc::clone(metrics));
-        let cache = Arc::new(Cache::new(Arc::clone(&store), ledger, &config.cache(space), events, means));
+        let (clock, metrics) = (Arc::clone(&outside.clock), Arc::clone(metrics));
+        let cache = Arc::new(Cache::new(Arc::clone(&store), ledger, &config.cache(space), clock, metrics));
         cache.miss_what_was_kept().map_err(unusable)?;
         // Without a database all was counted just now.
         let counting = if is_known { cache.books().begin_to_count() } else { None };
-        Ok(Self { store, cache, database, told, counting })
+        Ok(Self { store, cache, database, counting })
     }
 }
 

@@ -6,7 +6,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use crate::cache::{Cache, Event, lock};
+use crate::cache::{Cache, lock};
 use crate::catalog::listing::Listing;
 use crate::digest::{Digest, Fingerprint};
 use crate::ledger::Unit;
@@ -92,7 +92,7 @@ impl Cache {
     /// Carries out sentences one by one; those that could be.
     fn carry_out(&self, sentences: Vec<Sentence>) -> Vec<Sentence> {
         let now = self.now();
-        let remotes: BTreeSet<Arc<str>> = sentences.iter().filter_map(|sentence| self.remote_of(sentence.unit)).collect();
+        let (digests, remotes) = self.named_by(&sentences);
         let mut done = sentences;
         done.retain(|sentence| match sentence.deed {
             Deed::Remove => self.remove(sentence),
@@ -104,14 +104,19 @@ impl Cache {
         });
         done.iter().for_each(log);
         if !done.is_empty() {
-            remotes.into_iter().for_each(|remote| self.tell(Event::Left(remote)));
+            self.tell(&digests, remotes);
         }
         done
     }
 
-    fn remote_of(&self, unit: Unit) -> Option<Arc<str>> {
-        let Unit::Image(fingerprint) = unit else { return None };
-        self.books.image(fingerprint).map(|record| record.remote)
+    /// The blobs that sentences are about, and the remotes of their images.
+    fn named_by(&self, sentences: &[Sentence]) -> (Vec<Digest>, BTreeSet<Arc<str>>) {
+        self.books.read(|ledger| {
+            let remote =
+                |unit| if let Unit::Image(image) = unit { ledger.image(image).map(|record| Arc::clone(&record.remote)) } else { None };
+            let digests = sentences.iter().flat_map(|sentence| ledger.blobs_of(sentence.unit)).map(|(digest, _)| digest);
+            (digests.collect(), sentences.iter().filter_map(|sentence| remote(sentence.unit)).collect())
+        })
     }
 
     /// Removes a unit, unless it was used since it was sentenced; whether it did.

@@ -1,10 +1,10 @@
 //! Whether a blob is still what it is called.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::HashSet;
 use std::io;
 use std::sync::Arc;
 
-use crate::cache::{Cache, Event, lock};
+use crate::cache::{Cache, lock};
 use crate::digest::{Claim, Digest, Expected, Fingerprint, Hasher};
 use crate::ledger::decision::Decision;
 use crate::ledger::record::Record;
@@ -141,19 +141,16 @@ impl Cache {
         Ok(self.store.blob(blob.digest)?.is_some_and(|there| there.is_same_file(blob)))
     }
 
-    /// Notes what cannot be had any more without a blob that is gone: these images, and whatever else lists it.
+    /// Tells of a blob that came, went or is another one now, and lets go of the images that cannot be had without it.
     pub fn tell_lost(&self, digest: Digest, lost: Vec<Record>) {
-        let (catalog, claims) = (self.current.load(), self.books.read(|ledger| ledger.claims(digest).collect::<Vec<_>>()));
-        let mut remotes: BTreeSet<Arc<str>> = claims.into_iter().flat_map(|claim| catalog.remotes_with(claim)).map(Arc::clone).collect();
-        for record in lost {
+        for record in &lost {
             if !self.was_let_go(record.fingerprint) {
                 tracing::warn!(fingerprint = %record.fingerprint, %digest, "an image is not whole any more: one of its files is gone or damaged");
                 self.forget_record(record.fingerprint);
-                self.miss(&record);
+                self.miss(record);
             }
-            remotes.insert(record.remote);
         }
-        remotes.into_iter().for_each(|remote| self.tell(Event::Left(remote)));
+        self.tell(&[digest], lost.into_iter().map(|record| record.remote));
     }
 
     /// Whether an image went before, and only the database had not heard of it: it has no record, and nobody wants to keep it.

@@ -2,10 +2,11 @@
 
 use std::ops::Deref;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 
 use foldhash::HashMap;
 
+use crate::cache::books::Promise;
 use crate::digest::Digest;
 use crate::store::blob::{Blob, Identity};
 
@@ -34,6 +35,8 @@ struct Lease {
     digest: Digest,
     is_broken: AtomicBool,
     leases: Arc<Leases>,
+    /// The room of a file that another one took the place of.
+    room: OnceLock<Arc<Promise>>,
 }
 
 impl Leases {
@@ -43,7 +46,7 @@ impl Leases {
         let known = leases.get(&blob.digest).and_then(|files| find(files, &blob));
         let lease = known.unwrap_or_else(|| {
             let (digest, file) = (blob.digest, blob.identity());
-            let lease = Arc::new(Lease { digest, is_broken: AtomicBool::new(false), leases: Arc::clone(self) });
+            let lease = Arc::new(Lease { digest, is_broken: AtomicBool::new(false), leases: Arc::clone(self), room: OnceLock::new() });
             leases.entry(digest).or_default().push((file, Arc::downgrade(&lease)));
             lease
         });
@@ -78,6 +81,13 @@ impl Leases {
 }
 
 impl Others {
+    /// Gives them the room of what they have, which is free when the last of them has let go of it; at once, if there is none.
+    pub fn take(self, room: Promise) {
+        let room = Arc::new(room);
+        // A name that is taken again and again leaves several files; the first of these rooms is the one that is theirs.
+        self.0.iter().filter(|lease| lease.room.get().is_none()).for_each(|lease| drop(lease.room.set(Arc::clone(&room))));
+    }
+
     /// Tells them that nobody knows of what they have.
     pub fn call_in(&self) {
         self.0.iter().for_each(|lease| lease.is_broken.store(true, Ordering::Release));

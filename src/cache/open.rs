@@ -8,9 +8,6 @@ use moka::sync::Cache as Moka;
 use crate::digest::Digest;
 use crate::store::blob::Blob;
 
-/// How long one stays open without being asked for.
-const IDLE_FILE: Duration = Duration::from_mins(1);
-
 /// Open files by their digests. One that leaves is closed in that moment, for a file without a name takes room for as long as it
 /// is open; the cache below drops what leaves it some time later.
 #[derive(Debug)]
@@ -21,9 +18,9 @@ pub struct OpenFiles(Moka<Digest, Arc<Slot>>);
 struct Slot(Mutex<Option<Blob>>);
 
 impl OpenFiles {
-    /// Keeps so many files open.
-    pub fn new(most: u64) -> Self {
-        let files = Moka::builder().max_capacity(most).time_to_idle(IDLE_FILE);
+    /// Keeps so many files open, none of them for longer than `idle` without being asked for.
+    pub fn new(most: u64, idle: Duration) -> Self {
+        let files = Moka::builder().max_capacity(most).time_to_idle(idle);
         Self(files.eviction_listener(|_, slot: Arc<Slot>, _| slot.close()).build())
     }
 
@@ -35,6 +32,11 @@ impl OpenFiles {
     /// Keeps a file open, in the place of any other with its digest.
     pub fn insert(&self, blob: Blob) {
         self.0.insert(blob.digest, Arc::new(Slot(Mutex::new(Some(blob)))));
+    }
+
+    /// Closes what nobody has asked for lately: the cache below looks at that only while it is used.
+    pub fn close_idle(&self) {
+        self.0.run_pending_tasks();
     }
 
     /// Gives an open file to nobody any more. It is closed, unless somebody reads it.

@@ -5,7 +5,7 @@ use std::ops::RangeInclusive;
 
 use foldhash::HashSet;
 
-use crate::cache::{Cache, Event};
+use crate::cache::Cache;
 use crate::digest::Digest;
 
 /// Where the ledger and the store differ.
@@ -50,15 +50,6 @@ impl Cache {
             }
         }
         differences
-    }
-
-    /// Has everything looked at anew that depends on what is held.
-    pub async fn tell_of_everything(&self) {
-        let remotes: Vec<_> = self.current().load().remotes.keys().cloned().collect();
-        for remote in remotes {
-            // Whoever is told may have ended before.
-            drop(self.events.send(Event::Left(remote)).await);
-        }
     }
 }
 

@@ -97,14 +97,14 @@ impl Cache {
         if seen == self.books.read(known) {
             return Ok(true);
         }
-        let (there, lost, is_gone) = {
+        let (there, lost, is_other) = {
             let _flights = lock(&self.flights);
             // Not under the ledger's lock: the last one who closes a file without a name waits until it is gone.
             self.open.close(digest);
             let there = self.store.blob(digest)?.map(|blob| blob.size);
             let now = self.now();
             // A commit may note it until the ledger is changed.
-            let (lost, is_gone) = self.books.change(|ledger| {
+            let (lost, is_other) = self.books.change(|ledger| {
                 let before = known(ledger);
                 if before == there {
                     return (Vec::new(), false);
@@ -115,11 +115,11 @@ impl Cache {
                     ledger.find(digest, size, now);
                     ledger.account.settle(0, 0, size);
                 }
-                (lost, before.is_some())
+                (lost, true)
             });
-            (there, lost, is_gone)
+            (there, lost, is_other)
         };
-        if is_gone {
+        if is_other {
             self.tell_lost(digest, lost);
         }
         Ok(there == seen)

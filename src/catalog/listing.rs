@@ -128,7 +128,9 @@ impl Listing {
         self.images.push(image);
         let Self { images, by_file, hasher, .. } = self;
         let hash_of = |(image, file): &(u32, u32)| hasher.hash_one(images[*image as usize].files[*file as usize].expected);
-        (0..files).map(|file| (at, file)).for_each(|entry| drop(by_file.insert_unique(hash_of(&entry), entry, hash_of)));
+        for entry in (0..files).map(|file| (at, file)) {
+            by_file.insert_unique(hash_of(&entry), entry, hash_of);
+        }
     }
 
     /// Notes which root a delta makes.

@@ -32,6 +32,8 @@ pub enum NotHeld {
 
 /// Waits until a file is held, and tells how many bytes are here; its size.
 pub async fn hold(fetcher: &Fetcher, wanted: &Wanted, tell: impl Fn(u64)) -> Result<u64, NotHeld> {
+    // No host waits: not through memory, then, while nobody knows how much room there is.
+    fetcher.means.cache.books().counted().await;
     let mut wrong = None;
     for _ in 0..MOST_TRIES {
         match (hold_at_once(fetcher, wanted, &tell).await, wrong.take()) {

@@ -190,9 +190,26 @@ impl Sink {
                     self.means.cache.standing().refused(error.to_string());
                 }
                 tracing::info!(expected = %self.pilot.flight().expected(), %reason, "no room; passing the file through memory");
-                self.leave_the_disk().await
+                if matches!(reason, Denied::Uncounted) { self.set_aside().await } else { self.leave_the_disk().await }
             }
         }
+    }
+
+    /// Goes on from the file's end in memory, and leaves the file for a later download: there may be room for it.
+    async fn set_aside(&mut self) -> Result<(), FetchError> {
+        let Some((written, allowance)) = self.close().await? else { return Ok(()) };
+        if written.refused.is_some() {
+            return self.go_on_in_memory(written, allowance).await;
+        }
+        let partial = written.partial;
+        let left = blocking(move || {
+            let hasher = partial.hasher().clone();
+            drop(partial);
+            Ok((hasher, allowance))
+        });
+        let (hasher, _in_the_file) = left.await.map_err(|error| FetchError::Disk(error.to_string()))?;
+        self.way = ring(&self.means, &self.pilot, hasher)?;
+        Ok(())
     }
 
     async fn leave_the_disk(&mut self) -> Result<(), FetchError> {

@@ -60,6 +60,8 @@ pub async fn take(cache: &Arc<Cache>, remote: &Arc<str>, sent: Sent, supply: &mu
         supply.skip(sent.size).await?;
         return Ok(blob);
     }
+    // Whoever sends has time; until then nobody knows how much room there is.
+    cache.books().counted().await;
     match cache.board(expected, 0) {
         Boarding::Following(mut reader) => {
             supply.skip(sent.size).await?;
@@ -84,6 +86,7 @@ async fn write(cache: &Arc<Cache>, remote: &Arc<str>, expected: Expected, pilot:
     let size = expected.size.unwrap_or_default();
     let store = Arc::clone(cache.store());
     let mut partial = blocking(move || store.partial(expected)).await?;
+    cache.books().lost(partial.dropped());
     let mut allowance = Allowance::new(Arc::clone(cache.books()), partial.len());
     pilot.opened(partial.file(), partial.len());
     allowance.ensure(cache, size, Some(size)).await.map_err(|_| LibraryError::NoRoom)?;

@@ -9,11 +9,11 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use crate::cache::lease::Lent;
-use crate::cache::{Cache, Event, blocking};
+use crate::cache::news::Unread;
+use crate::cache::{Cache, blocking};
 use crate::catalog::Catalog;
 use crate::catalog::listing::Image;
 use crate::digest::{Digest, Expected, Fingerprint, FingerprintHasher};
@@ -54,19 +54,16 @@ impl Recorder {
         Self { cache, publisher, metrics, wrong: wrong.into_iter().collect(), again: None, failures: 0, changed: BTreeSet::new() }
     }
 
-    /// Goes on until nobody sends events any more. Images that were whole already when the program began are looked at
-    /// first: the one before may have been killed in between.
-    pub async fn run(mut self, mut events: mpsc::Receiver<Event>) {
+    /// Goes on for as long as the program does. Images that were whole already when it began are looked at first: the one before
+    /// may have been killed in between.
+    pub async fn run(mut self) {
+        let cache = Arc::clone(&self.cache);
         let mut generations = self.publisher.generations();
         self.look_at_all().await;
         let (mut next, mut look) = (Instant::now(), Instant::now());
         loop {
             tokio::select! {
-                event = events.recv() => match event {
-                    Some(Event::Committed(remote, file)) => self.look_at(&remote, file).await,
-                    Some(Event::Left(remote)) => drop(self.changed.insert(remote)),
-                    None => return,
-                },
+                unread = cache.news().read() => self.take(unread).await,
                 // What is listed now may be held since before.
                 changed = async { tokio::time::sleep_until(look).await; generations.changed().await } => {
                     if changed.is_err() {
@@ -84,6 +81,20 @@ impl Recorder {
                     next = Instant::now() + self.have_reviewed().await * REST;
                 }
             }
+        }
+    }
+
+    /// Looks at what came, and notes whom it concerns, and what went.
+    async fn take(&mut self, unread: Unread) {
+        self.changed.extend(unread.remotes);
+        if !unread.files.is_empty() {
+            self.changed.extend(self.cache.current().load().of_what_is_held().cloned());
+        }
+        for (remote, file) in unread.files {
+            self.look_at(&remote, file).await;
+        }
+        if unread.is_more {
+            self.look_at_all().await;
         }
     }
 
@@ -108,12 +119,16 @@ impl Recorder {
         }
     }
 
-    /// Looks at every listed image that is not recorded.
+    /// Looks at every listed image that is not recorded, and at those that wait for being held: one may have come while it was not
+    /// known yet that it is waited for.
     async fn look_at_all(&mut self) {
         let catalog = self.cache.current().load();
         for remote in &catalog.order {
             let Some(listed) = catalog.remotes.get(remote) else { continue };
             let held_back = listed.held_back.iter().map(|held_back| &held_back.image);
+            if self.cache.books().read(|ledger| held_back.clone().any(|image| ledger.image(image.fingerprint).is_some())) {
+                self.changed.insert(Arc::clone(remote));
+            }
             for image in listed.listing.images().iter().chain(held_back) {
                 if self.seems_whole(image) {
                     self.look_at_one(&catalog, Arc::clone(remote), image.clone()).await;
@@ -153,7 +168,7 @@ impl Recorder {
     async fn record(&mut self, catalog: &Arc<Catalog>, remote: Arc<str>, image: Image, blobs: Vec<Lent>) {
         let fingerprint = image.fingerprint;
         let (cache, catalog) = (Arc::clone(&self.cache), Arc::clone(catalog));
-        let of = Arc::clone(&remote);
+        let (of, concerned) = (Arc::clone(&remote), concerned_with(&catalog, &image));
         let recorded = blocking(move || {
             let now = cache.now();
             let mut admitted =
@@ -173,6 +188,7 @@ impl Recorder {
                 }
                 self.failures = 0;
                 self.cache.found_again(fingerprint);
+                self.changed.extend(concerned);
                 self.changed.insert(remote);
             }
             Ok(None) => self.cache.forget_record(fingerprint),
@@ -189,6 +205,11 @@ impl Recorder {
         }
         self.cache.note_unrecorded(fingerprint);
     }
+}
+
+/// The remotes whose documents may depend on whether an image is held, whoever brought it.
+fn concerned_with(catalog: &Catalog, image: &Image) -> BTreeSet<Arc<str>> {
+    image.expected().flat_map(|file| catalog.concerned_with(file.claim)).map(Arc::clone).collect()
 }
 
 /// What people decided about an image, or about the one whose place it takes: then that is written down for this one.

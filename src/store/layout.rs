@@ -124,19 +124,10 @@ impl Layout {
         self.root.join("tls")
     }
 
-    /// Makes all folders. Those of blobs are made at once, so that a commit has one folder to sync and not two.
-    pub fn create(&self, disk: &dyn Disk) -> io::Result<()> {
+    /// Makes all folders; what could not be made, and why.
+    pub fn create(&self, disk: &dyn Disk) -> Result<(), (PathBuf, io::Error)> {
         let blobs = self.blobs();
-        if disk.names(&blobs)?.len() < 256 {
-            for first in 0..=u8::MAX {
-                match disk.create_directory(&blobs.join(format!("{first:02x}"))) {
-                    // What somebody put there has no blobs in it, and is none of our business.
-                    Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-                    created => created?,
-                }
-            }
-            disk.sync_directory(&blobs)?;
-        }
+        create_for_blobs(disk, &blobs).map_err(|error| (blobs, error))?;
         let folders = [
             self.partials(),
             self.root.join("documents"),
@@ -149,8 +140,23 @@ impl Layout {
             self.trash(),
             self.tls(),
         ];
-        folders.iter().try_for_each(|folder| disk.create_directory(folder))?;
-        disk.sync_directory(&self.root.join("state"))?;
-        disk.sync_directory(&self.root)
+        folders.into_iter().try_for_each(|folder| disk.create_directory(&folder).map_err(|error| (folder, error)))?;
+        let sync = |folder: PathBuf| disk.sync_directory(&folder).map_err(|error| (folder, error));
+        [self.root.join("state"), self.root.clone()].into_iter().try_for_each(sync)
     }
+}
+
+/// Makes the folders of blobs at once, so that a commit has one folder to sync and not two.
+fn create_for_blobs(disk: &dyn Disk, blobs: &Path) -> io::Result<()> {
+    if disk.names(blobs)?.len() >= 256 {
+        return Ok(());
+    }
+    for first in 0..=u8::MAX {
+        match disk.create_directory(&blobs.join(format!("{first:02x}"))) {
+            // What somebody put there has no blobs in it, and is none of our business.
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            created => created?,
+        }
+    }
+    disk.sync_directory(blobs)
 }

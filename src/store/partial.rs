@@ -92,6 +92,11 @@ impl Partial {
         self.expected
     }
 
+    /// What was hashed so far.
+    pub fn hasher(&self) -> &Hasher {
+        &self.hasher
+    }
+
     /// Its bytes, for readers.
     pub fn file(&self) -> &File {
         &self.place.file

@@ -14,6 +14,7 @@ use cistern::database::Database;
 use cistern::digest::{Claim, Digest, Expected};
 use cistern::disk::{Disk as _, OsDisk};
 use cistern::ledger::change::Change;
+use cistern::store::Store;
 use cistern::store::blob::Blob;
 use cistern::store::layout::Layout;
 use futures_util::future::join_all;
@@ -356,7 +357,7 @@ async fn what_goes_twice_is_counted_twice() {
 #[tokio::test]
 async fn what_is_read_again_is_open_for_no_longer_than_a_piece() {
     let folder = tempfile::tempdir().unwrap();
-    let (cache, _events) = crate::queueing::cache(&folder, 8);
+    let cache = crate::queueing::cache(&folder);
     let digest = Digest::of(&noise(MIB, 1));
     let blob = cache.store().layout().blob(digest);
     std::fs::write(&blob, noise(MIB, 1)).unwrap();
@@ -383,7 +384,7 @@ fn is_open(name: &str) -> bool {
 #[test]
 fn what_leaves_is_closed_at_once_whatever_others_do() {
     let folder = tempfile::tempdir().unwrap();
-    let (files, is_over) = (Arc::new(OpenFiles::new(16)), Arc::new(AtomicBool::new(false)));
+    let (files, is_over) = (Arc::new(OpenFiles::new(16, Duration::from_mins(1))), Arc::new(AtomicBool::new(false)));
     let open = |digest, name: &str| Blob::new(digest, 0, OsDisk.create(&folder.path().join(name)).unwrap()).unwrap();
     files.insert(open(Digest::of(b"busy"), "busy"));
     let busy: Vec<_> = (0..3)
@@ -410,4 +411,56 @@ fn what_leaves_is_closed_at_once_whatever_others_do() {
     }
     is_over.store(true, Ordering::Relaxed);
     busy.into_iter().for_each(|thread| thread.join().unwrap());
+}
+
+/// Nothing happens: then nobody asks either, and what was removed from outside takes room for as long as it is open.
+#[test]
+fn what_nobody_asks_for_is_closed_although_nothing_happens() {
+    let folder = tempfile::tempdir().unwrap();
+    let files = OpenFiles::new(16, Duration::from_millis(100));
+    let name = format!("idle-{}", fastrand::u64(..));
+    files.insert(Blob::new(Digest::of(b"idle"), 0, OsDisk.create(&folder.path().join(&name)).unwrap()).unwrap());
+    files.close_idle();
+    assert!(is_open(&name));
+    std::thread::sleep(Duration::from_millis(150));
+    files.close_idle();
+    assert!(!is_open(&name));
+}
+
+/// One document says how large a file is and another does not, so that it is fetched twice at once: the first one has no name
+/// when the second one has it.
+#[test]
+fn a_file_that_lost_its_name_to_another_counts_for_as_long_as_it_is_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let cache = crate::queueing::cache(&folder);
+    let bytes = noise(MIB, 1);
+    let commit = || {
+        let mut room = cache.books().promise(MIB as u64, u64::MAX).unwrap();
+        room.becomes(MIB as u64, 0);
+        crate::queueing::commit(&cache, &bytes)
+    };
+    let held = || cache.books().read(|ledger| ledger.account.held()) / MIB as u64;
+    let first = commit();
+    assert_eq!(held(), 1);
+    let (other, second) = (first.clone(), commit());
+    assert_eq!(held(), 2);
+    drop((second, first));
+    assert_eq!(held(), 2, "somebody reads it");
+    drop(other);
+    assert_eq!(held(), 1);
+}
+
+/// It was set aside for the rest of a download that was killed.
+#[test]
+fn what_was_set_aside_is_given_back_at_the_start() {
+    let folder = tempfile::tempdir().unwrap();
+    drop(Store::open(Arc::new(OsDisk), folder.path()).unwrap());
+    let path = folder.path().join("partials/sha256-1-1");
+    let file = std::fs::File::create(&path).unwrap();
+    rustix::fs::fallocate(&file, rustix::fs::FallocateFlags::KEEP_SIZE, 0, 8 * MIB as u64).unwrap();
+    drop(file);
+    let blocks = || std::os::unix::fs::MetadataExt::blocks(&path.metadata().unwrap());
+    assert!(blocks() > 0);
+    drop(Store::open(Arc::new(OsDisk), folder.path()).unwrap());
+    assert_eq!(blocks(), 0);
 }

@@ -672,7 +672,7 @@ async fn what_the_database_does_not_know_of_an_offline_remote_is_adopted_or_refu
 #[tokio::test]
 async fn a_late_verdict_takes_away_no_file_but_the_one_that_was_read() {
     let folder = tempfile::tempdir().unwrap();
-    let (cache, _events) = queueing::cache(&folder, 8);
+    let cache = queueing::cache(&folder);
     let bytes = noise(1000, 1);
     let (expected, commit) = (queueing::expected(&bytes), || queueing::commit(&cache, &bytes));
     drop(commit());
@@ -733,7 +733,7 @@ async fn folders_of_the_store_may_be_gone_or_be_files() {
 async fn what_was_found_to_be_wrong_is_not_forgotten_because_the_disk_errs() {
     let folder = tempfile::tempdir().unwrap();
     let disk = FaultyDisk::over(OsDisk);
-    let (cache, _events) = queueing::cache_on(disk.clone(), &folder, 8);
+    let cache = queueing::cache_on(disk.clone(), &folder);
     let bytes = noise(1000, 1);
     let (expected, commit) = (queueing::expected(&bytes), || queueing::commit(&cache, &bytes));
     let reader = commit();
@@ -754,7 +754,7 @@ async fn nobody_vouches_for_a_file_that_took_the_place_of_the_one_that_was_read(
     let folder = tempfile::tempdir().unwrap();
     let bytes = noise(1000, 1);
     let expected = cistern::digest::Expected { claim: cistern::digest::Claim::Sha256(Digest::of(&bytes)), size: None };
-    let (cache, _events) = queueing::cache(&folder, 8);
+    let cache = queueing::cache(&folder);
     let blob = cache.store().layout().blob(Digest::of(&bytes));
     std::fs::create_dir_all(blob.parent().unwrap()).unwrap();
     std::fs::write(&blob, &bytes).unwrap();

@@ -24,6 +24,7 @@ mod refreshing;
 mod retaining;
 mod running;
 mod serving;
+mod sharing;
 #[path = "../support/main.rs"]
 mod support;
 mod tidy;

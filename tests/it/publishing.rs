@@ -3,8 +3,11 @@
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
+use cistern::digest::{Claim, Digest, Expected};
+use cistern::store::layout::Layout;
 use serde_json::Value;
 
+use crate::deeds::is_counted;
 use crate::managing::{done, failed};
 use crate::support::mirror::{Builder, Mirror, wait_for};
 use crate::support::origin::Origin;
@@ -360,4 +363,19 @@ async fn a_name_that_a_person_gives_means_a_held_image_and_follows_its_updates()
     let (code, line) = failed(&mirror, &["image", "alias", "delete", "stable"]).await;
     assert!(code == 1 && line.contains("there is no alias 'stable' of yours"), "{line}");
     assert!(Path::new(&mirror.store().join("state/aliases")).read_dir().unwrap().next().is_none());
+}
+
+/// It cannot be gone on with, and what was counted of it is not there any more.
+#[tokio::test]
+async fn what_an_import_left_and_is_too_long_counts_no_more() {
+    let setting = Setting::make().await;
+    let root = squashfs();
+    let expected = Expected { claim: Claim::Sha256(Digest::of(&root)), size: Some(root.len() as u64) };
+    let too_long = [&root[..], &[0; 100_000]].concat();
+    let mirror =
+        setting.mirror.restart_after_in_store(|store| std::fs::write(Layout::new(store).partial(expected), too_long).unwrap()).await;
+    let setting = Setting { mirror, ..setting };
+    let (meta, root) = (setting.file("meta", &metadata(xz)), setting.file("root", &root));
+    done(&setting.mirror, &["image", "import", &meta, &root]).await;
+    wait_for(async || is_counted(&setting.mirror).await.is_ok()).await;
 }

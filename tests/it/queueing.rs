@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use cistern::api::Step;
 use cistern::cache::lease::Lent;
-use cistern::cache::{self, Boarding, Cache, Event};
+use cistern::cache::{self, Cache};
 use cistern::clock::SystemClock;
 use cistern::database::{Database, Found};
 use cistern::digest::{Claim, Digest, Expected};
@@ -22,7 +22,6 @@ use cistern::store::Store;
 use futures_util::future::join_all;
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::UnixStream;
-use tokio::sync::mpsc;
 
 use crate::support::faulty::{Call, FaultyDisk};
 use crate::support::mirror::{Builder, wait_for};
@@ -34,13 +33,13 @@ use crate::support::stream::{Stream, Version, noise};
 /// A step of the clock on a stage.
 const STEP: Duration = Duration::from_millis(20);
 
-/// A cache over an empty store, and where it tells what happens; so many events fit in there.
-pub fn cache(folder: &tempfile::TempDir, queued_events: usize) -> (Arc<Cache>, mpsc::Receiver<Event>) {
-    cache_on(OsDisk, folder, queued_events)
+/// A cache over an empty store.
+pub fn cache(folder: &tempfile::TempDir) -> Arc<Cache> {
+    cache_on(OsDisk, folder)
 }
 
 /// The same on another disk.
-pub fn cache_on(disk: impl Disk, folder: &tempfile::TempDir, queued_events: usize) -> (Arc<Cache>, mpsc::Receiver<Event>) {
+pub fn cache_on(disk: impl Disk, folder: &tempfile::TempDir) -> Arc<Cache> {
     let store = Arc::new(Store::open(Arc::new(disk), folder.path()).unwrap());
     let day = Duration::from_hours(24);
     let rules = Rules { auto_update: true, auto_update_cached: true, hold_back_max: day, idle: Some(10 * day), grace: day };
@@ -51,9 +50,7 @@ pub fn cache_on(disk: impl Disk, folder: &tempfile::TempDir, queued_events: usiz
         retry_wrong: day,
         rules,
     };
-    let (events, told) = mpsc::channel(queued_events);
-    let cache = Cache::new(store, Ledger::default(), &options, events, (Arc::new(SystemClock), Arc::new(Metrics::new())));
-    (Arc::new(cache), told)
+    Arc::new(Cache::new(store, Ledger::default(), &options, Arc::new(SystemClock), Arc::new(Metrics::new())))
 }
 
 /// What a document claims of a file with these bytes.
@@ -158,7 +155,7 @@ async fn a_command_that_does_not_listen_holds_up_its_own_work_and_nothing_grows(
 #[tokio::test]
 async fn more_changes_than_the_publisher_can_be_told_wait_and_all_are_served() {
     let folder = tempfile::tempdir().unwrap();
-    let (cache, _events) = cache(&folder, 1);
+    let cache = cache(&folder);
     let (publisher, task) = Publisher::new(Arc::clone(&cache), Arc::new(Metrics::new()), Vec::new());
     let reviews = tokio::spawn(join_all((0..300).map({
         let publisher = publisher.clone();
@@ -199,20 +196,19 @@ async fn more_batches_than_the_database_takes_at_once_wait_and_all_are_written()
     database.close().await;
 }
 
-/// Events of the cache: what does not fit is dropped, and no download waits for those who are told.
+/// What comes and goes, while nobody reads of it: no download waits, and whoever reads knows that there is more.
 #[tokio::test]
-async fn a_commit_waits_for_nobody_who_is_told_of_it() {
+async fn a_commit_waits_for_nobody_who_reads_of_it() {
+    const FILES: usize = 4100;
     let folder = tempfile::tempdir().unwrap();
-    let (cache, mut events) = cache(&folder, 2);
-    for number in 0_u64..5 {
-        let bytes = noise(100, number);
-        let expected = expected(&bytes);
-        let Boarding::Leading(_reader, pilot) = cache.board(expected, 0) else { panic!("nobody else wants it") };
+    let cache = cache(&folder);
+    for number in 0..FILES as u64 {
+        let bytes = number.to_le_bytes();
         drop(commit(&cache, &bytes));
-        cache.land(pilot.flight());
-        assert!(cache.find(expected).await.unwrap().is_some(), "{number}");
+        assert!(cache.find(expected(&bytes)).await.unwrap().is_some(), "{number}");
     }
-    assert_eq!(std::iter::from_fn(|| events.try_recv().ok()).count(), 2);
+    let unread = cache.news().read().await;
+    assert_eq!((unread.files.len(), unread.is_more), (4096, true));
 }
 
 /// Files that turned out to be gone: a refresh that is under way is not told of each, and hosts do not wait for it.

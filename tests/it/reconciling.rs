@@ -3,11 +3,12 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use cistern::digest::Digest;
+use cistern::digest::{Claim, Digest, Expected};
 use cistern::disk::OsDisk;
+use cistern::store::layout::Layout;
 
 use crate::deeds::{held, is_counted};
-use crate::managing::done;
+use crate::managing::{done, typed};
 use crate::support::faulty::{Call, Fault, FaultyDisk};
 use crate::support::mirror::{Builder, Mirror, wait_for};
 use crate::support::origin::Origin;
@@ -187,4 +188,36 @@ async fn what_is_in_the_place_of_folders_does_not_keep_it_from_starting() {
     disk.heal();
     assert_eq!(mirror.body("lab/0/squashfs").await, noise(SIZE, 0));
     assert_eq!(mirror.body("lab/2/squashfs").await, noise(SIZE, 2));
+}
+
+/// What a download left is worth most while nobody can say whether there is room for the rest.
+#[tokio::test]
+async fn what_a_download_left_stays_while_nobody_knows_how_much_room_there_is() {
+    let (origin, mirror, disk) = started_blind(1 << 30, "proxy", |store| {
+        let expected = Expected { claim: Claim::Sha256(Digest::of(&noise(SIZE, 2))), size: Some(SIZE as u64) };
+        std::fs::write(Layout::new(store).partial(expected), &noise(SIZE, 2)[..SIZE / 2]).unwrap();
+    })
+    .await;
+    let is_range = |request: usize| origin.requests("2/squashfs")[request].head.to_lowercase().contains("\r\nrange: ");
+    assert_eq!(mirror.body("lab/2/squashfs").await, noise(SIZE, 2), "it went through memory");
+    assert!(is_range(0), "and the first half out of the file");
+    assert_eq!(mirror.files("partials").len(), 1);
+    disk.heal();
+    wait_for(async || mirror.body("lab/2/squashfs").await == noise(SIZE, 2) && blob(&mirror.store(), &noise(SIZE, 2)).exists()).await;
+    assert!(is_range(origin.requests("2/squashfs").len() - 1));
+}
+
+/// Nobody is in a hurry: there may be room, and nobody can say so yet.
+#[tokio::test]
+async fn what_no_host_waits_for_waits_until_all_is_counted() {
+    let (origin, mirror, disk) = started_blind(1 << 30, "mirror", |_| ()).await;
+    let copying = typed(&mirror, &["image", "copy", "lab:a2", "--arch", "amd64"], "");
+    let ((code, _, said), ()) = tokio::join!(copying, async {
+        tokio::time::sleep(Duration::from_secs(6)).await;
+        assert_eq!(origin.requests("2/squashfs").len(), 0);
+        disk.heal();
+    });
+    assert_eq!(code, 0, "{said}");
+    wait_for(async || held(&mirror).await.len() == 3).await;
+    assert_eq!(origin.requests("2/squashfs").len(), 1);
 }
