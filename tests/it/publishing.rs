@@ -371,7 +371,7 @@ async fn what_an_import_left_and_is_too_long_counts_no_more() {
     let setting = Setting::make().await;
     let root = squashfs();
     let expected = Expected { claim: Claim::Sha256(Digest::of(&root)), size: Some(root.len() as u64) };
-    let too_long = [&root[..], &[0; 100_000]].concat();
+    let too_long = [&root[..], &[0; 1000]].concat();
     let mirror =
         setting.mirror.restart_after_in_store(|store| std::fs::write(Layout::new(store).partial(expected), too_long).unwrap()).await;
     let setting = Setting { mirror, ..setting };
