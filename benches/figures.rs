@@ -4,6 +4,7 @@
 //! another of the same run.
 
 mod holding;
+mod large_store;
 #[path = "../tests/support/main.rs"]
 mod support;
 

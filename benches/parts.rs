@@ -1,7 +1,9 @@
-//! What the parts cost: reading, judging, rendering and packing a large document. `cargo bench --bench parts`
+//! What the parts cost: reading, judging, rendering and packing a large document, the ledger of a large store, and the way of a
+//! request. `cargo bench --bench parts`
 
 #[path = "../tests/support/large.rs"]
 mod large;
+mod large_store;
 
 use std::hint::black_box;
 use std::time::Duration;
@@ -15,7 +17,7 @@ use cistern::render::root::{Source as Remote, merge};
 use cistern::revalidation::census::Census;
 use cistern::simplestreams::products::Products;
 use cistern::simplestreams::snapshot::{Role, Snapshot, Source};
-use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use jiff::Timestamp;
 
 const ITEMS: usize = 50_000;
@@ -54,5 +56,42 @@ fn document(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(parts, document);
+/// What the ledger is asked for each request and each fetch.
+fn ledger(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("ledger of 200,000 blobs");
+    let (mut ledger, catalog, mut round) = (large_store::ledger(), large_store::catalog(), 0);
+    let mut next = || {
+        round += 1;
+        round
+    };
+    group.bench_function("touch", |bencher| bencher.iter(|| large_store::touch(&mut ledger, next())));
+    group.bench_function("admit and strike", |bencher| bencher.iter(|| large_store::come_and_go(&mut ledger, next())));
+    // Each one leaves less, and so it begins anew.
+    group.bench_function("make room for a byte, 1,000 times", |bencher| {
+        bencher.iter_batched_ref(
+            || ledger.clone(),
+            |ledger| (0..1000).for_each(|_| large_store::make_room(ledger, &catalog)),
+            BatchSize::PerIteration,
+        );
+    });
+    group.finish();
+}
+
+/// What a request costs until it is known which file it means.
+fn route(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("route among 200,000 files");
+    let (catalog, ledger) = (large_store::catalog(), large_store::ledger());
+    let find = |path: &str| {
+        let path = StreamPath::from_request(black_box(path)).unwrap();
+        if catalog.document(&path).is_some() {
+            return None;
+        }
+        catalog.file(&path).map(|(_, file)| ledger.has(file.expected))
+    };
+    group.bench_function("a file that is held", |bencher| bencher.iter(|| assert_eq!(find("ubuntu/77777"), Some(true))));
+    group.bench_function("nothing", |bencher| bencher.iter(|| assert_eq!(find("ubuntu/images/no-such-file"), None)));
+    group.finish();
+}
+
+criterion_group!(parts, document, ledger, route);
 criterion_main!(parts);

@@ -22,6 +22,8 @@ pub struct Target {
     pub path: String,
     /// Further header lines.
     pub headers: &'static str,
+    /// What every byte is compared with, where that is the point.
+    pub bytes: Option<Arc<Vec<u8>>>,
 }
 
 /// One answer.
@@ -83,6 +85,14 @@ impl Target {
         Ok(stream)
     }
 
+    /// That these are the bytes that stand there.
+    fn compare(&self, at: u64, read: &[u8]) -> io::Result<()> {
+        let Some(bytes) = &self.bytes else { return Ok(()) };
+        let at = usize::try_from(at).unwrap_or(usize::MAX);
+        let is_right = bytes.get(at..).is_some_and(|rest| rest.starts_with(read));
+        if is_right { Ok(()) } else { Err(io::Error::other(format!("wrong bytes after byte {at} of {}", self.path))) }
+    }
+
     fn request(&self, connection: &str) -> String {
         format!(
             "GET {} HTTP/1.1\r\nHost: localhost\r\nUser-Agent: LXD 5.0.2\r\n{}Connection: {connection}\r\n\r\n",
@@ -93,8 +103,9 @@ impl Target {
     fn ask(&self, stream: &mut dyn Stream, started: Instant, connection: &str) -> io::Result<Got> {
         stream.write_all(self.request(connection).as_bytes())?;
         let (length, begun) = head(stream)?;
-        let mut left = length.saturating_sub(begun);
-        let mut first = (begun > 0).then(Instant::now);
+        self.compare(0, &begun)?;
+        let mut left = length.saturating_sub(begun.len() as u64);
+        let mut first = (!begun.is_empty()).then(Instant::now);
         let mut buffer = vec![0; BUFFER.min(usize::try_from(length).unwrap_or(BUFFER).max(1))];
         while left > 0 {
             let most = buffer.len().min(usize::try_from(left).unwrap_or(usize::MAX));
@@ -103,6 +114,7 @@ impl Target {
                 return Err(io::ErrorKind::UnexpectedEof.into());
             }
             first.get_or_insert_with(Instant::now);
+            self.compare(length - left, &buffer[..read])?;
             left -= read as u64;
         }
         let first = first.unwrap_or_else(Instant::now);
@@ -110,8 +122,8 @@ impl Target {
     }
 }
 
-/// Reads the head of an answer, and what came with it: the length of the body, and how much of it was read.
-fn head(stream: &mut (impl Read + ?Sized)) -> io::Result<(u64, u64)> {
+/// Reads the head of an answer, and what came with it: the length of the body, and what of it was read.
+fn head(stream: &mut (impl Read + ?Sized)) -> io::Result<(u64, Vec<u8>)> {
     let (mut bytes, mut buffer) = (Vec::new(), [0; 4096]);
     let end = loop {
         let read = stream.read(&mut buffer)?;
@@ -128,7 +140,7 @@ fn head(stream: &mut (impl Read + ?Sized)) -> io::Result<(u64, u64)> {
         return Err(io::Error::other(text.lines().next().unwrap_or_default().to_owned()));
     }
     let length = text.lines().find_map(|line| line.strip_prefix("content-length: ")).and_then(|length| length.trim().parse().ok());
-    Ok((length.ok_or_else(|| io::Error::other("no length"))?, (bytes.len() - end) as u64))
+    Ok((length.ok_or_else(|| io::Error::other("no length"))?, bytes.split_off(end)))
 }
 
 /// So many hosts at once, each asking by `ask`; everything that they got.

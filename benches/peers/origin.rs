@@ -59,6 +59,11 @@ impl Origin {
         self.state.lock().expect("nobody panicked").files.extend(files);
     }
 
+    /// The bytes of a file.
+    pub fn file(&self, path: &str) -> Option<Arc<Vec<u8>>> {
+        self.state.lock().expect("nobody panicked").files.get(path).cloned()
+    }
+
     /// From now on it sends so many bytes in a second.
     pub fn set_rate(&self, rate: Option<f64>) {
         self.state.lock().expect("nobody panicked").rate = rate;

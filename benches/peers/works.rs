@@ -55,6 +55,8 @@ struct Done {
     seconds: f64,
     gib: f64,
     cpu_per_gib: f64,
+    /// The most memory that it had meanwhile, in MiB.
+    memory: f64,
     got: Vec<Got>,
 }
 
@@ -109,7 +111,13 @@ impl Bench {
             tls: with_tls.then(|| Arc::clone(&self.tls)),
             path: format!("{}{path}", server.prefix),
             headers: "",
+            bytes: None,
         }
+    }
+
+    /// The same, and every byte of the answer is looked at.
+    fn checked(&self, server: &Server, path: &str) -> Target {
+        Target { bytes: self.origin.file(path), ..self.target(server, path, false) }
     }
 
     /// The same file that all of them hold, as each holds it best.
@@ -140,11 +148,12 @@ fn compare(servers: &[&Server], work: impl Fn(&Server) -> Vec<Got>) -> Vec<Vec<D
 
 /// Does a work, and looks at what that cost the server.
 fn measure(server: &Server, work: impl Fn() -> Vec<Got>) -> Done {
+    server.forget_most_memory();
     let (cpu, started) = (server.cpu_seconds(), Instant::now());
     let got = work();
     let seconds = started.elapsed().as_secs_f64();
     let gib = got.iter().map(|got| got.bytes).sum::<u64>() as f64 / f64::from(1 << 30);
-    Done { seconds, gib, cpu_per_gib: (server.cpu_seconds() - cpu) / gib, got }
+    Done { seconds, gib, cpu_per_gib: (server.cpu_seconds() - cpu) / gib, memory: server.memory_mib().1, got }
 }
 
 /// Files that the image server has, with the documents that list them.
@@ -214,7 +223,8 @@ fn bulk(bench: &Bench, table: &mut Table, with_tls: bool, readers: usize, times:
         servers.push(&bench.squid);
     }
     for server in &servers {
-        bench.warm(server, with_tls).get().expect("it has the file");
+        let target = Target { bytes: bench.origin.file(WARM), ..bench.warm(server, with_tls) };
+        target.get().expect("it has the file");
     }
     let read = |server: &Server| {
         let target = bench.warm(server, with_tls);
@@ -229,6 +239,7 @@ fn bulk(bench: &Bench, table: &mut Table, with_tls: bool, readers: usize, times:
     for (server, done) in servers.iter().zip(&done) {
         table.add(&work, &format!("{}: GiB/s", server.name), median(done.iter().map(speed)), Goal::None, all(done, speed));
         table.add(&work, &format!("{}: CPU s/GiB", server.name), median(done.iter().map(cost)), Goal::None, all(done, cost));
+        first_bytes_and_memory(table, &work, server, done);
     }
     table.add(&work, "throughput, nginx = 1", ratio(&done[0], &done[1], speed), Goal::AtLeast(faster), Value::Null);
     table.add(&work, "CPU s/GiB, nginx = 1", ratio(&done[0], &done[1], cost), Goal::AtMost(cheaper), Value::Null);
@@ -258,14 +269,24 @@ fn packed(bench: &Bench, table: &mut Table) {
     requests(table, "a packed document of 4 MiB, keep-alive, TLS", &servers, &done, 1.0, false);
 }
 
+/// When hosts got their first bytes, and what memory that took.
+fn first_bytes_and_memory(table: &mut Table, work: &str, server: &Server, done: &[Done]) {
+    for (name, percent) in [("median", 50), ("p99", 99)] {
+        let first = |done: &Done| percentile(&done.got, percent) * 1000.0;
+        table.add(work, &format!("{}: first byte, {name}, ms", server.name), median(done.iter().map(first)), Goal::None, all(done, first));
+    }
+    let most = |done: &Done| done.memory;
+    table.add(work, &format!("{}: most memory, MiB", server.name), median(done.iter().map(most)), Goal::None, all(done, most));
+}
+
 fn requests(table: &mut Table, work: &str, servers: &[&Server], done: &[Vec<Done>], faster: f64, no_later: bool) {
     let speed = |done: &Done| done.got.len() as f64 / done.seconds;
     let late = |done: &Done| percentile(&done.got, 99) * 1000.0;
     let cost = |done: &Done| done.cpu_per_gib * done.gib / done.got.len() as f64 * 1e6;
     for (server, done) in servers.iter().zip(done) {
         table.add(work, &format!("{}: requests/s", server.name), median(done.iter().map(speed)), Goal::None, all(done, speed));
-        table.add(work, &format!("{}: first byte, p99, ms", server.name), median(done.iter().map(late)), Goal::None, all(done, late));
         table.add(work, &format!("{}: CPU us/request", server.name), median(done.iter().map(cost)), Goal::None, all(done, cost));
+        first_bytes_and_memory(table, work, server, done);
     }
     table.add(work, "requests/s, nginx = 1", ratio(&done[0], &done[1], speed), Goal::AtLeast(faster), Value::Null);
     let goal = if no_later { Goal::AtMost(1.0) } else { Goal::None };
@@ -277,20 +298,23 @@ fn cold(bench: &Bench, table: &mut Table) {
     let work = "cold file of 256 MiB, upstream at 200 MB/s, 1 reader";
     bench.origin.set_rate(Some(FAR));
     let (mut totals, mut lags) = (Vec::new(), Vec::new());
-    let mut nginx = Vec::new();
+    let (mut nginx, mut drawn) = (Vec::new(), Vec::new());
     for round in 0..ROUNDS {
         let path = far(round);
         let direct = direct(bench, &path);
         bench.origin.take_served();
-        let got = bench.target(&bench.cistern, &path, false).get().expect("it fetches the file");
-        let first = bench.origin.take_served().first.expect("it was asked");
+        let got = bench.checked(&bench.cistern, &path).get().expect("it fetches the file");
+        let served = bench.origin.take_served();
+        let first = served.first.expect("it was asked");
+        drawn.push(served.bytes as f64 / got.bytes as f64);
         totals.push(got.total.as_secs_f64() / direct);
         lags.push(got.first.saturating_duration_since(first).as_secs_f64() * 1000.0);
-        nginx.push(bench.target(&bench.nginx, &path, false).get().expect("it fetches the file").total.as_secs_f64() / direct);
+        nginx.push(bench.checked(&bench.nginx, &path).get().expect("it fetches the file").total.as_secs_f64() / direct);
     }
     bench.origin.set_rate(None);
     table.add(work, "cistern: total, direct = 1", median(totals.iter().copied()), Goal::AtMost(1.03), json!(totals));
     table.add(work, "cistern: first byte after upstream's, ms", median(lags.iter().copied()), Goal::AtMost(5.0), json!(lags));
+    table.add(work, "cistern: bytes of upstream's, the file = 1", max(&drawn), Goal::AtMost(1.0), json!(drawn));
     table.add(work, "nginx: total, direct = 1", median(nginx.iter().copied()), Goal::None, json!(nginx));
 }
 
@@ -298,28 +322,38 @@ fn cold(bench: &Bench, table: &mut Table) {
 fn herd(bench: &Bench, table: &mut Table) {
     let work = "cold file of 32 MiB, upstream at 15 MB/s, 64 readers";
     bench.origin.set_rate(Some(FAR_FOR_A_CROWD));
-    for server in [&bench.cistern, &bench.nginx, &bench.squid] {
+    for (server, prefix, name) in [
+        (&bench.cistern, "", "cistern"),
+        (&bench.nginx, "", "nginx"),
+        (&bench.nginx, "sliced/", "nginx with slices"),
+        (&bench.squid, "", "squid"),
+    ] {
         let is_ours = server.name == "cistern";
-        let (mut requests, mut totals, mut firsts) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut requests, mut totals, mut firsts, mut drawn, mut memory) = (Vec::new(), Vec::new(), Vec::new(), Vec::new(), Vec::new());
         for round in 0..ROUNDS {
             let path = crowded(round);
             let direct = direct(bench, &path);
             bench.origin.take_served();
-            let target = bench.target(server, &path, false);
+            let mut target = bench.checked(server, &path);
+            target.path = format!("{}{prefix}{path}", server.prefix);
+            server.forget_most_memory();
             let got = hosts(64, |_| target.get().map(|got| vec![got]));
+            memory.push(server.memory_mib().1);
             let served = bench.origin.take_served();
             let upstream = served.first.expect("it was asked");
             requests.push(served.requests as f64);
+            drawn.push(served.bytes as f64 / got[0].bytes as f64);
             totals.push(got.iter().map(|got| got.total).max().unwrap_or_default().as_secs_f64() / direct);
             let lag = |got: &Got| got.first.saturating_duration_since(upstream).as_secs_f64() * 1000.0;
             firsts.push(got.iter().map(lag).fold(0.0, f64::max));
         }
         let goal = |goal| if is_ours { goal } else { Goal::None };
-        let name = server.name;
         table.add(work, &format!("{name}: upstream requests"), max(&requests), goal(Goal::AtMost(1.0)), json!(requests));
+        table.add(work, &format!("{name}: bytes of upstream's, the file = 1"), max(&drawn), goal(Goal::AtMost(1.0)), json!(drawn));
         table.add(work, &format!("{name}: total, direct = 1"), median(totals.iter().copied()), goal(Goal::AtMost(1.05)), json!(totals));
         let late = median(firsts.iter().copied());
         table.add(work, &format!("{name}: last first byte after upstream's, ms"), late, goal(Goal::AtMost(50.0)), json!(firsts));
+        table.add(work, &format!("{name}: most memory, MiB"), median(memory.iter().copied()), Goal::None, json!(memory));
     }
     bench.origin.set_rate(None);
 }
@@ -331,9 +365,9 @@ fn local(bench: &Bench, table: &mut Table) {
     let (mut costs, mut busy) = ([Vec::new(), Vec::new()], [Vec::new(), Vec::new()]);
     for round in 0..ROUNDS {
         for (at, server) in servers.iter().enumerate() {
-            let one = bench.target(server, &near(round, 0), false);
+            let one = bench.checked(server, &near(round, 0));
             costs[at].push(measure(server, || vec![one.get().expect("it fetches the file")]).cpu_per_gib);
-            let of_four = |number| bench.target(server, &near(round, number + 1), false).get().map(|got| vec![got]);
+            let of_four = |number| bench.checked(server, &near(round, number + 1)).get().map(|got| vec![got]);
             let four = measure(server, || hosts(4, of_four));
             busy[at].push(four.cpu_per_gib * four.gib / four.seconds);
         }
@@ -376,7 +410,7 @@ fn connect(address: SocketAddr) -> TcpStream {
 
 /// How long a host takes that asks the image server itself.
 fn direct(bench: &Bench, path: &str) -> f64 {
-    let target = Target { address: bench.origin.address(), tls: None, path: format!("/{path}"), headers: "" };
+    let target = Target { address: bench.origin.address(), tls: None, path: format!("/{path}"), headers: "", bytes: None };
     target.get().expect("the image server answers").total.as_secs_f64()
 }
 
