@@ -53,7 +53,7 @@ use crate::store::{Store, StoreError};
 /// How often certificates are looked at, and what nobody came back for is removed.
 const HOUSEKEEPING: Duration = Duration::from_hours(24);
 
-/// How many wishes for refreshes may wait until they are passed on.
+/// How many wishes, for refreshes and for writing down, may wait until they are passed on.
 const QUEUED_WISHES: usize = 1024;
 
 /// Why an app does not start.

@@ -366,7 +366,7 @@ impl Cache {
         let catalog = self.current.load();
         let claims: Vec<Claim> = self.books.read(|ledger| digests.iter().flat_map(|digest| ledger.claims(*digest)).collect());
         let concerned = claims.into_iter().flat_map(|claim| catalog.concerned_with(claim)).map(Arc::clone);
-        self.news.concern(concerned.chain(remotes));
+        self.news.concern(concerned.chain(remotes).collect());
     }
 
     /// Removes what was left of fetches that nobody came back for since `oldest`. Waits for the disk.

@@ -90,13 +90,13 @@ impl Remote {
         self.listing.images().iter().chain(held_back).any(|image| image.fingerprint == fingerprint)
     }
 
-    /// What newer documents list goes before what older ones did.
     /// Whether it names a file of which this is claimed, listed by now or not.
     fn names(&self, claim: Claim) -> bool {
         let mut held_back = self.held_back.iter().flat_map(|held_back| &held_back.files);
         self.listings().any(|listing| listing.has_claim(claim)) || held_back.any(|file| file.expected.claim == claim)
     }
 
+    /// What newer documents list goes before what older ones did.
     fn listings(&self) -> impl Iterator<Item = &Arc<Listing>> {
         std::iter::once(&self.listing).chain(&self.retired).chain([&self.held])
     }
@@ -148,7 +148,7 @@ impl Catalog {
     }
 
     fn lists_what_is_held(&self, remote: &str) -> bool {
-        !self.mode(remote).is_some_and(Mode::has_upstream)
+        self.mode(remote) == Some(Mode::Offline)
     }
 
     /// How a remote is held; `None` if there is no such remote.

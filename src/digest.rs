@@ -296,20 +296,30 @@ fn decode_hex<const N: usize>(hex: &str) -> Option<[u8; N]> {
     if digits.len() != 2 * N {
         return None;
     }
-    let mut bytes = [0; N];
+    // One look at the end and not one at each digit: a document has hundreds of thousands of hashes.
+    let (mut bytes, mut all) = ([0; N], 0);
     for (byte, pair) in bytes.iter_mut().zip(digits.chunks_exact(2)) {
-        *byte = hex_value(pair[0])? << 4 | hex_value(pair[1])?;
+        let (high, low) = (HEX_VALUES[usize::from(pair[0])], HEX_VALUES[usize::from(pair[1])]);
+        all |= high | low;
+        *byte = high << 4 | low;
     }
-    Some(bytes)
+    (all != NO_HEX_VALUE).then_some(bytes)
 }
 
-fn hex_value(digit: u8) -> Option<u8> {
-    match digit {
-        b'0'..=b'9' => Some(digit - b'0'),
-        b'a'..=b'f' => Some(digit - b'a' + 10),
-        b'A'..=b'F' => Some(digit - b'A' + 10),
-        _ => None,
+/// What stands for no value, and sets bits that no value has.
+const NO_HEX_VALUE: u8 = 0xff;
+/// The value of each byte as a hexadecimal digit.
+const HEX_VALUES: [u8; 256] = hex_values();
+
+const fn hex_values() -> [u8; 256] {
+    let mut values = [NO_HEX_VALUE; 256];
+    let mut value = 0;
+    while value < 16 {
+        values[b"0123456789abcdef"[value as usize] as usize] = value;
+        values[b"0123456789ABCDEF"[value as usize] as usize] = value;
+        value += 1;
     }
+    values
 }
 
 #[cfg(test)]

@@ -118,6 +118,12 @@ impl File {
         if end > self.unreadable_from { Err(Errno::IO.into()) } else { Ok(()) }
     }
 
+    /// How much room it takes, also beyond its end.
+    pub fn allocated(&self) -> io::Result<u64> {
+        const BLOCK: u64 = 512;
+        self.file.metadata().map(|metadata| metadata.blocks().saturating_mul(BLOCK))
+    }
+
     /// Reads at `offset` as much as there is, up to the length of `buffer`. May wait for the disk.
     pub fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
         self.readable(offset + buffer.len() as u64)?;

@@ -68,6 +68,9 @@ pub enum StoreError {
     },
 }
 
+/// File systems give room in blocks, which are no larger than this.
+const ROUGHLY: u64 = 256 << 10;
+
 impl Store {
     /// Opens the store at `path`, makes it if there is none, and clears away what a killed process left half done.
     pub fn open(disk: Arc<dyn Disk>, path: &Path) -> Result<Self, StoreError> {
@@ -87,13 +90,18 @@ impl Store {
 
     /// Gives back the room that was set aside for the rest of downloads: whoever was killed could not.
     fn trim_partials(&self) {
-        let trim = |partial: &Found| self.disk.create(&partial.path).and_then(|file| self.disk.truncate(&file, partial.len));
-        let partials = self.partials().unwrap_or_default();
-        for partial in partials.iter().filter(|partial| !partial.is_directory) {
-            if let Err(error) = trim(partial) {
+        for partial in self.partials().unwrap_or_default() {
+            if let Err(error) = self.trim(&partial.path) {
                 tracing::warn!(path = %partial.path.display(), %error, "what was set aside for a download could not be given back");
             }
         }
+    }
+
+    /// The others keep the time of their last change, by which they are swept away.
+    fn trim(&self, partial: &Path) -> io::Result<()> {
+        let Some(file) = self.disk.open_own(partial)? else { return Ok(()) };
+        let len = file.len()?;
+        if file.allocated()? < len + ROUGHLY { Ok(()) } else { self.disk.create(partial).and_then(|file| self.disk.truncate(&file, len)) }
     }
 
     /// The disk that it is on.

@@ -119,7 +119,7 @@ impl Cache {
             (lost, taken)
         };
         self.metrics.digest_mismatched("scrub");
-        self.tell_lost(digest, lost);
+        self.tell_changed(digest, lost);
         taken?;
         self.broken.invalidate(&digest);
         self.empty_trash()?;
@@ -142,7 +142,7 @@ impl Cache {
     }
 
     /// Tells of a blob that came, went or is another one now, and lets go of the images that cannot be had without it.
-    pub fn tell_lost(&self, digest: Digest, lost: Vec<Record>) {
+    pub fn tell_changed(&self, digest: Digest, lost: Vec<Record>) {
         for record in &lost {
             if !self.was_let_go(record.fingerprint) {
                 tracing::warn!(fingerprint = %record.fingerprint, %digest, "an image is not whole any more: one of its files is gone or damaged");

@@ -44,7 +44,7 @@ impl News {
     }
 
     /// Something came or went that concerns these remotes.
-    pub fn concern(&self, remotes: impl IntoIterator<Item = Arc<str>>) {
+    pub fn concern(&self, remotes: BTreeSet<Arc<str>>) {
         self.unread().remotes.extend(remotes);
         self.came.notify_one();
     }
@@ -81,7 +81,8 @@ mod tests {
             let unread = news.read().await;
             assert_eq!((unread.files.len(), unread.is_more), (files.min(MOST_FILES), is_more));
         }
-        news.concern([Arc::clone(&remote), Arc::clone(&remote)]);
+        news.concern([Arc::clone(&remote)].into());
+        news.concern([remote].into());
         assert_eq!(news.read().await.remotes.len(), 1);
     }
 }

@@ -120,7 +120,7 @@ impl Cache {
             (there, lost, is_other)
         };
         if is_other {
-            self.tell_lost(digest, lost);
+            self.tell_changed(digest, lost);
         }
         Ok(there == seen)
     }

@@ -26,11 +26,22 @@ pub struct Listing {
     by_path: HashTable<u32>,
     by_claim: HashTable<u32>,
     images: Vec<Image>,
-    /// The images that need each file: the place of the image, and that of the file among its own.
-    by_file: HashTable<(u32, u32)>,
+    by_image: HashTable<u32>,
+    /// What all images need, and for each file the last place where it is needed.
+    needs: Vec<Need>,
+    by_file: HashTable<u32>,
     /// The root that each delta makes.
     roots: HashMap<Expected, ListedFile>,
     hasher: RandomState,
+}
+
+/// An image's need of a file: the places of the image, of the file among its own, and of the need before of the same file. Very
+/// many images may share one.
+#[derive(Clone, Copy, Debug)]
+struct Need {
+    image: u32,
+    file: u32,
+    before: Option<u32>,
 }
 
 /// A file that may be asked for.
@@ -100,14 +111,14 @@ impl Listing {
     /// Lists a file. The first to claim a path keeps it.
     pub fn add_file(&mut self, file: File) {
         let Self { files, by_path, by_claim, hasher, .. } = self;
-        let place = place(files.len());
+        let at = place(files.len());
         let hash_of_path = |place: &u32| hasher.hash_one(&files[*place as usize].path);
         let has_path = |place: &u32| files[*place as usize].path == file.path;
-        let Entry::Vacant(path) = by_path.entry(hasher.hash_one(&file.path), has_path, hash_of_path) else { return };
-        path.insert(place);
+        let Entry::Vacant(vacant) = by_path.entry(hasher.hash_one(&file.path), has_path, hash_of_path) else { return };
+        vacant.insert(at);
         let hash_of_claim = |place: &u32| hasher.hash_one(files[*place as usize].expected.claim);
         let has_claim = |place: &u32| files[*place as usize].expected.claim == file.expected.claim;
-        by_claim.entry(hasher.hash_one(file.expected.claim), has_claim, hash_of_claim).or_insert(place);
+        by_claim.entry(hasher.hash_one(file.expected.claim), has_claim, hash_of_claim).or_insert(at);
         files.push(file);
     }
 
@@ -119,18 +130,28 @@ impl Listing {
 
     /// Lists an image.
     pub fn add_image(&mut self, image: Image) {
-        let is_same = |other: &&Image| other.fingerprint == image.fingerprint && other.files == image.files;
-        if image.files.first().is_some_and(|file| self.images_with(file.expected).any(|other| is_same(&other))) {
-            return;
-        }
-        let at = place(self.images.len());
-        let files = place(image.files.len());
+        let Self { images, by_image, hasher, .. } = self;
+        let hash_of = |image: &Image| hasher.hash_one((image.fingerprint, &image.files));
+        let is_same = |at: &u32| images[*at as usize].fingerprint == image.fingerprint && images[*at as usize].files == image.files;
+        let Entry::Vacant(vacant) = by_image.entry(hash_of(&image), is_same, |at| hash_of(&images[*at as usize])) else { return };
+        let (at, files) = (place(images.len()), place(image.files.len()));
+        vacant.insert(at);
         self.images.push(image);
-        let Self { images, by_file, hasher, .. } = self;
-        let hash_of = |(image, file): &(u32, u32)| hasher.hash_one(images[*image as usize].files[*file as usize].expected);
-        for entry in (0..files).map(|file| (at, file)) {
-            by_file.insert_unique(hash_of(&entry), entry, hash_of);
+        (0..files).for_each(|file| self.add_need(at, file));
+    }
+
+    fn add_need(&mut self, image: u32, file: u32) {
+        let Self { images, needs, by_file, hasher, .. } = self;
+        let of = |need: &Need| images[need.image as usize].files[need.file as usize].expected;
+        let (at, mut need) = (place(needs.len()), Need { image, file, before: None });
+        let is_same = |other: &u32| of(&needs[*other as usize]) == of(&need);
+        match by_file.entry(hasher.hash_one(of(&need)), is_same, |other| hasher.hash_one(of(&needs[*other as usize]))) {
+            Entry::Occupied(mut last) => need.before = Some(std::mem::replace(last.get_mut(), at)),
+            Entry::Vacant(vacant) => {
+                vacant.insert(at);
+            }
         }
+        needs.push(need);
     }
 
     /// Notes which root a delta makes.
@@ -184,9 +205,10 @@ impl Listing {
 
     /// All images that need this file.
     pub fn images_with(&self, file: Expected) -> impl Iterator<Item = &Image> {
-        let found =
-            self.by_file.iter_hash(self.hasher.hash_one(file)).map(|(image, place)| (&self.images[*image as usize], *place as usize));
-        found.filter(move |(image, place)| image.files[*place].expected == file).map(|(image, _)| image)
+        let of = |need: &Need| self.images[need.image as usize].files[need.file as usize].expected;
+        let last = self.by_file.find(self.hasher.hash_one(file), |at| of(&self.needs[*at as usize]) == file);
+        let needs = std::iter::successors(last, |at| self.needs[**at as usize].before.as_ref());
+        needs.map(|at| &self.images[self.needs[*at as usize].image as usize])
     }
 }
 
@@ -199,4 +221,68 @@ fn place(len: usize) -> u32 {
 pub fn key(fingerprint: Fingerprint, files: impl Iterator<Item = Expected>) -> Digest {
     let files: Vec<String> = files.map(|file| file.to_string()).collect();
     Digest::of(format!("{fingerprint} {}", files.join(" ")).as_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use crate::catalog::listing::{File, Image, Listing};
+    use crate::digest::{Claim, Digest, Expected, Fingerprint};
+    use crate::http::path::StreamPath;
+    use crate::image::architecture::Architecture;
+    use crate::image::ftype::ImageType;
+    use crate::image::version::{Product, Version};
+    use crate::simplestreams::file::ListedFile;
+
+    fn listed(path: &str, bytes: &str) -> ListedFile {
+        let expected = Expected { claim: Claim::Sha256(Digest::of(bytes.as_bytes())), size: None };
+        ListedFile { path: StreamPath::from_document(path).unwrap(), expected }
+    }
+
+    fn image(name: &str, files: &[ListedFile]) -> Image {
+        let architecture = Architecture::parse("amd64").unwrap();
+        let product =
+            Product { name: String::new(), architecture, aliases: Vec::new(), properties: [].into(), title: String::new(), expires: None };
+        let version = Version { product: Arc::new(product), serial: "".into(), date: "2026-01-01".parse().unwrap(), label: "".into() };
+        let fingerprint = Fingerprint::of_unified(Digest::of(name.as_bytes()));
+        Image { fingerprint, files: files.to_vec(), image_type: ImageType::Container, root: None, version: Arc::new(version) }
+    }
+
+    #[test]
+    fn the_first_to_claim_a_path_keeps_it_and_what_it_is_not_is_found_where_it_is() {
+        let mut listing = Listing::default();
+        [listed("a", "1"), listed("a", "2"), listed("b", "2"), listed("c", "1")]
+            .into_iter()
+            .for_each(|file| listing.add_file(File::new(file, None)));
+        let at = |bytes: &str| listing.file_with(listed("x", bytes).expected.claim).map(|file| file.path.to_string());
+        assert_eq!((at("1").as_deref(), at("2").as_deref(), at("3")), (Some("a"), Some("b"), None));
+        let claim = |path: &str| listing.file(&StreamPath::from_document(path).unwrap()).map(|file| file.expected.claim);
+        assert_eq!((claim("a"), claim("d")), (Some(listed("x", "1").expected.claim), None));
+        assert_eq!(listing.files().len(), 3);
+    }
+
+    #[test]
+    fn every_image_that_needs_a_file_is_found_once() {
+        let (shared, mut listing) = (listed("m", "m"), Listing::default());
+        for name in ["1", "2", "1", "3"] {
+            listing.add_image(image(name, &[shared.clone(), listed(name, name)]));
+        }
+        let with =
+            |bytes: &str| listing.images_with(listed("x", bytes).expected).map(|image| image.files[1].path.to_string()).collect::<Vec<_>>();
+        assert_eq!(
+            (listing.images().len(), with("m"), with("2"), with("4")),
+            (3, vec!["3".into(), "2".into(), "1".into()], vec!["2".into()], Vec::new())
+        );
+    }
+
+    /// Every version of a hostile document names one metadata file.
+    #[test]
+    fn very_many_images_may_share_a_file() {
+        let (shared, mut listing) = (listed("m", "m"), Listing::default());
+        let started = std::time::Instant::now();
+        (0..50_000).for_each(|number: u32| listing.add_image(image(&number.to_string(), std::slice::from_ref(&shared))));
+        assert_eq!(listing.images_with(shared.expected).count(), 50_000);
+        assert!(started.elapsed() < std::time::Duration::from_secs(10), "it takes longer with each of them");
+    }
 }

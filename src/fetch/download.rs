@@ -14,10 +14,10 @@ use crate::cache::blocking;
 use crate::cache::error::FetchError;
 use crate::cache::flight::Pilot;
 use crate::cache::refusals::Place;
-use crate::digest::{Expected, Mismatch};
+use crate::digest::{Expected, Hasher, Mismatch};
 use crate::fetch::allowance::Allowance;
 use crate::fetch::attempts::{Attempts, Fault, accept};
-use crate::fetch::sink::{Means, Sink, Whole};
+use crate::fetch::sink::{Aside, Means, Sink, Whole, give_up, leave_aside};
 use crate::fetch::source::Source;
 use crate::fetch::writer::{self, Batch};
 use crate::http::path::StreamPath;
@@ -128,12 +128,25 @@ impl Download {
         }
         match sink.finish().await? {
             Whole::File(partial, allowance) => self.commit(*partial, allowance).await,
-            Whole::Ring(hasher) => {
-                let size = hasher.len();
-                let digest = hasher.verify().map_err(|mismatch| self.wrong(mismatch, adopted))?;
+            Whole::Ring(hasher, aside) => self.verify(*hasher, aside, adopted).await,
+        }
+    }
+
+    /// Ends a download that went through memory. What was set aside of it is left for a later one, unless it may be what is wrong.
+    async fn verify(&self, hasher: Hasher, aside: Option<Aside>, adopted: u64) -> Result<(), FetchError> {
+        let size = hasher.len();
+        match (hasher.verify(), aside) {
+            (Ok(digest), aside) => {
+                leave_aside(aside).await;
                 self.proved();
                 self.pilot.verified(digest, size);
                 Ok(())
+            }
+            (Err(mismatch), aside) => {
+                if let Some(aside) = aside {
+                    give_up(&self.pilot, *aside).await?;
+                }
+                Err(self.wrong(mismatch, adopted))
             }
         }
     }

@@ -9,6 +9,8 @@ use crate::fetch::{Fetcher, Found, NotFound};
 
 /// How long an image server may take to accept to send a file.
 const PATIENCE: Duration = Duration::from_mins(1);
+/// How long to wait until all that lies in the store is counted.
+const COUNTING_PATIENCE: Duration = Duration::from_mins(1);
 /// A file that came with wrong bytes is asked for again so often at most: few remotes have more URLs.
 const MOST_TRIES: usize = 8;
 /// How often it is said how far a download is.
@@ -28,12 +30,19 @@ pub enum NotHeld {
         "the store does not take it: there is no room (storage.capacity, storage.min_free), or the disk failed, and then the log says so"
     )]
     NoRoom,
+    /// Nobody knows whether it would.
+    #[error("the store is still being looked through, and until then nobody knows how much room there is")]
+    Uncounted,
 }
 
 /// Waits until a file is held, and tells how many bytes are here; its size.
 pub async fn hold(fetcher: &Fetcher, wanted: &Wanted, tell: impl Fn(u64)) -> Result<u64, NotHeld> {
+    let cache = &fetcher.means.cache;
+    if let Ok(Some(blob)) = cache.find(wanted.expected).await {
+        return Ok(blob.size);
+    }
     // No host waits: not through memory, then, while nobody knows how much room there is.
-    fetcher.means.cache.books().counted().await;
+    tokio::time::timeout(COUNTING_PATIENCE, cache.books().counted()).await.map_err(|_| NotHeld::Uncounted)?;
     let mut wrong = None;
     for _ in 0..MOST_TRIES {
         match (hold_at_once(fetcher, wanted, &tell).await, wrong.take()) {

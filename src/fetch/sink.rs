@@ -67,7 +67,7 @@ pub struct Sink {
 #[derive(Debug)]
 enum Way {
     File(OnDisk),
-    Ring { hasher: Box<Hasher>, _turn: OwnedSemaphorePermit },
+    Ring { hasher: Box<Hasher>, aside: Option<Aside>, _turn: OwnedSemaphorePermit },
     Closed,
 }
 
@@ -78,13 +78,16 @@ struct OnDisk {
     allowance: Allowance,
 }
 
+/// A file with the beginning of what goes through memory, which stays for a later download if all of it turns out right.
+pub type Aside = Box<(Partial, Allowance)>;
+
 /// All bytes of a download.
 #[derive(Debug)]
 pub enum Whole {
     /// In a file, with the room that it uses.
     File(Box<Partial>, Allowance),
     /// Gone through memory.
-    Ring(Box<Hasher>),
+    Ring(Box<Hasher>, Option<Aside>),
 }
 
 impl Sink {
@@ -102,7 +105,7 @@ impl Sink {
             Err(error) => {
                 tracing::warn!(%expected, %error, "cannot write to the store; passing the file through memory");
                 means.cache.standing().refused(error.to_string());
-                ring(&means, &pilot, Hasher::new(expected))?
+                ring(&means, &pilot, Hasher::new(expected), None)?
             }
         };
         Ok(Self { means, pilot, way })
@@ -151,7 +154,7 @@ impl Sink {
             self.go_on_in_memory(written, allowance).await?;
         }
         match self.way {
-            Way::Ring { hasher, .. } => Ok(Whole::Ring(hasher)),
+            Way::Ring { hasher, aside, .. } => Ok(Whole::Ring(hasher, aside)),
             Way::File(_) | Way::Closed => Err(FetchError::Vanished),
         }
     }
@@ -159,8 +162,13 @@ impl Sink {
     /// Gives up, and leaves what came so far for another download to go on with. When this returns nobody writes any
     /// more; until then no other download may open the file.
     pub async fn leave(mut self) {
+        if let Way::Ring { aside, .. } = &mut self.way {
+            return leave_aside(aside.take()).await;
+        }
         let left = match self.close().await {
-            Ok(Some((written, allowance))) if written.partial.is_spoilt() => self.give_up(written.partial, allowance).await.map(drop),
+            Ok(Some((written, allowance))) if written.partial.is_spoilt() => {
+                give_up(&self.pilot, (written.partial, allowance)).await.map(drop)
+            }
             closed => closed.map(drop),
         };
         if let Err(error) = left {
@@ -170,15 +178,13 @@ impl Sink {
 
     /// Gives up, and throws away what came so far.
     pub async fn discard(&mut self) -> Result<(), FetchError> {
+        if let Way::Ring { aside, .. } = &mut self.way
+            && let Some(aside) = aside.take()
+        {
+            return give_up(&self.pilot, *aside).await.map(drop);
+        }
         let Some((written, allowance)) = self.close().await? else { return Ok(()) };
-        self.give_up(written.partial, allowance).await.map(drop)
-    }
-
-    /// Removes the file, which takes its room until its readers have closed it.
-    async fn give_up(&self, partial: Partial, allowance: Allowance) -> Result<Hasher, FetchError> {
-        let hasher = blocking(move || Ok(partial.into_hasher())).await.map_err(|error| FetchError::Disk(error.to_string()))?;
-        self.pilot.gave_up(allowance.forfeit());
-        Ok(hasher)
+        give_up(&self.pilot, (written.partial, allowance)).await.map(drop)
     }
 
     async fn make_room_for(&mut self, len: u64, size: Option<u64>) -> Result<(), FetchError> {
@@ -201,14 +207,8 @@ impl Sink {
         if written.refused.is_some() {
             return self.go_on_in_memory(written, allowance).await;
         }
-        let partial = written.partial;
-        let left = blocking(move || {
-            let hasher = partial.hasher().clone();
-            drop(partial);
-            Ok((hasher, allowance))
-        });
-        let (hasher, _in_the_file) = left.await.map_err(|error| FetchError::Disk(error.to_string()))?;
-        self.way = ring(&self.means, &self.pilot, hasher)?;
+        let hasher = written.partial.hasher().clone();
+        self.way = ring(&self.means, &self.pilot, hasher, Some(Box::new((written.partial, allowance))))?;
         Ok(())
     }
 
@@ -238,8 +238,8 @@ impl Sink {
             self.means.cache.standing().refused(error.to_string());
             batch
         });
-        let hasher = self.give_up(partial, allowance).await?;
-        self.way = ring(&self.means, &self.pilot, hasher)?;
+        let hasher = give_up(&self.pilot, (partial, allowance)).await?;
+        self.way = ring(&self.means, &self.pilot, hasher, None)?;
         self.pass_on(batch.unwrap_or_default()).await
     }
 
@@ -277,8 +277,26 @@ impl OnDisk {
     }
 }
 
-fn ring(means: &Means, pilot: &Pilot, hasher: Hasher) -> Result<Way, FetchError> {
+/// Leaves what was set aside for a later download. Waits for the disk, and for nothing else.
+pub async fn leave_aside(aside: Option<Aside>) {
+    let left = blocking(move || {
+        drop(aside);
+        Ok(())
+    });
+    if let Err(error) = left.await {
+        tracing::warn!(%error, "what was left of a download could not be put away");
+    }
+}
+
+/// Removes a file, which takes its room until its readers have closed it.
+pub async fn give_up(pilot: &Pilot, (partial, allowance): (Partial, Allowance)) -> Result<Hasher, FetchError> {
+    let hasher = blocking(move || Ok(partial.into_hasher())).await.map_err(|error| FetchError::Disk(error.to_string()))?;
+    pilot.gave_up(allowance.forfeit());
+    Ok(hasher)
+}
+
+fn ring(means: &Means, pilot: &Pilot, hasher: Hasher, aside: Option<Aside>) -> Result<Way, FetchError> {
     let turn = Arc::clone(&means.unbuffered).try_acquire_owned().map_err(|_| FetchError::Busy)?;
     pilot.open_ring(hasher.len(), means.options.ring_bytes);
-    Ok(Way::Ring { hasher: Box::new(hasher), _turn: turn })
+    Ok(Way::Ring { hasher: Box::new(hasher), aside, _turn: turn })
 }

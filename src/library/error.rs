@@ -4,6 +4,7 @@ use std::io;
 
 use crate::catalog::query::NoImage;
 use crate::digest::Fingerprint;
+use crate::fetch::allowance::Denied;
 use crate::library::inspect::NoImageFile;
 use crate::publish::Gone;
 use crate::refresh::desk::NoRefresh;
@@ -46,6 +47,9 @@ pub enum LibraryError {
     /// There is no room.
     #[error("there is no room for it; see storage.capacity and storage.min_free")]
     NoRoom,
+    /// Nobody knows whether there is room.
+    #[error("the store is still being looked through, and until then nobody knows how much room there is; try again later")]
+    Uncounted,
     /// Clients could not show it.
     #[error(
         "'{0}' is no property: names have no spaces and do not end with a dot, values no control characters, and both together 4096 bytes at most"
@@ -91,6 +95,16 @@ pub enum LibraryError {
     /// The program ends.
     #[error(transparent)]
     Ending(#[from] Gone),
+}
+
+impl From<Denied> for LibraryError {
+    fn from(denied: Denied) -> Self {
+        match denied {
+            Denied::NoRoom(_) => Self::NoRoom,
+            Denied::Uncounted => Self::Uncounted,
+            Denied::Disk(error) => Self::Store(error),
+        }
+    }
 }
 
 impl LibraryError {

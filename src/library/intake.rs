@@ -60,8 +60,6 @@ pub async fn take(cache: &Arc<Cache>, remote: &Arc<str>, sent: Sent, supply: &mu
         supply.skip(sent.size).await?;
         return Ok(blob);
     }
-    // Whoever sends has time; until then nobody knows how much room there is.
-    cache.books().counted().await;
     match cache.board(expected, 0) {
         Boarding::Following(mut reader) => {
             supply.skip(sent.size).await?;
@@ -89,7 +87,7 @@ async fn write(cache: &Arc<Cache>, remote: &Arc<str>, expected: Expected, pilot:
     cache.books().lost(partial.dropped());
     let mut allowance = Allowance::new(Arc::clone(cache.books()), partial.len());
     pilot.opened(partial.file(), partial.len());
-    allowance.ensure(cache, size, Some(size)).await.map_err(|_| LibraryError::NoRoom)?;
+    allowance.ensure(cache, size, Some(size)).await?;
     pilot.flowing(Some(size));
     // What was left of an attempt before is sent again, and is here already.
     supply.skip(partial.len()).await?;

@@ -127,7 +127,7 @@ impl Progress {
         } else {
             self.failures_in_a_row += 1;
         }
-        self.is_full |= matches!(problem, NotHeld::NoRoom);
+        self.is_full |= matches!(problem, NotHeld::NoRoom | NotHeld::Uncounted);
     }
 }
 

@@ -4,8 +4,9 @@
 //! download. An image that has another one is hidden, since no client would take it. One that is right is recorded: from
 //! then on it stays or goes as one, and its newer versions are kept up to date.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeSet, HashSet, VecDeque};
 use std::io;
+use std::ops::Bound;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -44,14 +45,19 @@ pub struct Recorder {
     /// When to look again at everything, because something failed, and how often in a row it did.
     again: Option<Instant>,
     failures: u32,
+    /// Files that came and were not looked at yet.
+    came: VecDeque<(Arc<str>, Expected)>,
     /// Remotes of which something is held that was not when they were last rendered, or the other way round.
     changed: BTreeSet<Arc<str>>,
+    /// The last one of them that was rendered: those after it come first.
+    last: Option<Arc<str>>,
 }
 
 impl Recorder {
     /// A recorder that knows of these already that they are not what they were listed as.
     pub fn new(cache: Arc<Cache>, publisher: Publisher, metrics: Arc<Metrics>, wrong: Vec<Digest>) -> Self {
-        Self { cache, publisher, metrics, wrong: wrong.into_iter().collect(), again: None, failures: 0, changed: BTreeSet::new() }
+        let wrong = wrong.into_iter().collect();
+        Self { cache, publisher, metrics, wrong, again: None, failures: 0, came: VecDeque::new(), changed: BTreeSet::new(), last: None }
     }
 
     /// Goes on for as long as the program does. Images that were whole already when it began are looked at first: the one before
@@ -63,7 +69,8 @@ impl Recorder {
         let (mut next, mut look) = (Instant::now(), Instant::now());
         loop {
             tokio::select! {
-                unread = cache.news().read() => self.take(unread).await,
+                unread = cache.news().read(), if self.came.is_empty() => self.take(unread),
+                () = std::future::ready(()), if !self.came.is_empty() => self.look_at_next().await,
                 // What is listed now may be held since before.
                 changed = async { tokio::time::sleep_until(look).await; generations.changed().await } => {
                     if changed.is_err() {
@@ -84,29 +91,34 @@ impl Recorder {
         }
     }
 
-    /// Looks at what came, and notes whom it concerns, and what went.
-    async fn take(&mut self, unread: Unread) {
+    /// Notes what is to be looked at, and whom it concerns.
+    fn take(&mut self, unread: Unread) {
         self.changed.extend(unread.remotes);
         if !unread.files.is_empty() {
             self.changed.extend(self.cache.current().load().of_what_is_held().cloned());
         }
-        for (remote, file) in unread.files {
-            self.look_at(&remote, file).await;
-        }
+        self.came.extend(unread.files);
         if unread.is_more {
-            self.look_at_all().await;
+            self.again = Some(Instant::now());
         }
     }
 
     /// Has one remote rendered whose images are others now; how long that took.
     async fn have_reviewed(&mut self) -> Duration {
         let started = Instant::now();
-        if let Some(remote) = self.changed.pop_first()
-            && let Err(error) = self.publisher.review(Arc::clone(&remote)).await
+        self.last = take_next(&mut self.changed, self.last.take());
+        if let Some(remote) = &self.last
+            && let Err(error) = self.publisher.review(Arc::clone(remote)).await
         {
             tracing::debug!(%remote, %error, "what is held could not be looked at");
         }
         started.elapsed()
+    }
+
+    async fn look_at_next(&mut self) {
+        if let Some((remote, file)) = self.came.pop_front() {
+            self.look_at(&remote, file).await;
+        }
     }
 
     /// Looks at the images that need a file of a remote, and if that has none of them, at those of others.
@@ -207,6 +219,13 @@ impl Recorder {
     }
 }
 
+/// Takes a remote out of those that are to be looked at: the one after the last one, so that each has its turn.
+fn take_next(changed: &mut BTreeSet<Arc<str>>, last: Option<Arc<str>>) -> Option<Arc<str>> {
+    let after = last.map_or(Bound::Unbounded, Bound::Excluded);
+    let next = changed.range((after, Bound::Unbounded)).next().or_else(|| changed.first()).cloned()?;
+    changed.take(&next)
+}
+
 /// The remotes whose documents may depend on whether an image is held, whoever brought it.
 fn concerned_with(catalog: &Catalog, image: &Image) -> BTreeSet<Arc<str>> {
     image.expected().flat_map(|file| catalog.concerned_with(file.claim)).map(Arc::clone).collect()
@@ -265,4 +284,22 @@ fn hash(blob: &Blob, hasher: &mut FingerprintHasher) -> io::Result<()> {
         position += read as u64;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use crate::publish::recorder::take_next;
+
+    #[test]
+    fn a_remote_that_changes_all_the_time_does_not_keep_others_waiting() {
+        let (mut changed, mut last) = (["a", "b", "c"].map(Arc::<str>::from).into(), None);
+        for expected in ["a", "b", "c", "a"] {
+            last = take_next(&mut changed, last);
+            assert_eq!(last.as_deref(), Some(expected));
+            changed.insert("a".into());
+        }
+        assert_eq!(take_next(&mut [].into(), last), None);
+    }
 }

@@ -129,3 +129,52 @@ impl Piece {
         Self { span: self.span.start + start..self.span.end + start, ..self }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::render::part::Sheet;
+    use crate::simplestreams::products::Products;
+    use crate::simplestreams::snapshot::Role;
+
+    const MD5: &str = "900150983cd24fb0d6963f7d28e17f72";
+
+    fn sheet(text: &str) -> Sheet {
+        let (mut document, faults) = Products::parse(text).unwrap();
+        assert_eq!(faults, []);
+        for item in document.products.iter_mut().flat_map(|product| &mut product.versions).flat_map(|version| &mut version.items) {
+            item.read_file().unwrap();
+        }
+        Sheet::new(&document, Role::Images, "far")
+    }
+
+    fn document(path: &str) -> String {
+        format!(r#"{{"a":1,"products":{{"p\"q":{{"versions":{{"1":{{"items":{{"i":{{"path":{path},"md5":"{MD5}"}}}}}}}}}}}},"b":[2]}}"#)
+    }
+
+    #[test]
+    fn paths_begin_with_the_remotes_name_however_they_are_written() {
+        for (path, expected) in [
+            (r#""x/y""#, r#""far/x/y""#),
+            (r#""x\/y""#, r#""far/x/y""#),
+            (r#""/x//./y""#, r#""far/x/y""#),
+            (r#""x\u0020y""#, r#""far/x y""#),
+            (r#""\u00e9""#, r#""far/é""#),
+            (r#""x\"y""#, r#""far/x\"y""#),
+            (r#""x","path":"y""#, r#""far/y","path":"far/y""#),
+        ] {
+            assert_eq!(std::str::from_utf8(&sheet(&document(path)).text).unwrap(), document(expected));
+        }
+    }
+
+    #[test]
+    fn each_piece_is_where_its_product_is() {
+        let products: Vec<String> = (0..300).map(|number| format!(r#""p{number}":{{"x":{number}}}"#)).collect();
+        let text = format!(r#"{{"products":{{{}}},"last":true}}"#, products.join(","));
+        let sheet = sheet(&text);
+        assert_eq!(sheet.text, text);
+        for (number, piece) in sheet.pieces.iter().enumerate() {
+            assert_eq!((piece.name.clone(), sheet.json(piece)), (format!("p{number}"), &*format!(r#"{{"x":{number}}}"#)));
+        }
+        assert_eq!(self::sheet(r#"{"products":{},"x":1}"#).text, r#"{"products":{},"x":1}"#);
+    }
+}

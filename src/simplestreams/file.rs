@@ -6,7 +6,7 @@ use crate::simplestreams::fault::Reason;
 use crate::simplestreams::object::Object;
 
 /// A file as a document lists it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct ListedFile {
     /// Where it is, below the top of its server.
     pub path: StreamPath,

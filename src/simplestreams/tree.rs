@@ -146,13 +146,14 @@ impl<'a, C: Level<'a>> ReadObject<'a> for NodeReader<'_, C> {
                     }
                 }
                 Some(_) => match entries.next_value_seed(Lenient(ChildrenReader { faults: &mut *self.faults, child: PhantomData }))? {
+                    Found::Object(children) if node.place.is_none() => {
+                        node.children = children;
+                        node.place = Some(node.fields.len());
+                    }
+                    // The same field a second time adds to the first, as in Go.
                     Found::Object(children) => {
-                        // The same field a second time adds to the first, as in Go.
                         node.children.extend::<Vec<C>>(children);
-                        if node.place.is_some() {
-                            self.faults.extend(drop_repeated(&mut node.children));
-                        }
-                        node.place.get_or_insert(node.fields.len());
+                        self.faults.extend(drop_repeated(&mut node.children));
                     }
                     Found::Null => {}
                     Found::Other => self.faults.push(no_object(&[], &name)),

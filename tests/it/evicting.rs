@@ -5,7 +5,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use cistern::api;
 use cistern::cache::integrity::{Piece, Verdict};
@@ -459,8 +459,16 @@ fn what_was_set_aside_is_given_back_at_the_start() {
     let file = std::fs::File::create(&path).unwrap();
     rustix::fs::fallocate(&file, rustix::fs::FallocateFlags::KEEP_SIZE, 0, 8 * MIB as u64).unwrap();
     drop(file);
-    let blocks = || std::os::unix::fs::MetadataExt::blocks(&path.metadata().unwrap());
+    let (other, outside) = (folder.path().join("partials/sha256-2-2"), folder.path().join("outside"));
+    std::fs::write(&other, b"of yesterday").unwrap();
+    let yesterday = SystemTime::now() - Duration::from_hours(24);
+    std::fs::File::options().write(true).open(&other).unwrap().set_modified(yesterday).unwrap();
+    std::fs::write(&outside, noise(MIB, 1)).unwrap();
+    std::os::unix::fs::symlink(&outside, folder.path().join("partials/link")).unwrap();
+    let blocks = || path.metadata().unwrap().blocks();
     assert!(blocks() > 0);
     drop(Store::open(Arc::new(OsDisk), folder.path()).unwrap());
     assert_eq!(blocks(), 0);
+    assert_eq!(other.metadata().unwrap().modified().unwrap(), yesterday, "by which it is swept away");
+    assert_eq!(outside.metadata().unwrap().len(), MIB as u64, "nothing of ours leads elsewhere");
 }

@@ -53,11 +53,16 @@ fn plain(bytes: &[u8]) -> Vec<u8> {
 
 const YAML: &str = "architecture: x86_64\ncreation_date: 1767225600\nproperties:\n  os: Alpine\n  release: \"3.20\"\n  requirements.secureboot: \"false\"\n";
 
+/// Metadata of an image of our own.
+pub fn metadata_xz() -> Vec<u8> {
+    metadata(xz)
+}
+
 fn metadata(pack: fn(&[u8]) -> Vec<u8>) -> Vec<u8> {
     tarball(&[("./metadata.yaml", YAML.as_bytes()), ("templates/x.tpl", b"x")], pack)
 }
 
-fn squashfs() -> Vec<u8> {
+pub fn squashfs() -> Vec<u8> {
     superblock(&noise(3000, 5))
 }
 

@@ -8,7 +8,7 @@ use cistern::disk::OsDisk;
 use cistern::store::layout::Layout;
 
 use crate::deeds::{held, is_counted};
-use crate::managing::{done, typed};
+use crate::managing::{done, failed, typed};
 use crate::support::faulty::{Call, Fault, FaultyDisk};
 use crate::support::mirror::{Builder, Mirror, wait_for};
 use crate::support::origin::Origin;
@@ -205,6 +205,35 @@ async fn what_a_download_left_stays_while_nobody_knows_how_much_room_there_is() 
     disk.heal();
     wait_for(async || mirror.body("lab/2/squashfs").await == noise(SIZE, 2) && blob(&mirror.store(), &noise(SIZE, 2)).exists()).await;
     assert!(is_range(origin.requests("2/squashfs").len() - 1));
+}
+
+/// What is damaged is not gone on with for ever.
+#[tokio::test]
+async fn what_a_download_left_goes_if_it_is_wrong() {
+    let (origin, mirror, disk) = started_blind(1 << 30, "proxy", |store| {
+        let expected = Expected { claim: Claim::Sha256(Digest::of(&noise(SIZE, 2))), size: Some(SIZE as u64) };
+        std::fs::write(Layout::new(store).partial(expected), noise(SIZE / 2, 7)).unwrap();
+    })
+    .await;
+    assert!(mirror.get_whole("lab/2/squashfs".to_owned()).await.is_none_or(|bytes| bytes != noise(SIZE, 2)));
+    wait_for(async || mirror.files("partials").is_empty()).await;
+    assert_eq!(mirror.body("lab/2/squashfs").await, noise(SIZE, 2));
+    assert_eq!(origin.requests("2/squashfs").len(), 2);
+    disk.heal();
+    wait_for(async || is_counted(&mirror).await.is_ok()).await;
+}
+
+/// A command is told that it is to come again, and is not kept waiting for as long as a disk may take.
+#[tokio::test]
+async fn an_import_is_told_that_all_is_still_being_counted() {
+    let (_origin, mirror, disk) = started_blind(1 << 30, "proxy", |_| ()).await;
+    let folder = tempfile::tempdir().unwrap();
+    let (meta, root) = (folder.path().join("meta"), folder.path().join("root"));
+    std::fs::write(&meta, crate::publishing::metadata_xz()).unwrap();
+    std::fs::write(&root, crate::publishing::squashfs()).unwrap();
+    let (code, said) = failed(&mirror, &["image", "import", meta.to_str().unwrap(), root.to_str().unwrap()]).await;
+    assert!(code == 75 && said.contains("looked through"), "{code} {said}");
+    disk.heal();
 }
 
 /// Nobody is in a hurry: there may be room, and nobody can say so yet.
