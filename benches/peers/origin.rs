@@ -113,6 +113,8 @@ impl Origin {
         self.state.lock().expect("nobody panicked").served.first.get_or_insert(started);
         let mut sent = 0;
         for piece in body.chunks(PIECE) {
+            // Before it goes: whoever has all of it may ask for the sum at once.
+            self.state.lock().expect("nobody panicked").served.bytes += piece.len() as u64;
             stream.write_all(piece)?;
             sent += piece.len();
             if let Some(rate) = rate {
@@ -120,7 +122,6 @@ impl Origin {
                 let due = Duration::from_secs_f64(sent as f64 / rate);
                 std::thread::sleep(due.saturating_sub(started.elapsed()));
             }
-            self.state.lock().expect("nobody panicked").served.bytes += piece.len() as u64;
         }
         Ok(())
     }

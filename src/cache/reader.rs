@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::sync::watch;
 
-use crate::cache::chunk;
+use crate::cache::chunk::Chunks;
 use crate::cache::error::FetchError;
 use crate::cache::flight::{Flight, Progress, Seat, Stage};
 use crate::metrics::Metrics;
@@ -22,6 +22,7 @@ pub struct Reader {
     end: Option<u64>,
     /// The last byte, which waits here until everything is verified: what a range needs may be forgotten meanwhile.
     last: Option<Bytes>,
+    chunks: Chunks,
     metrics: Arc<Metrics>,
 }
 
@@ -39,7 +40,16 @@ impl Reader {
 
     fn seated(flight: &Arc<Flight>, seat: Arc<Seat>, position: u64, metrics: &Arc<Metrics>) -> Self {
         metrics.fetch_readers.inc();
-        Self { flight: Arc::clone(flight), progress: flight.watch(), seat, position, end: None, last: None, metrics: Arc::clone(metrics) }
+        Self {
+            flight: Arc::clone(flight),
+            progress: flight.watch(),
+            seat,
+            position,
+            end: None,
+            last: None,
+            chunks: Chunks::default(),
+            metrics: Arc::clone(metrics),
+        }
     }
 
     /// Waits until an upstream has accepted to send the file, or none has: the size of the file, if that is known.
@@ -140,7 +150,7 @@ impl Reader {
         let bytes = match &progress.file {
             Some(file) if self.position < progress.in_file => {
                 let in_file = usize::try_from(progress.in_file - self.position).unwrap_or(len);
-                chunk::read(file, self.position, len.min(in_file)).await.map_err(|error| FetchError::Disk(error.to_string()))?
+                self.chunks.read(file, self.position, len.min(in_file)).await.map_err(|error| FetchError::Disk(error.to_string()))?
             }
             _ => self.flight.read_ring(self.position, len),
         };

@@ -127,7 +127,7 @@ impl<'a> Work<'a> {
         document.products.into_par_iter().for_each(drop);
     }
 
-    /// Makes of a document what hosts get, and lists what is in it; whether it was changed.
+    /// Makes of a document what hosts get, and notes what is in it, to be listed; whether it was changed.
     fn edit<'t>(&mut self, source: &Source, document: &mut Products<'t>, mut faults: Vec<Fault>) -> bool
     where
         'a: 't,
@@ -153,7 +153,7 @@ impl<'a> Work<'a> {
         for product in edited {
             is_changed |= product.is_changed;
             apart.extend(&product.apart);
-            document.products.extend(self.list(source, product));
+            document.products.extend(self.take_in(source, product));
         }
         is_changed |= !apart.is_empty();
         self.set_apart(source, document, apart.into_iter().map(|place| retained[place].1.clone()));
@@ -165,7 +165,7 @@ impl<'a> Work<'a> {
     }
 
     /// Notes what is in a product.
-    fn list<'t>(&mut self, source: &Source, edited: Edited<'t>) -> Option<Product<'t>> {
+    fn take_in<'t>(&mut self, source: &Source, edited: Edited<'t>) -> Option<Product<'t>> {
         self.incomplete |= edited.is_incomplete;
         self.note(source, edited.faults);
         self.contents.push(edited.content);
@@ -192,7 +192,7 @@ impl<'a> Work<'a> {
         let aliases: BTreeSet<String> = document.products.iter().flat_map(Product::aliases).collect();
         for excerpt in excerpts {
             let product = retain::set_apart(excerpt, &mut names, &aliases);
-            document.products.extend(self.list(source, Edited::of_excerpt(product)));
+            document.products.extend(self.take_in(source, Edited::of_excerpt(product)));
         }
     }
 

@@ -12,7 +12,7 @@ use http_body_util::{BodyExt as _, Empty, Full, StreamBody};
 use hyper::body::{Frame, SizeHint};
 use tokio::time::Instant;
 
-use crate::cache::chunk;
+use crate::cache::chunk::Chunks;
 use crate::cache::error::FetchError;
 use crate::cache::lease::Lent;
 use crate::cache::reader::Reader;
@@ -65,12 +65,13 @@ pub fn of_blob(blob: Lent, range: Range<u64>) -> Body {
 /// The frames of a part.
 fn frames(Part { blob, range, seat }: Part) -> UnsyncBoxBody<Bytes, FetchError> {
     let end = range.end;
-    let frames = stream::try_unfold((blob, range.start, Pace::up_to(LARGE_FRAME)), move |(blob, position, mut pace)| async move {
+    let begin = (blob, range.start, Pace::up_to(LARGE_FRAME), Chunks::default());
+    let frames = stream::try_unfold(begin, move |(blob, position, mut pace, mut chunks)| async move {
         if position >= end {
             return Ok(None);
         }
         let len = usize::try_from(end - position).unwrap_or(usize::MAX).min(pace.frame().await);
-        let read = chunk::read(blob.file(), position, len).await.inspect_err(|_| blob.note_failure());
+        let read = chunks.read(blob.file(), position, len).await.inspect_err(|_| blob.note_failure());
         let bytes = read.map_err(|error| FetchError::Disk(error.to_string()))?;
         if blob.is_broken() {
             return Err(FetchError::Disk("the bytes of a blob turned out to be wrong".to_owned()));
@@ -80,7 +81,7 @@ fn frames(Part { blob, range, seat }: Part) -> UnsyncBoxBody<Bytes, FetchError> 
             return Err(FetchError::Disk("a blob is shorter than it was".to_owned()));
         }
         let position = position + bytes.len() as u64;
-        Ok(Some((Frame::data(bytes), (blob, position, pace))))
+        Ok(Some((Frame::data(bytes), (blob, position, pace, chunks))))
     });
     keep(StreamBody::new(frames).boxed_unsync(), seat)
 }
