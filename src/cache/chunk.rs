@@ -51,17 +51,14 @@ impl Chunks {
 
 #[cfg(test)]
 mod tests {
-    use std::fs;
-
     use crate::cache::chunk::{Chunks, PIECES};
     use crate::disk::{Disk as _, OsDisk};
 
     #[tokio::test]
     async fn the_memory_of_what_was_taken_is_used_again_and_no_other() {
         let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("file");
-        fs::write(&path, b"0123456789").unwrap();
-        let (file, mut chunks) = (OsDisk.open(&path).unwrap(), Chunks::default());
+        let (file, mut chunks) = (OsDisk.create(&folder.path().join("file")).unwrap(), Chunks::default());
+        OsDisk.write_at(&file, b"0123456789", 0).unwrap();
         let first = chunks.read(&file, 0, 4).await.unwrap();
         let second = chunks.read(&file, 4, 4).await.unwrap();
         assert_eq!((&first[..], &second[..]), (&b"0123"[..], &b"4567"[..]), "what is on its way stays as it is");
