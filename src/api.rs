@@ -58,6 +58,23 @@ pub struct Missing {
     pub problem: Option<String>,
 }
 
+/// What is to be in a bundle.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExportRequest {
+    /// `[REMOTE:]ALIAS`, `REMOTE:` or fingerprints; none means all that is held.
+    pub images: Vec<String>,
+    /// Filters, as in `remotes.*.select`.
+    pub select: Vec<String>,
+    /// For which architecture, if for one only.
+    pub arch: Option<String>,
+    /// Whether virtual machines are meant.
+    pub vm: bool,
+    /// The newest so many versions of each product; 0 means all.
+    pub versions: usize,
+    /// How many bytes a volume may have.
+    pub volume_size: Option<u64>,
+}
+
 /// A new version that hosts do not see before it is held.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HeldBack {

@@ -25,6 +25,7 @@ use crate::app::certificates::{CertificateError, Certificates};
 use crate::app::outside::Outside;
 use crate::app::storage::{Storage, StorageError};
 use crate::app::team::{Means, Team, TeamError};
+use crate::bundle::export::Exporter;
 use crate::cache::books::Counting;
 use crate::cache::{Cache, scribe};
 use crate::config::Config;
@@ -366,7 +367,8 @@ fn door(config: &Config, fetcher: Arc<Fetcher>, cache: &Arc<Cache>, outside: &Ou
 
 /// Where people's commands come in.
 fn office(means: &Means, library: Arc<Library>) -> Office {
-    Office { status: Arc::clone(&means.status), desk: Arc::clone(&means.desk), cache: Arc::clone(&means.cache), library }
+    let exporter = Arc::new(Exporter::new(Arc::clone(&library), Arc::clone(&means.outside.clock)));
+    Office { status: Arc::clone(&means.status), desk: Arc::clone(&means.desk), cache: Arc::clone(&means.cache), library, exporter }
 }
 
 /// Writes the ledger down, and whenever a person waits for it.

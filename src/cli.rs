@@ -1,6 +1,7 @@
 //! What is typed: arguments in, exit code out.
 
 pub mod admin;
+pub mod bundle;
 pub mod cache;
 pub mod certificate;
 pub mod completion;
@@ -80,6 +81,13 @@ enum Command {
         #[command(subcommand)]
         command: cache::Command,
     },
+    /// Carry images to where there is no way to an image server
+    Bundle {
+        #[command(flatten)]
+        server: ServerArguments,
+        #[command(subcommand)]
+        command: bundle::Command,
+    },
     /// Print completions for a shell
     Completions {
         /// Which shell
@@ -89,7 +97,7 @@ enum Command {
 
 /// How the running server is found.
 #[derive(Debug, clap::Args)]
-struct ServerArguments {
+pub struct ServerArguments {
     /// The admin socket of the server [default: the configuration's]
     #[arg(long, value_name = "PATH", env = "CISTERN_SOCKET", global = true)]
     socket: Option<PathBuf>,
@@ -140,6 +148,7 @@ fn execute(command: Command) -> Result<(), Failure> {
             let socket = admin::socket(server.socket, server.config.as_deref())?;
             cache::run(&socket, server.format, &command)
         }
+        Command::Bundle { server, command } => bundle::run(server, &command),
         Command::Completions { shell } => completion::register(shell),
     }
 }

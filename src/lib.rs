@@ -22,7 +22,8 @@
 //! ──────────────────────────────────────────────────────────────────
 //! 4 doors       server
 //! ──────────────────────────────────────────────────────────────────
-//! 3 work        library
+//! 3 work        bundle
+//!               library
 //!               prefetch · scrub
 //!               refresh
 //!               publish
@@ -36,13 +37,13 @@
 //!               catalog · ledger · revalidation · selection · health
 //! ──────────────────────────────────────────────────────────────────
 //! 0 words       simplestreams · manifest · api
-//!               image · signature
+//!               image · signature · seal
 //!               digest · http
 //! ```
 //!
 //! - **Floor 0, words**: types and parsing. No I/O, no async, no clock. [`digest`] names bytes; [`http`] has paths, ranges
 //!   and conditions; [`image`] has what LXD and Incus call the parts of an image; [`signature`] takes the frame off a
-//!   signed document; [`simplestreams`] reads documents into spans; [`manifest`] is what a bundle says that it has; [`api`] is what travels over the admin socket.
+//!   signed document; [`seal`] has the keys that bundles are signed with; [`simplestreams`] reads documents into spans; [`manifest`] is what a bundle says that it has; [`api`] is what travels over the admin socket.
 //! - **Floor 1, decisions**: values in, values out; `now` is an argument. [`catalog`] is what is served; [`render`] makes
 //!   it of upstream's documents; [`revalidation`] says which of those are taken; [`selection`] which part of them is
 //!   listed; [`health`] which URL is asked next; [`ledger`] what is held and whether there is room; [`retention`] what
@@ -52,7 +53,8 @@
 //! - **Floor 3, work**: long-lived tasks. [`cache`] has blobs and the fetches under way; [`fetch`] brings them in;
 //!   [`publish`] alone makes the next generation of what is served; [`refresh`] keeps documents like upstream's; [`prefetch`]
 //!   holds ahead of requests what is to be held: all that a mirrored remote lists, and new versions of what is kept up to
-//!   date; [`scrub`] reads again what is held; [`library`] does what people want done with images.
+//!   date; [`scrub`] reads again what is held; [`library`] does what people want done with images; [`bundle`] is what
+//!   crosses an air gap.
 //! - **Floor 4, doors**: [`server`]: HTTP in, HTTP out, over any `AsyncRead + AsyncWrite`.
 //! - **Floor 5, assembly**: [`cli`] reads arguments, [`config`] reads the configuration, [`app`] puts everything together
 //!   and ends it, [`demo`] shows it. Modules define their own `Options`; only [`config`] knows them all.
@@ -147,6 +149,7 @@
 
 pub mod api;
 pub mod app;
+pub mod bundle;
 pub mod cache;
 pub mod catalog;
 pub mod cli;
@@ -171,6 +174,7 @@ pub mod render;
 pub mod retention;
 pub mod revalidation;
 pub mod scrub;
+pub mod seal;
 pub mod selection;
 pub mod server;
 pub mod signature;

@@ -139,9 +139,14 @@ impl Library {
             decisions: Arc::clone(&self.decisions),
             kept,
         };
-        let stop = self.stop.clone();
-        self.tasks.spawn(async move { stop.run_until_cancelled(copy.run(named, steps)).await });
+        self.begin(copy.run(named, steps));
         told
+    }
+
+    /// Does work that nobody has to wait for, until it is done or the program stops.
+    pub fn begin(&self, work: impl Future<Output = ()> + Send + 'static) {
+        let stop = self.stop.clone();
+        self.tasks.spawn(async move { stop.run_until_cancelled(work).await });
     }
 
     /// Does what a person wants also if that person leaves in the middle: half of it would be worse than all or nothing.

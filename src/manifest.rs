@@ -2,6 +2,9 @@
 //!
 //! A bundle crosses an air gap on a disk that anybody may have had in hand. Its manifest is signed, and is read as if it were
 //! not: what it names lies in the bundle and nowhere else, each name stands there once, and a blob's name is its digest.
+//!
+//! A bundle may be split into volumes, each a folder that can be brought by itself: the manifest, its signature and all
+//! documents are in every one of them, and each blob is in one.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -18,6 +21,11 @@ pub const FORMAT: &str = "bundle:1.0";
 const KIND: &str = "bundle:";
 const BLOBS: &str = "blobs/sha256/";
 const DOCUMENTS: &str = "documents/";
+const RENDERED: &str = "rendered/";
+/// What the manifest is called in the folder of a volume.
+pub const MANIFEST: &str = "manifest.json";
+/// What its signature is called.
+pub const SIGNATURE: &str = "manifest.json.sig";
 
 /// A manifest, as it is written and as it is read.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -31,22 +39,40 @@ pub struct Manifest {
     pub parent: Option<u64>,
     /// When it was made, in RFC 3339.
     pub created_at: String,
-    /// What was asked for: names of images, and filters.
-    pub selection: Vec<String>,
-    /// What is on each disk that it travels on.
+    /// What was asked for.
+    pub selection: Selection,
+    /// What every volume has.
+    pub documents: Vec<File>,
+    /// What else is on each disk that it travels on.
     pub volumes: Vec<Volume>,
+}
+
+/// Which images a bundle is to have. One with the same selection takes the place of an earlier one.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Selection {
+    /// `[REMOTE:]ALIAS` or fingerprints; none means all that is held.
+    pub images: Vec<String>,
+    /// Filters, as in `remotes.*.select`.
+    pub select: Vec<String>,
+    /// For which architecture, if for one only.
+    pub arch: Option<String>,
+    /// Whether virtual machines are meant where there is a choice.
+    pub vm: bool,
+    /// The newest so many versions of each product; 0 means all.
+    pub versions: usize,
 }
 
 /// One part of a bundle: a folder of its own.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Volume {
-    /// Its files, by name.
-    pub files: Vec<File>,
+    /// Its blobs, by name.
+    pub blobs: Vec<File>,
 }
 
 /// A file of a bundle.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct File {
     /// Where it is, below the folder of its volume.
@@ -63,8 +89,10 @@ pub struct File {
 pub enum BundlePath {
     /// `blobs/sha256/ab/…`
     Blob(Digest),
-    /// `documents/REMOTE/streams/v1/…`: the remote, and the path below its top.
+    /// `documents/REMOTE/streams/v1/…`: a document as upstream has it. The remote, and the path below its top.
     Document(String, StreamPath),
+    /// `rendered/REMOTE/streams/v1/…`: one that lists what the bundle has.
+    Rendered(String, StreamPath),
 }
 
 /// Why a manifest is refused.
@@ -84,6 +112,9 @@ pub enum BadManifest {
         /// What the manifest says that it is.
         sha256: Digest,
     },
+    /// A blob stands among the documents, or a document among the blobs.
+    #[error("it has {0} in the wrong list")]
+    Misplaced(BundlePath),
     /// Two files have one name.
     #[error("it names {0} twice")]
     Twice(BundlePath),
@@ -126,14 +157,19 @@ impl Manifest {
         json
     }
 
-    /// All files, with the number of their volume, from 0.
-    pub fn files(&self) -> impl Iterator<Item = (usize, &File)> {
-        self.volumes.iter().enumerate().flat_map(|(number, volume)| volume.files.iter().map(move |file| (number, file)))
+    /// All blobs, with the number of their volume, from 0.
+    pub fn blobs(&self) -> impl Iterator<Item = (usize, &File)> {
+        self.volumes.iter().enumerate().flat_map(|(number, volume)| volume.blobs.iter().map(move |file| (number, file)))
+    }
+
+    /// All files, documents first.
+    pub fn files(&self) -> impl Iterator<Item = &File> {
+        self.documents.iter().chain(self.blobs().map(|(_, file)| file))
     }
 
     /// How many bytes all files have.
     pub fn size(&self) -> u64 {
-        self.files().map(|(_, file)| file.size).fold(0, u64::saturating_add)
+        self.files().map(|file| file.size).fold(0, u64::saturating_add)
     }
 
     fn check(&self) -> Result<(), BadManifest> {
@@ -143,8 +179,13 @@ impl Manifest {
         if self.size() == u64::MAX {
             return Err(BadManifest::TooLarge);
         }
+        let is_blob = |file: &&File| matches!(file.path, BundlePath::Blob(_));
+        let mut blobs = self.blobs().map(|(_, file)| file);
+        if let Some(file) = self.documents.iter().find(is_blob).or_else(|| blobs.find(|file| !is_blob(file))) {
+            return Err(BadManifest::Misplaced(file.path.clone()));
+        }
         let mut seen = BTreeSet::new();
-        for (_, File { path, sha256, .. }) in self.files() {
+        for File { path, sha256, .. } in self.files() {
             if matches!(path, BundlePath::Blob(digest) if digest != sha256) {
                 return Err(BadManifest::OtherDigest { path: path.clone(), sha256: *sha256 });
             }
@@ -159,11 +200,17 @@ impl Manifest {
 impl BundlePath {
     /// Reads a path that is written as [`fmt::Display`] writes it, and no other.
     pub fn parse(text: &str) -> Option<Self> {
+        let document_below = |folder: &str| {
+            let (remote, path) = text.strip_prefix(folder)?.split_once('/')?;
+            Some((remote.to_owned(), StreamPath::from_document(path).ok()?))
+        };
         let path = if let Some(rest) = text.strip_prefix(BLOBS) {
             Self::Blob(Digest::from_hex(rest.split_once('/')?.1)?)
+        } else if let Some((remote, path)) = document_below(DOCUMENTS) {
+            Self::Document(remote, path)
         } else {
-            let (remote, path) = text.strip_prefix(DOCUMENTS)?.split_once('/')?;
-            Self::Document(remote.to_owned(), StreamPath::from_document(path).ok()?)
+            let (remote, path) = document_below(RENDERED)?;
+            Self::Rendered(remote, path)
         };
         // A remote is one plain segment too.
         let is_plain = StreamPath::from_document(text).is_ok_and(|path| path.as_str() == text);
@@ -179,6 +226,7 @@ impl fmt::Display for BundlePath {
                 write!(f, "{BLOBS}{}/{hex}", &hex[..2])
             }
             Self::Document(remote, path) => write!(f, "{DOCUMENTS}{remote}/{path}"),
+            Self::Rendered(remote, path) => write!(f, "{RENDERED}{remote}/{path}"),
         }
     }
 }
@@ -208,22 +256,26 @@ fn digest<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Digest, D::Error
 #[cfg(test)]
 mod tests {
     use crate::digest::Digest;
-    use crate::http::path::StreamPath;
-    use crate::manifest::{BadManifest, BundlePath, FORMAT, File, Manifest, Volume};
+    use crate::manifest::{BadManifest, BundlePath, FORMAT, File, Manifest, Selection, Volume};
 
     fn blob(bytes: &[u8]) -> File {
         let sha256 = Digest::of(bytes);
         File { path: BundlePath::Blob(sha256), size: bytes.len() as u64, sha256 }
     }
 
-    fn manifest(volumes: Vec<Vec<File>>) -> Manifest {
+    fn document(path: &str) -> File {
+        File { path: BundlePath::parse(path).unwrap(), size: 2, sha256: Digest::of(b"{}") }
+    }
+
+    fn manifest(documents: Vec<File>, volumes: Vec<Vec<File>>) -> Manifest {
         Manifest {
             format: FORMAT.to_owned(),
             generation: 7,
             parent: Some(6),
             created_at: "2026-11-25T00:00:00Z".to_owned(),
-            selection: vec!["ubuntu:24.04".to_owned()],
-            volumes: volumes.into_iter().map(|files| Volume { files }).collect(),
+            selection: Selection { images: vec!["ubuntu:24.04".to_owned()], ..Selection::default() },
+            documents,
+            volumes: volumes.into_iter().map(|blobs| Volume { blobs }).collect(),
         }
     }
 
@@ -233,12 +285,11 @@ mod tests {
 
     #[test]
     fn what_is_written_is_read() {
-        let path = StreamPath::from_document("streams/v1/index.json").unwrap();
-        let document = File { path: BundlePath::Document("ubuntu".to_owned(), path), size: 2, sha256: Digest::of(b"{}") };
-        let manifest = manifest(vec![vec![document], vec![blob(b"a"), blob(b"bc")]]);
+        let documents = vec![document("documents/ubuntu/streams/v1/index.json"), document("rendered/ubuntu/streams/v1/index.json")];
+        let manifest = manifest(documents, vec![vec![blob(b"a")], vec![blob(b"bc")]]);
         assert_eq!(Manifest::parse(&manifest.to_json()), Ok(manifest.clone()));
-        assert_eq!(manifest.files().map(|(volume, _)| volume).collect::<Vec<_>>(), [0, 1, 1]);
-        assert_eq!(manifest.size(), 5);
+        assert_eq!(manifest.blobs().map(|(volume, _)| volume).collect::<Vec<_>>(), [0, 1]);
+        assert_eq!((manifest.files().count(), manifest.size()), (4, 7));
         assert!(text(&manifest).contains("\"path\": \"documents/ubuntu/streams/v1/index.json\""));
     }
 
@@ -258,6 +309,8 @@ mod tests {
             "documents/ubuntu/./streams/v1/index.json".to_owned(),
             "documents/ubuntu//streams/v1/index.json".to_owned(),
             "documents/ubuntu".to_owned(),
+            "rendered/../streams/v1/index.json".to_owned(),
+            "rendered/ubuntu".to_owned(),
             "documents/u\\x/streams/v1/index.json".to_owned(),
             "manifest.json".to_owned(),
             "/etc/passwd".to_owned(),
@@ -269,7 +322,7 @@ mod tests {
 
     #[test]
     fn a_manifest_that_makes_no_sense_is_refused_with_a_reason() {
-        let good = manifest(vec![vec![blob(b"a")], vec![blob(b"b")]]);
+        let good = manifest(Vec::new(), vec![vec![blob(b"a")], vec![blob(b"b")]]);
         let with = |change: fn(&mut Manifest)| {
             let mut changed = good.clone();
             change(&mut changed);
@@ -277,12 +330,16 @@ mod tests {
         };
         assert_eq!(with(|manifest| manifest.format = "bundle:2.0".to_owned()), BadManifest::Format("bundle:2.0".to_owned()));
         assert!(matches!(with(|manifest| manifest.format = "index:1.0".to_owned()), BadManifest::NotReadable(_)));
-        let swapped = with(|manifest| manifest.volumes[0].files[0].sha256 = Digest::of(b"x"));
+        let swapped = with(|manifest| manifest.volumes[0].blobs[0].sha256 = Digest::of(b"x"));
         assert_eq!(swapped, BadManifest::OtherDigest { path: blob(b"a").path, sha256: Digest::of(b"x") });
         let twice = with(|manifest| manifest.volumes[1] = manifest.volumes[0].clone());
         assert_eq!(twice, BadManifest::Twice(blob(b"a").path));
+        let misplaced = with(|manifest| manifest.documents.push(blob(b"c")));
+        assert_eq!(misplaced, BadManifest::Misplaced(blob(b"c").path));
+        let misplaced = with(|manifest| manifest.volumes[0].blobs.push(document("documents/u/streams/v1/x.json")));
+        assert!(matches!(misplaced, BadManifest::Misplaced(BundlePath::Document(..))));
         assert_eq!(with(|manifest| manifest.parent = Some(7)), BadManifest::Parent { generation: 7, parent: 7 });
-        let huge = |manifest: &mut Manifest| manifest.volumes.iter_mut().for_each(|volume| volume.files[0].size = u64::MAX / 2 + 1);
+        let huge = |manifest: &mut Manifest| manifest.volumes.iter_mut().for_each(|volume| volume.blobs[0].size = u64::MAX / 2 + 1);
         assert_eq!(with(huge), BadManifest::TooLarge);
         for (from, to) in [("blobs/", "../blobs/"), ("\"generation\": 7", "\"generation\": -7"), ("\"parent\"", "\"mother\"")] {
             let changed = text(&good).replace(from, to);

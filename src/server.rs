@@ -8,6 +8,7 @@ pub mod admin;
 pub mod aliases;
 pub mod blob;
 pub mod body;
+pub mod bundles;
 pub mod connection;
 pub mod document;
 pub mod door;

@@ -13,6 +13,7 @@
 //!   state/images/<fingerprint>        what people decided about an image
 //!   state/published/<fingerprint>     images of our own
 //!   state/aliases/<name>              names that people gave
+//!   state/bundles/                    the key that bundles are signed with, and which were made
 //!   wrong/<hex>                       an image whose files are not what it was listed as
 //!   scrub.json                        how far everything was read again
 //!   trash/                            on its way out
@@ -23,7 +24,9 @@
 
 pub mod blob;
 pub mod decisions;
+pub mod exports;
 pub mod facts;
+pub mod keys;
 pub mod layout;
 pub mod partial;
 pub mod publications;

@@ -21,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::api::{AliasRequest, CopyRequest, ImageChange, ImageFile, PruneRequest, RefreshRequest, Step, VerifyRequest};
+use crate::bundle::export::Exporter;
 use crate::cache::Cache;
 use crate::disk::Disk;
 use crate::fetch::Found;
@@ -31,7 +32,7 @@ use crate::refresh::status::StatusBoard;
 use crate::server::images::{self, Wish};
 use crate::server::reply::{self, Reply, error, json, steps};
 use crate::server::verdict::status;
-use crate::server::{aliases, body, intake, stock, verify};
+use crate::server::{aliases, body, bundles, intake, stock, verify};
 use crate::simplestreams::file::ListedFile;
 
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
@@ -52,6 +53,8 @@ pub struct Office {
     pub cache: Arc<Cache>,
     /// Who does what people want done with images.
     pub library: Arc<Library>,
+    /// Who makes bundles.
+    pub exporter: Arc<Exporter>,
 }
 
 /// Binds the socket, in the place of one that a killed process left. Its owner and group may open it.
@@ -131,6 +134,11 @@ async fn answer(office: &Office, request: Request<Incoming>) -> Reply {
         ("GET", ["1.0", "images", name, "files"]) => of_images(files(office, decoded(name), wish).await),
         ("GET", ["1.0", "images", name, "files", number]) => file(office, decoded(name), wish, number).await,
         ("POST", ["1.0", "imports"]) => intake::publish(Arc::clone(&office.library), request).await,
+        ("POST", ["1.0", "bundles"]) => match read(request).await {
+            Ok(wish) => bundles::begin(&office.exporter, wish),
+            Err(reply) => reply,
+        },
+        ("GET", ["1.0", "bundles", id, file @ ..]) => bundles::file(&office.exporter, id, &file.join("/"), wish.from()).await,
         ("GET", ["1.0", "aliases"]) => json(StatusCode::OK, &aliases::list(&office.library)),
         ("PUT" | "PATCH" | "DELETE", ["1.0", "aliases", name]) => of_images(alias(office, decoded(name), request).await),
         ("GET", ["1.0", "cache"]) => stock::info(cache).await,

@@ -26,6 +26,7 @@ pub struct Wish {
     held: bool,
     virtual_machine: bool,
     architecture: Option<String>,
+    from: u64,
 }
 
 impl Wish {
@@ -34,7 +35,7 @@ impl Wish {
         Self { virtual_machine, architecture, ..Self::default() }
     }
 
-    /// Reads a query: `remote`, `filter` any number of times, `held`, `vm`.
+    /// Reads a query: `remote`, `filter` any number of times, `held`, `vm`, `arch`, `from`.
     pub fn read(query: Option<&str>) -> Self {
         let mut wish = Self::default();
         let url = Url::parse(&format!("http://admin/?{}", query.unwrap_or_default()));
@@ -44,11 +45,19 @@ impl Wish {
                 "filter" => wish.filters.push(Filter::from(&*value)),
                 "held" => wish.held = true,
                 "vm" => wish.virtual_machine = true,
+                "from" => wish.from = value.parse().unwrap_or_default(),
                 "arch" => wish.architecture = Some(value.into_owned()),
                 _ => {}
             }
         }
         wish
+    }
+}
+
+impl Wish {
+    /// The first byte of a file that is wanted.
+    pub fn from(&self) -> u64 {
+        self.from
     }
 }
 

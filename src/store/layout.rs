@@ -109,6 +109,20 @@ impl Layout {
         self.root.join("state").join("aliases")
     }
 
+    /// The key that bundles are signed with.
+    pub fn bundle_key(&self) -> PathBuf {
+        self.bundles().join("key.pem")
+    }
+
+    /// Which bundles were made.
+    pub fn bundle_exports(&self) -> PathBuf {
+        self.bundles().join("exports.json")
+    }
+
+    fn bundles(&self) -> PathBuf {
+        self.root.join("state").join("bundles")
+    }
+
     /// The database.
     pub fn database(&self) -> PathBuf {
         self.root.join("ledger.sqlite")
@@ -137,6 +151,7 @@ impl Layout {
             self.decisions(),
             self.publications(),
             self.aliases(),
+            self.bundles(),
             self.trash(),
             self.tls(),
         ];

@@ -1,12 +1,14 @@
 //! Tests from outside: of the sources, of the server, of the commands.
 
 mod bounding;
+mod bundling;
 mod commands;
 mod crashing;
 mod database;
 mod deeds;
 mod draining;
 mod evicting;
+mod exporting;
 mod failing;
 mod fetching;
 mod fuzzing;

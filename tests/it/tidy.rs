@@ -18,6 +18,7 @@ const ROWS: &[&[&str]] = &[
     &["app"],
     &["config"],
     &["server"],
+    &["bundle"],
     &["library"],
     &["prefetch", "scrub"],
     &["refresh"],
@@ -29,7 +30,7 @@ const ROWS: &[&[&str]] = &[
     &["render", "retention"],
     &["catalog", "ledger", "revalidation", "selection", "health"],
     &["simplestreams", "manifest", "api"],
-    &["image", "signature"],
+    &["image", "signature", "seal"],
     &["digest", "http"],
 ];
 

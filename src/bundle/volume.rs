@@ -1,0 +1,102 @@
+//! A folder of a bundle that was opened: its manifest was read, and its signature if there is a key for it.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::disk::Disk;
+use crate::manifest::{BadManifest, MANIFEST, Manifest, SIGNATURE};
+use crate::seal::PublicKey;
+
+/// A manifest of 100,000 files has a tenth of that.
+const MAX_MANIFEST_BYTES: u64 = 256 << 20;
+const MAX_SIGNATURE_BYTES: u64 = 4096;
+
+/// A manifest, as it was written and as it was signed.
+#[derive(Clone, Debug)]
+pub struct Sealed {
+    /// What it says.
+    pub manifest: Manifest,
+    /// Its bytes.
+    pub text: Vec<u8>,
+    /// Their signature.
+    pub signature: Vec<u8>,
+}
+
+/// Why a folder is no bundle.
+#[derive(Debug, thiserror::Error)]
+pub enum BadBundle {
+    /// There is no manifest in it; it is written last.
+    #[error("{} has no {name}: it is no bundle, or its export was interrupted; run the export again", folder.display())]
+    Absent {
+        /// The folder.
+        folder: PathBuf,
+        /// What it lacks.
+        name: &'static str,
+    },
+    /// The disk says no.
+    #[error("cannot read {}: {error}", path.display())]
+    Unreadable {
+        /// What.
+        path: PathBuf,
+        /// Why.
+        error: io::Error,
+    },
+    /// Its manifest is none.
+    #[error("{}: {reason}", path.display())]
+    Manifest {
+        /// Where it is.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: BadManifest,
+    },
+    /// Somebody else made it, or it was changed.
+    #[error("{} is not what the owner of key {key} signed", path.display())]
+    NotSigned {
+        /// The manifest.
+        path: PathBuf,
+        /// Whose signature it should have.
+        key: PublicKey,
+    },
+    /// Two folders do not belong together.
+    #[error("{} and {} are of different bundles", folder.display(), first.display())]
+    Mixed {
+        /// One.
+        folder: PathBuf,
+        /// The one before.
+        first: PathBuf,
+    },
+}
+
+/// Reads the manifest and the signature of a folder.
+pub fn open(disk: &dyn Disk, folder: &Path) -> Result<Sealed, BadBundle> {
+    let text = read(disk, folder, MANIFEST, MAX_MANIFEST_BYTES)?;
+    let signature = read(disk, folder, SIGNATURE, MAX_SIGNATURE_BYTES)?;
+    let manifest = Manifest::parse(&text).map_err(|reason| BadBundle::Manifest { path: folder.join(MANIFEST), reason })?;
+    Ok(Sealed { manifest, text, signature })
+}
+
+/// Reads those of all folders, which have to be of one bundle; `key` is whose it has to be.
+pub fn open_all(disk: &dyn Disk, folders: &[PathBuf], key: Option<&PublicKey>) -> Result<Sealed, BadBundle> {
+    let (first, others) = folders.split_first().expect("there is at least one folder");
+    let sealed = open(disk, first)?;
+    if let Some(key) = key.filter(|key| !key.has_signed(&sealed.text, &sealed.signature)) {
+        return Err(BadBundle::NotSigned { path: first.join(MANIFEST), key: *key });
+    }
+    for folder in others {
+        let other = open(disk, folder)?;
+        if (&other.text, &other.signature) != (&sealed.text, &sealed.signature) {
+            return Err(BadBundle::Mixed { folder: folder.clone(), first: first.clone() });
+        }
+    }
+    Ok(sealed)
+}
+
+fn read(disk: &dyn Disk, folder: &Path, name: &'static str, limit: u64) -> Result<Vec<u8>, BadBundle> {
+    let path = folder.join(name);
+    let read = disk.open_own(&path).and_then(|file| file.map(|file| file.read_all(limit)).transpose());
+    match read {
+        Ok(Some(bytes)) => Ok(bytes),
+        Ok(None) => Err(BadBundle::Absent { folder: folder.to_owned(), name }),
+        Err(error) => Err(BadBundle::Unreadable { path, error }),
+    }
+}

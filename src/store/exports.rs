@@ -1,0 +1,75 @@
+//! Which bundles were made: the same content has the same number and time again, and so the same bytes.
+
+use std::io;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::digest::Digest;
+use crate::disk::{self, Disk};
+use crate::store::layout::Layout;
+
+const MAX_BYTES: u64 = 1 << 20;
+/// So many are remembered.
+const MOST: usize = 256;
+
+/// A bundle that was made.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Export {
+    /// Its number.
+    pub generation: u64,
+    /// When it was first made, in RFC 3339.
+    pub created_at: String,
+    /// What tells its content from every other one.
+    content: String,
+}
+
+/// The one with this content; it gets the next number if there was none.
+pub fn enter(disk: &dyn Disk, layout: &Layout, content: Digest, now: Timestamp) -> io::Result<Export> {
+    let mut exports = load(disk, layout)?;
+    let content = content.to_string();
+    if let Some(known) = exports.iter().find(|export| export.content == content) {
+        return Ok(known.clone());
+    }
+    let last = exports.iter().map(|export| export.generation).max().unwrap_or_default();
+    let export = Export { generation: last + 1, created_at: now.to_string(), content };
+    exports.push(export.clone());
+    let surplus = exports.len().saturating_sub(MOST);
+    exports.drain(..surplus);
+    disk::replace(disk, &layout.bundle_exports(), &serde_json::to_vec_pretty(&exports)?)?;
+    Ok(export)
+}
+
+fn load(disk: &dyn Disk, layout: &Layout) -> io::Result<Vec<Export>> {
+    let path = layout.bundle_exports();
+    let Some(file) = disk.open_own(&path)? else { return Ok(Vec::new()) };
+    let read = file.read_all(MAX_BYTES).and_then(|bytes| serde_json::from_slice(&bytes).map_err(io::Error::from));
+    read.map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", path.display())))
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::{Timestamp, ToSpan as _};
+
+    use crate::digest::Digest;
+    use crate::disk::OsDisk;
+    use crate::store::exports::{MOST, enter};
+    use crate::store::layout::Layout;
+
+    #[test]
+    fn the_same_content_has_the_same_number_and_time() {
+        let folder = tempfile::tempdir().unwrap();
+        let layout = Layout::new(folder.path());
+        layout.create(&OsDisk).unwrap();
+        let enter = |content: &str, hour: i64| {
+            let export = enter(&OsDisk, &layout, Digest::of(content.as_bytes()), Timestamp::UNIX_EPOCH + hour.hours()).unwrap();
+            (export.generation, export.created_at)
+        };
+        let first = enter("a", 0);
+        assert_eq!(first, (1, "1970-01-01T00:00:00Z".to_owned()));
+        assert_eq!((enter("b", 1).0, enter("a", 2)), (2, first));
+        (0..MOST).for_each(|number| drop(enter(&number.to_string(), 3)));
+        let next = u64::try_from(MOST).unwrap() + 3;
+        assert_eq!(enter("a", 4).0, next, "what was long ago is forgotten, and no number comes again");
+    }
+}
