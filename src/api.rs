@@ -73,6 +73,31 @@ pub struct ExportRequest {
     pub versions: usize,
     /// How many bytes a volume may have.
     pub volume_size: Option<u64>,
+    /// A private key to sign with from now on, as PEM.
+    #[serde(default)]
+    pub key: Option<String>,
+}
+
+/// An image that would be in a bundle.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExportedImage {
+    /// The remote that lists it.
+    pub remote: String,
+    /// What it is a build of.
+    pub product: String,
+    /// Its serial.
+    pub version: String,
+    /// `container` or `virtual-machine`.
+    #[serde(rename = "type")]
+    pub image_type: String,
+    /// LXD's name of its architecture.
+    pub architecture: String,
+    /// What LXD calls it.
+    pub fingerprint: String,
+    /// How many bytes its files have, as far as documents say.
+    pub size: u64,
+    /// Whether it is held already.
+    pub held: bool,
 }
 
 /// A new version that hosts do not see before it is held.

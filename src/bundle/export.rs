@@ -12,6 +12,7 @@ use crate::bundle::choosing::{Chosen, NotChosen, choose};
 use crate::bundle::rendering::{listing_only, served};
 use crate::bundle::split::{TooSmall, split};
 use crate::cache::blocking;
+use crate::catalog::listing::Image;
 use crate::catalog::mode::Mode;
 use crate::clock::Clock;
 use crate::digest::{Claim, Digest, Expected};
@@ -23,6 +24,7 @@ use crate::ledger::holdings::Holdings;
 use crate::library::Library;
 use crate::library::error::LibraryError;
 use crate::manifest::{BundlePath, FORMAT, File, Manifest, Selection};
+use crate::seal::{PublicKey, SigningKey};
 use crate::simplestreams::file::ListedFile;
 use crate::store::{exports, keys, snapshots};
 
@@ -91,6 +93,8 @@ pub struct Order {
     pub selection: Selection,
     /// How large a volume may be.
     pub volume_size: Option<u64>,
+    /// The key to sign with, from now on.
+    pub key: Option<Arc<SigningKey>>,
 }
 
 /// The files of one remote: what is claimed of each, and what it is.
@@ -114,6 +118,28 @@ impl Exporter {
             drop(steps.send(step).await);
         });
         told
+    }
+
+    /// The images that a selection means, and whether each is held. Nothing is fetched for that.
+    pub async fn preview(&self, selection: Selection) -> Result<Vec<(Arc<str>, Image, bool)>, NoBundle> {
+        let chosen = self.choose(selection).await?;
+        let is_held = |image: &Image| self.library.cache.books().image(image.fingerprint).is_some();
+        let of_remote = |(remote, images): (Arc<str>, Vec<Image>)| {
+            images.into_iter().map(move |image| (Arc::clone(&remote), image)).collect::<Vec<_>>()
+        };
+        let images = chosen.into_iter().flat_map(of_remote);
+        Ok(images
+            .map(|(remote, image)| {
+                let held = is_held(&image);
+                (remote, image, held)
+            })
+            .collect())
+    }
+
+    /// The public half of the key that bundles are signed with.
+    pub async fn key(&self) -> Result<PublicKey, NoBundle> {
+        let store = Arc::clone(self.library.cache.store());
+        Ok(blocking(move || keys::own(&**store.disk(), store.layout())).await?.public())
     }
 
     /// The bundle with this id.
@@ -162,7 +188,7 @@ impl Exporter {
 
     /// Has every file of every image held; what each is.
     async fn hold_all(&self, chosen: &Chosen, steps: &mpsc::Sender<Step>) -> Result<BTreeMap<Arc<str>, Held>, NoBundle> {
-        let total = chosen.values().flatten().map(crate::catalog::listing::Image::size).sum();
+        let total = chosen.values().flatten().map(Image::size).sum();
         let (mut done, mut held) = (0, BTreeMap::new());
         for (remote, images) in chosen {
             let of_remote: &mut Held = held.entry(Arc::clone(remote)).or_default();
@@ -248,6 +274,9 @@ fn seal(
     let export = exports::enter(disk, layout, Digest::of(&manifest.to_json()), now)?;
     (manifest.generation, manifest.created_at) = (export.generation, export.created_at);
     let text = manifest.to_json();
+    if let Some(key) = &order.key {
+        keys::keep(disk, layout, key)?;
+    }
     let signature = keys::own(disk, layout)?.sign(&text);
     Ok(Plan { id: Digest::of(&text), manifest: text.into(), signature: signature.into(), documents, blobs })
 }

@@ -138,6 +138,11 @@ async fn answer(office: &Office, request: Request<Incoming>) -> Reply {
             Ok(wish) => bundles::begin(&office.exporter, wish),
             Err(reply) => reply,
         },
+        ("POST", ["1.0", "bundles", "preview"]) => match read(request).await {
+            Ok(wish) => bundles::preview(&office.exporter, wish).await,
+            Err(reply) => reply,
+        },
+        ("GET", ["1.0", "bundles", "key"]) => bundles::key(&office.exporter).await,
         ("GET", ["1.0", "bundles", id, file @ ..]) => bundles::file(&office.exporter, id, &file.join("/"), wish.from()).await,
         ("GET", ["1.0", "aliases"]) => json(StatusCode::OK, &aliases::list(&office.library)),
         ("PUT" | "PATCH" | "DELETE", ["1.0", "aliases", name]) => of_images(alias(office, decoded(name), request).await),

@@ -4,18 +4,54 @@ use std::sync::Arc;
 
 use hyper::StatusCode;
 
-use crate::api::ExportRequest;
+use crate::api::{ExportRequest, ExportedImage};
 use crate::bundle::export::{Content, Exporter, NoBundle, Order, Plan};
+use crate::catalog::listing::Image;
 use crate::digest::Digest;
 use crate::fetch::Found;
 use crate::manifest::{BundlePath, MANIFEST, SIGNATURE, Selection};
+use crate::seal::SigningKey;
 use crate::server::body;
-use crate::server::reply::{self, Reply, error, steps};
+use crate::server::reply::{self, Reply, error, json, steps};
 
 /// Makes a bundle.
-pub fn begin(exporter: &Arc<Exporter>, wish: ExportRequest) -> Reply {
-    let ExportRequest { images, select, arch, vm, versions, volume_size } = wish;
-    steps(exporter.begin(Order { selection: Selection { images, select, arch, vm, versions }, volume_size }))
+pub fn begin(exporter: &Arc<Exporter>, mut wish: ExportRequest) -> Reply {
+    let volume_size = wish.volume_size;
+    match wish.key.take().map(|key| SigningKey::from_pem(&key)).transpose() {
+        Ok(key) => steps(exporter.begin(Order { selection: selection(wish), volume_size, key: key.map(Arc::new) })),
+        Err(reason) => error(StatusCode::BAD_REQUEST, format!("the key cannot be taken: {reason}")),
+    }
+}
+
+/// Says what would be in a bundle.
+pub async fn preview(exporter: &Exporter, wish: ExportRequest) -> Reply {
+    let show = |(remote, image, held): (Arc<str>, Image, bool)| ExportedImage {
+        remote: remote.to_string(),
+        product: image.version.product.name.clone(),
+        version: image.version.serial.to_string(),
+        image_type: image.image_type.to_string(),
+        architecture: image.version.product.architecture.to_string(),
+        fingerprint: image.fingerprint.to_string(),
+        size: image.size(),
+        held,
+    };
+    match exporter.preview(selection(wish)).await {
+        Ok(images) => json(StatusCode::OK, &images.into_iter().map(show).collect::<Vec<_>>()),
+        Err(reason) => error(StatusCode::CONFLICT, reason),
+    }
+}
+
+/// Shows the public half of the key that bundles are signed with.
+pub async fn key(exporter: &Exporter) -> Reply {
+    match exporter.key().await {
+        Ok(key) => json(StatusCode::OK, &key.to_pem()),
+        Err(reason) => error(StatusCode::INTERNAL_SERVER_ERROR, reason),
+    }
+}
+
+fn selection(wish: ExportRequest) -> Selection {
+    let ExportRequest { images, select, arch, vm, versions, .. } = wish;
+    Selection { images, select, arch, vm, versions }
 }
 
 /// Sends a file of a bundle, from byte `from` on.

@@ -7,6 +7,7 @@ use std::time::SystemTime;
 
 use cistern::digest::Digest;
 use cistern::manifest::{MANIFEST, Manifest};
+use cistern::seal::SigningKey;
 use serde_json::Value;
 
 use crate::managing::{done, failed};
@@ -202,4 +203,49 @@ async fn volumes_are_complete_in_themselves() {
     let names: Vec<String> = volumes.iter().rev().map(|volume| volume.display().to_string()).collect();
     let arguments: Vec<&str> = ["bundle", "verify"].into_iter().chain(names.iter().map(String::as_str)).collect();
     assert!(!done(&mirror, &arguments).await.contains("not here"));
+}
+
+#[tokio::test]
+async fn what_would_be_in_it_is_shown_and_nothing_is_fetched() {
+    let (origin, mirror) = setting().await;
+    let folder = tempfile::tempdir().unwrap();
+    done(&mirror, &["image", "copy", "lab:rare"]).await;
+    let to = folder.path().join("bundle");
+    let shown = done(&mirror, &["bundle", "export", "lab:busy", "lab:rare", "--dry-run"]).await;
+    let lines: Vec<&str> = shown.lines().collect();
+    assert!(lines[0].starts_with("REMOTE") && lines.len() == 3, "{shown}");
+    assert!(lines[1].contains("busy") && lines[1].ends_with("no") && lines[2].contains("rare") && lines[2].ends_with("yes"), "{shown}");
+    let json: Value = serde_json::from_str(&export(&mirror, &to, &["lab:busy", "--dry-run", "--format", "json"]).await).unwrap();
+    assert_eq!((&json[0]["version"], &json[0]["held"]), (&"20260102".into(), &false.into()));
+    assert!(!to.exists() && origin.requests("busy/2/squashfs").is_empty());
+}
+
+/// `openssl genpkey -algorithm ed25519` makes such a key.
+#[tokio::test]
+async fn a_key_of_the_operators_own_signs_from_then_on() {
+    let (_origin, mirror) = setting().await;
+    let folder = tempfile::tempdir().unwrap();
+    let public = folder.path().join("pub.pem").display().to_string();
+    let verified = async |to: &Path| {
+        fs::write(&public, done(&mirror, &["bundle", "key"]).await).unwrap();
+        done(&mirror, &["bundle", "verify", &to.display().to_string(), "--key", &public]).await
+    };
+    export(&mirror, &folder.path().join("made"), &["lab:rare"]).await;
+    export(&mirror, &folder.path().join("later"), &["lab:rare"]).await;
+    let by_ours = verified(&folder.path().join("made")).await;
+    let key = SigningKey::from_seed(&[5; 32]).unwrap();
+    let file = folder.path().join("key.pem").display().to_string();
+    fs::write(&file, key.to_pem()).unwrap();
+    export(&mirror, &folder.path().join("given"), &["lab:rare", "--key", &file]).await;
+    // It is there already, and signed by another key.
+    export(&mirror, &folder.path().join("later"), &["lab:rare"]).await;
+    for folder in ["given", "later"].map(|name| folder.path().join(name)) {
+        let said = verified(&folder).await;
+        assert!(said.contains(&format!("signed by key {}", key.public())) && !by_ours.contains(&key.public().to_string()), "{said}");
+    }
+    let (_, error) = failed(&mirror, &["bundle", "verify", &folder.path().join("made").display().to_string(), "--key", &public]).await;
+    assert!(error.contains("is not what the owner of key"), "{error}");
+    fs::write(&file, "no key").unwrap();
+    let (code, error) = refused(&mirror, &folder.path().join("no"), &["lab:rare", "--key", &file]).await;
+    assert!(code == 1 && error.contains("the key cannot be taken: it has no private key in PEM"), "{error}");
 }

@@ -7,13 +7,16 @@ use http_body_util::BodyExt as _;
 use hyper::Method;
 use indicatif::ProgressBar;
 
-use crate::api::ExportRequest;
-use crate::cli::admin::{Target, bar, body, follow, request};
+use crate::api::{ExportRequest, ExportedImage};
+use crate::cli::admin::{Target, ask, bar, body, follow, request};
 use crate::cli::bundle::folder::{BadFolder, Folder, expected};
-use crate::cli::exit::{FAILED, Failure, TRY_AGAIN};
-use crate::cli::table::size;
+use crate::cli::exit::{FAILED, Failure, TRY_AGAIN, WRONG_USAGE};
+use crate::cli::table::{Format, print, size};
 use crate::config::value::{Amount, BadValue};
+use crate::disk::{Disk as _, OsDisk};
 use crate::manifest::{BundlePath, File, MANIFEST, Manifest, SIGNATURE};
+
+const MAX_KEY_BYTES: u64 = 32 << 10;
 
 /// What is exported, and where to.
 #[derive(Debug, Args)]
@@ -22,8 +25,8 @@ pub struct Arguments {
     #[arg(value_name = "[REMOTE:][ALIAS]")]
     images: Vec<String>,
     /// The folder that it is written to
-    #[arg(long, value_name = "DIR")]
-    to: PathBuf,
+    #[arg(long, value_name = "DIR", required_unless_present = "dry_run")]
+    to: Option<PathBuf>,
     /// Only what passes: KEY=VALUE, KEY!=VALUE, KEY~REGEX or KEY!~REGEX; may be given several times
     #[arg(long, value_name = "FILTER")]
     select: Vec<String>,
@@ -39,6 +42,12 @@ pub struct Arguments {
     /// Split it into folders of at most this size, such as 64G or 4GiB
     #[arg(long, value_name = "SIZE", value_parser = volume_size)]
     volume_size: Option<Amount>,
+    /// Sign with this private key, from now on; without it one is made and kept
+    #[arg(long, value_name = "FILE")]
+    key: Option<PathBuf>,
+    /// Show what would be in it, and neither fetch nor write anything
+    #[arg(long)]
+    dry_run: bool,
 }
 
 /// A bundle that the server has made.
@@ -50,7 +59,12 @@ struct Made<'a> {
 }
 
 /// Writes it, and prints its folders.
-pub async fn run(socket: &Path, arguments: &Arguments) -> Result<(), Failure> {
+pub async fn run(socket: &Path, format: Format, arguments: &Arguments) -> Result<(), Failure> {
+    if arguments.dry_run {
+        let images: Vec<ExportedImage> = ask(socket, Method::POST, "/1.0/bundles/preview", body(&arguments.wish()?)?).await?;
+        return preview(format, &images);
+    }
+    let Some(to) = &arguments.to else { return Err(Failure::new(WRONG_USAGE, "--to says where the bundle is written to")) };
     let made = Made::order(socket, arguments).await?;
     let signature = made.fetch(SIGNATURE).await?;
     let bar = bar("writing");
@@ -58,28 +72,50 @@ pub async fn run(socket: &Path, arguments: &Arguments) -> Result<(), Failure> {
     let documents: u64 = made.manifest.documents.iter().map(|file| file.size).sum();
     bar.set_length(made.manifest.blobs().map(|(_, file)| file.size).sum::<u64>() + documents * volumes as u64);
     for number in 0..volumes {
-        let path = if volumes == 1 { arguments.to.clone() } else { arguments.to.join(format!("volume-{}", number + 1)) };
+        let path = if volumes == 1 { to.clone() } else { to.join(format!("volume-{}", number + 1)) };
         made.write(&path, number, &signature, &bar).await?;
     }
     bar.finish_and_clear();
     let Manifest { generation, .. } = made.manifest;
-    println!("bundle {generation}: {} files, {}, in {}", made.manifest.files().count(), size(made.manifest.size()), arguments.to.display());
+    println!("bundle {generation}: {} files, {}, in {}", made.manifest.files().count(), size(made.manifest.size()), to.display());
     Ok(())
 }
 
-impl<'a> Made<'a> {
-    /// Has the server make it.
-    async fn order(socket: &'a Path, arguments: &Arguments) -> Result<Self, Failure> {
-        let Arguments { images, select, arch, vm, versions, volume_size, .. } = arguments;
-        let wish = ExportRequest {
+impl Arguments {
+    fn wish(&self) -> Result<ExportRequest, Failure> {
+        let Self { images, select, arch, vm, versions, volume_size, key, .. } = self;
+        let unreadable = |path: &Path, error| Failure::new(FAILED, format!("cannot read the key {}: {error}", path.display()));
+        let read = |path: &PathBuf| {
+            let bytes = OsDisk.open(path).and_then(|file| file.read_all(MAX_KEY_BYTES)).map_err(|error| unreadable(path, error))?;
+            Ok::<_, Failure>(String::from_utf8_lossy(&bytes).into_owned())
+        };
+        Ok(ExportRequest {
             images: images.clone(),
             select: select.clone(),
             arch: arch.clone(),
             vm: *vm,
             versions: *versions,
             volume_size: volume_size.map(|Amount(bytes)| bytes),
-        };
-        let id = follow(request(socket, Method::POST, "/1.0/bundles", body(&wish)?).await?, "fetching").await?;
+            key: key.as_ref().map(read).transpose()?,
+        })
+    }
+}
+
+fn preview(format: Format, images: &[ExportedImage]) -> Result<(), Failure> {
+    let row = |image: &ExportedImage| {
+        let ExportedImage { remote, product, version, image_type, fingerprint, size: bytes, held, .. } = image;
+        let held = if *held { "yes" } else { "no" };
+        let short = fingerprint.get(..12).unwrap_or(fingerprint);
+        [remote, product, version, image_type, short, &size(*bytes), held].map(ToOwned::to_owned).to_vec()
+    };
+    let rows: Vec<Vec<String>> = images.iter().map(row).collect();
+    print(format, &["REMOTE", "PRODUCT", "VERSION", "TYPE", "FINGERPRINT", "SIZE", "HELD"], &rows, &images)
+}
+
+impl<'a> Made<'a> {
+    /// Has the server make it.
+    async fn order(socket: &'a Path, arguments: &Arguments) -> Result<Self, Failure> {
+        let id = follow(request(socket, Method::POST, "/1.0/bundles", body(&arguments.wish()?)?).await?, "fetching").await?;
         let text = fetch(socket, &id, MANIFEST).await?;
         let manifest = Manifest::parse(&text).map_err(|reason| Failure::new(FAILED, format!("the server's manifest: {reason}")))?;
         Ok(Self { socket, id, text, manifest })
@@ -93,7 +129,7 @@ impl<'a> Made<'a> {
     async fn write(&self, path: &Path, number: usize, signature: &[u8], bar: &ProgressBar) -> Result<(), Failure> {
         let blobs = self.manifest.volumes.get(number).map_or(&[][..], |volume| &volume.blobs);
         let files = || self.manifest.documents.iter().chain(blobs);
-        let Some(folder) = Folder::open(path, &self.text, &self.manifest)? else {
+        let Some(folder) = Folder::open(path, &self.text, signature, &self.manifest)? else {
             bar.inc(files().map(|file| file.size).sum());
             return Ok(());
         };

@@ -52,13 +52,16 @@ pub enum BadFolder {
 
 impl Folder {
     /// Opens a folder for a volume of this bundle, and removes what an interrupted export left that is not in it any more.
-    /// `None` if all of it is there already.
-    pub fn open(path: &Path, text: &[u8], manifest: &Manifest) -> Result<Option<Self>, BadFolder> {
+    /// `None` if all of it is there already; only who signed it may change then.
+    pub fn open(path: &Path, text: &[u8], signature: &[u8], manifest: &Manifest) -> Result<Option<Self>, BadFolder> {
         let folder = Self { path: path.to_owned() };
         OsDisk.create_directory(path).map_err(|error| folder.failed(path, error))?;
         let read = |name: &str| read(&path.join(name)).map_err(|error| folder.failed(&path.join(name), error));
         match (read(MANIFEST)?, read(&format!("{MANIFEST}{PART}"))?) {
-            (Some(there), _) if there == text => return Ok(None),
+            (Some(there), _) if there == text => {
+                let is_signed = read(SIGNATURE)?.is_some_and(|there| there == signature);
+                return if is_signed { Ok(None) } else { folder.replace(SIGNATURE, signature).map(|()| None) };
+            }
             (Some(_), _) => return Err(BadFolder::Other(path.to_owned())),
             (None, Some(interrupted)) => folder.clear(&interrupted, manifest)?,
             (None, None) if OsDisk.list(path).map_err(|error| folder.failed(path, error))?.is_empty() => {}
