@@ -78,6 +78,28 @@ pub struct ExportRequest {
     pub key: Option<String>,
 }
 
+/// A bundle as a tree that any web server can serve.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExportedTree {
+    /// How long a file stays that is not listed any more, in seconds.
+    pub grace: u64,
+    /// Its documents, in the order in which they are to be written.
+    pub documents: Vec<ExportedFile>,
+    /// Its other files.
+    pub files: Vec<ExportedFile>,
+}
+
+/// A file of a tree.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExportedFile {
+    /// Where it is, below the top of the tree.
+    pub path: String,
+    /// What it is.
+    pub sha256: String,
+    /// How many bytes it has.
+    pub size: u64,
+}
+
 /// An image that would be in a bundle.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ExportedImage {

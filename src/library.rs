@@ -130,17 +130,25 @@ impl Library {
         self.fetcher.find(&Wanted::of(&named.remote, file), 0).await.map_err(|reason| LibraryError::not_had(file, &reason))
     }
 
+    /// Has an image held whole, and its fingerprint computed. It is held as if a host had asked for it.
+    pub async fn have(&self, named: &Named, tell: impl Fn(u64)) -> Result<(), LibraryError> {
+        self.copier(None).bring(named, tell).await
+    }
+
     fn bring(&self, named: Named, kept: Option<bool>) -> mpsc::Receiver<Step> {
         let (steps, told) = mpsc::channel(QUEUED_STEPS);
-        let copy = Copy {
+        self.begin(self.copier(kept).run(named, steps));
+        told
+    }
+
+    fn copier(&self, kept: Option<bool>) -> Copy {
+        Copy {
             cache: Arc::clone(&self.cache),
             fetcher: Arc::clone(&self.fetcher),
             publisher: self.publisher.clone(),
             decisions: Arc::clone(&self.decisions),
             kept,
-        };
-        self.begin(copy.run(named, steps));
-        told
+        }
     }
 
     /// Does work that nobody has to wait for, until it is done or the program stops.

@@ -9,11 +9,15 @@
 use std::collections::BTreeSet;
 use std::fmt;
 
+use percent_encoding::{AsciiSet, CONTROLS, PercentEncode, percent_decode_str, utf8_percent_encode};
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::digest::Digest;
 use crate::http::path::StreamPath;
+
+/// What names on exFAT and NTFS have not, which most disks come with; upstream's documents have colons in theirs.
+const NOT_ON_EVERY_DISK: AsciiSet = CONTROLS.add(b':').add(b'*').add(b'?').add(b'"').add(b'<').add(b'>').add(b'|').add(b'\\').add(b'%');
 
 /// The `format` of the manifests that are written.
 pub const FORMAT: &str = "bundle:1.0";
@@ -202,7 +206,8 @@ impl BundlePath {
     pub fn parse(text: &str) -> Option<Self> {
         let document_below = |folder: &str| {
             let (remote, path) = text.strip_prefix(folder)?.split_once('/')?;
-            Some((remote.to_owned(), StreamPath::from_document(path).ok()?))
+            let path = percent_decode_str(path).decode_utf8().ok()?;
+            Some((remote.to_owned(), StreamPath::from_document(&path).ok()?))
         };
         let path = if let Some(rest) = text.strip_prefix(BLOBS) {
             Self::Blob(Digest::from_hex(rest.split_once('/')?.1)?)
@@ -225,10 +230,14 @@ impl fmt::Display for BundlePath {
                 let hex = digest.to_string();
                 write!(f, "{BLOBS}{}/{hex}", &hex[..2])
             }
-            Self::Document(remote, path) => write!(f, "{DOCUMENTS}{remote}/{path}"),
-            Self::Rendered(remote, path) => write!(f, "{RENDERED}{remote}/{path}"),
+            Self::Document(remote, path) => write!(f, "{DOCUMENTS}{remote}/{}", on_any_disk(path)),
+            Self::Rendered(remote, path) => write!(f, "{RENDERED}{remote}/{}", on_any_disk(path)),
         }
     }
+}
+
+fn on_any_disk(path: &StreamPath) -> PercentEncode<'_> {
+    utf8_percent_encode(path.as_str(), &NOT_ON_EVERY_DISK)
 }
 
 impl Serialize for BundlePath {
@@ -256,6 +265,7 @@ fn digest<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Digest, D::Error
 #[cfg(test)]
 mod tests {
     use crate::digest::Digest;
+    use crate::http::path::StreamPath;
     use crate::manifest::{BadManifest, BundlePath, FORMAT, File, Manifest, Selection, Volume};
 
     fn blob(bytes: &[u8]) -> File {
@@ -318,6 +328,16 @@ mod tests {
         ] {
             assert_eq!(BundlePath::parse(&bad), None, "{bad}");
         }
+    }
+
+    #[test]
+    fn a_name_can_be_written_to_any_disk() {
+        let path = StreamPath::from_document("streams/v1/com.ubuntu.cloud:released:download.json").unwrap();
+        let path = BundlePath::Rendered("ubuntu".to_owned(), path);
+        let name = "rendered/ubuntu/streams/v1/com.ubuntu.cloud%3Areleased%3Adownload.json";
+        assert_eq!((path.to_string().as_str(), BundlePath::parse(name)), (name, Some(path)));
+        assert_eq!(BundlePath::parse(&name.replace("%3A", ":")), None, "it is written in one way");
+        assert_eq!(BundlePath::parse("rendered/ubuntu/streams/v1/%2E%2E/x"), None);
     }
 
     #[test]

@@ -2,9 +2,10 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use bytes::Bytes;
-use foldhash::HashSet;
+use foldhash::{HashMap, HashSet};
 use tokio::sync::mpsc;
 
 use crate::api::Step;
@@ -15,15 +16,18 @@ use crate::cache::blocking;
 use crate::catalog::listing::Image;
 use crate::catalog::mode::Mode;
 use crate::clock::Clock;
-use crate::digest::{Claim, Digest, Expected};
+use crate::digest::{Claim, Digest, Expected, Fingerprint};
 use crate::fetch::download::Wanted;
-use crate::fetch::holding::hold;
 use crate::fetch::{Found, NotFound};
 use crate::http::path::StreamPath;
 use crate::ledger::holdings::Holdings;
 use crate::library::Library;
 use crate::library::error::LibraryError;
+use crate::library::names::{Named, held_back};
 use crate::manifest::{BundlePath, FORMAT, File, Manifest, Selection};
+use crate::render::part::Ready;
+use crate::render::remote::Rendered;
+use crate::render::root;
 use crate::seal::{PublicKey, SigningKey};
 use crate::simplestreams::file::ListedFile;
 use crate::store::{exports, keys, snapshots};
@@ -39,6 +43,8 @@ pub struct Exporter {
     library: Arc<Library>,
     clock: Arc<dyn Clock>,
     plans: Mutex<VecDeque<Arc<Plan>>>,
+    /// Held by whoever gives a number or uses the key: there is one of each.
+    desk: Arc<Mutex<()>>,
 }
 
 /// A bundle that is ready to be fetched.
@@ -50,8 +56,19 @@ pub struct Plan {
     pub manifest: Bytes,
     /// The manifest's signature.
     pub signature: Bytes,
+    /// The same as a tree that any web server can serve.
+    pub tree: Tree,
     documents: BTreeMap<BundlePath, Bytes>,
     blobs: BTreeMap<Digest, Wanted>,
+}
+
+/// All remotes of a bundle together, as they would be served at a root of their own.
+#[derive(Debug, Default)]
+pub struct Tree {
+    /// The documents; the index comes last.
+    pub documents: Vec<Ready>,
+    /// What is at each path besides: digest and size.
+    pub files: BTreeMap<String, (Digest, u64)>,
 }
 
 /// A file of a bundle.
@@ -103,7 +120,7 @@ type Held = Vec<(ListedFile, Digest, u64)>;
 impl Exporter {
     /// An exporter that has made nothing yet.
     pub fn new(library: Arc<Library>, clock: Arc<dyn Clock>) -> Self {
-        Self { library, clock, plans: Mutex::default() }
+        Self { library, clock, plans: Mutex::default(), desk: Arc::default() }
     }
 
     /// Has everything held that an order names, and makes a bundle of it; its id is the last that is told.
@@ -136,10 +153,19 @@ impl Exporter {
             .collect())
     }
 
+    /// How long a file can still be fetched that is not listed any more: `images.grace`.
+    pub fn grace(&self) -> Duration {
+        self.library.cache.rules().grace
+    }
+
     /// The public half of the key that bundles are signed with.
     pub async fn key(&self) -> Result<PublicKey, NoBundle> {
-        let store = Arc::clone(self.library.cache.store());
-        Ok(blocking(move || keys::own(&**store.disk(), store.layout())).await?.public())
+        let (store, desk) = (Arc::clone(self.library.cache.store()), Arc::clone(&self.desk));
+        let key = blocking(move || {
+            let _turn = desk.lock().unwrap_or_else(PoisonError::into_inner);
+            keys::own(&**store.disk(), store.layout())
+        });
+        Ok(key.await?.public())
     }
 
     /// The bundle with this id.
@@ -159,22 +185,59 @@ impl Exporter {
     }
 
     async fn export(&self, order: &Order, steps: &mpsc::Sender<Step>) -> Result<Arc<Plan>, NoBundle> {
-        let chosen = self.choose(order.selection.clone()).await?;
-        let held = self.hold_all(&chosen, steps).await?;
-        let mut documents = BTreeMap::new();
+        let chosen = self.choose_newest(&order.selection, steps).await?;
+        let mut held: Vec<(Arc<str>, Held)> = self.hold_all(&chosen, steps).await?.into_iter().collect();
+        let catalog = self.library.cache.current().load();
+        // Should a file go before the command has it, whoever has an image server is asked.
+        held.sort_by_key(|(remote, _)| !catalog.mode(remote).is_some_and(Mode::has_upstream));
+        let order_of_root = catalog.order.clone();
+        let (mut documents, mut rendered) = (BTreeMap::new(), BTreeMap::new());
         for (remote, files) in &held {
-            self.add_documents(remote, files, &mut documents).await?;
+            rendered.insert(Arc::clone(remote), self.add_documents(remote, files, &mut documents).await?);
         }
         let order = order.clone();
-        let (store, now) = (Arc::clone(self.library.cache.store()), self.clock.now());
-        let plan = blocking(move || Ok(seal(&store, &order, documents, &held, now))).await?;
-        let plan = Arc::new(plan?);
+        let (store, now, desk) = (Arc::clone(self.library.cache.store()), self.clock.now(), Arc::clone(&self.desk));
+        let sealed = blocking(move || {
+            let _turn = desk.lock().unwrap_or_else(PoisonError::into_inner);
+            let tree = tree(&order_of_root, &rendered, &held);
+            Ok(seal(&store, &order, documents, &held, now).map(|plan| Plan { tree, ..plan }))
+        });
+        let plan = Arc::new(sealed.await??);
         self.with_plans(|plans| {
             plans.retain(|other| other.id != plan.id);
             plans.push_front(Arc::clone(&plan));
             plans.truncate(MOST_PLANS);
         });
         Ok(plan)
+    }
+
+    /// Chooses, and has what is held back brought in first: hosts do not see it yet, and whoever carries a bundle wants the newest.
+    async fn choose_newest(&self, selection: &Selection, steps: &mpsc::Sender<Step>) -> Result<Chosen, NoBundle> {
+        let chosen = self.choose(selection.clone()).await?;
+        let catalog = self.library.cache.current().load();
+        let named = |remote: &Arc<str>, image: &Image| Named {
+            name: image.fingerprint.to_string(),
+            remote: Arc::clone(remote),
+            image: image.clone(),
+        };
+        let all = chosen.iter().flat_map(|(remote, images)| images.iter().map(|image| named(remote, image)).collect::<Vec<_>>());
+        let newer: BTreeMap<Fingerprint, Named> =
+            all.filter_map(|named| held_back(&catalog, &named)).map(|newer| (newer.image.fingerprint, newer)).collect();
+        if newer.is_empty() {
+            return Ok(chosen);
+        }
+        for newer in newer.values() {
+            let total = newer.image.size();
+            let tell = |done| drop(steps.try_send(Step::Progress { done, total }));
+            if let Err(error) = self.library.have(newer, tell).await {
+                // Hosts go on with the older one too.
+                drop(steps.try_send(Step::Note {
+                    text: format!("{}: the newer version cannot be had: {error}", newer.image.version.product.name),
+                }));
+            }
+            self.library.publisher.review(Arc::clone(&newer.remote)).await.map_err(LibraryError::from)?;
+        }
+        self.choose(selection.clone()).await
     }
 
     async fn choose(&self, selection: Selection) -> Result<Chosen, NoBundle> {
@@ -186,28 +249,42 @@ impl Exporter {
         Ok(chosen.await??)
     }
 
-    /// Has every file of every image held; what each is.
+    /// Has every image held whole; what each of its files is. What has to be fetched for that is held as if a host had asked.
     async fn hold_all(&self, chosen: &Chosen, steps: &mpsc::Sender<Step>) -> Result<BTreeMap<Arc<str>, Held>, NoBundle> {
         let total = chosen.values().flatten().map(Image::size).sum();
         let (mut done, mut held) = (0, BTreeMap::new());
         for (remote, images) in chosen {
             let of_remote: &mut Held = held.entry(Arc::clone(remote)).or_default();
             let mut seen = HashSet::default();
-            // Several images may share their metadata.
-            for file in images.iter().flat_map(|image| &image.files).filter(|file| seen.insert(file.expected)) {
-                let wanted = Wanted::of(remote, file);
+            for image in images {
                 let tell = |received| drop(steps.try_send(Step::Progress { done: done + received, total }));
-                done += hold(&self.library.fetcher, &wanted, tell).await.map_err(|reason| LibraryError::not_had(file, &reason))?;
-                let blob = self.library.cache.find(file.expected).await?;
-                let blob = blob.ok_or_else(|| LibraryError::not_had(file, &"it went again; is there room for all of them?"))?;
-                of_remote.push((file.clone(), blob.digest, blob.size));
+                self.hold_image(remote, image, tell).await?;
+                done += image.size();
+                // Several images may share their metadata.
+                for file in image.files.iter().filter(|file| seen.insert(file.expected)) {
+                    let blob = self.library.cache.find(file.expected).await?;
+                    let blob = blob.ok_or_else(|| LibraryError::not_had(file, &"it went again; is there room for all of them?"))?;
+                    of_remote.push((file.clone(), blob.digest, blob.size));
+                }
             }
         }
         Ok(held)
     }
 
-    /// Adds what lists the files of a remote, and its documents as they came.
-    async fn add_documents(&self, remote: &Arc<str>, held: &Held, all: &mut BTreeMap<BundlePath, Bytes>) -> Result<(), NoBundle> {
+    /// Has an image held whose files have its fingerprint. One that is recorded does: then only what went is fetched again.
+    async fn hold_image(&self, remote: &Arc<str>, image: &Image, tell: impl Fn(u64) + Send + Sync) -> Result<(), NoBundle> {
+        let cache = &self.library.cache;
+        let is_recorded = cache.books().image(image.fingerprint).is_some();
+        let is_here = image.files.iter().all(|file| cache.books().read(|ledger| ledger.has(file.expected)));
+        if is_recorded && is_here {
+            return Ok(());
+        }
+        let named = Named { name: image.fingerprint.to_string(), remote: Arc::clone(remote), image: image.clone() };
+        Ok(self.library.have(&named, tell).await?)
+    }
+
+    /// Adds what lists the files of a remote, and its documents as they came; what it lists.
+    async fn add_documents(&self, remote: &Arc<str>, held: &Held, all: &mut BTreeMap<BundlePath, Bytes>) -> Result<Rendered, NoBundle> {
         let catalog = self.library.cache.current().load();
         let listed = catalog.remotes.get(remote).and_then(|remote| served(remote)).ok_or_else(|| NoBundle::Changed(Arc::clone(remote)))?;
         let learnt = held.iter().map(|(file, digest, _)| (file.expected.claim, *digest));
@@ -225,14 +302,14 @@ impl Exporter {
             return Err(NoBundle::Changed(Arc::clone(remote)));
         }
         let name = |kind: fn(String, StreamPath) -> BundlePath, path: StreamPath| kind(remote.to_string(), path);
-        all.extend(rendered.documents.into_iter().map(|ready| (name(BundlePath::Rendered, ready.path), ready.bytes)));
+        all.extend(rendered.documents.iter().map(|ready| (name(BundlePath::Rendered, ready.path.clone()), ready.bytes.clone())));
         all.extend(
             newest
                 .into_iter()
                 .flat_map(|snapshot| snapshot.documents)
                 .map(|source| (name(BundlePath::Document, source.path), source.bytes)),
         );
-        Ok(())
+        Ok(rendered)
     }
 
     fn with_plans<T>(&self, act: impl FnOnce(&mut VecDeque<Arc<Plan>>) -> T) -> T {
@@ -240,12 +317,28 @@ impl Exporter {
     }
 }
 
+/// Puts all remotes together, in the order of `server.root`.
+fn tree(order: &[Arc<str>], rendered: &BTreeMap<Arc<str>, Rendered>, held: &[(Arc<str>, Held)]) -> Tree {
+    let rank = |name: &Arc<str>| order.iter().position(|other| other == name).unwrap_or(order.len());
+    let mut remotes: Vec<_> = rendered.iter().collect();
+    remotes.sort_by_key(|(name, _)| rank(name));
+    let sources: Vec<root::Source<'_>> = remotes.iter().map(|(name, rendered)| root::Source { name, parts: &rendered.parts }).collect();
+    let mut files = BTreeMap::new();
+    for (remote, held) in held {
+        let known: HashMap<Claim, (Digest, u64)> =
+            held.iter().map(|(file, digest, size)| (file.expected.claim, (*digest, *size))).collect();
+        let listed = rendered[remote].listing.files().iter();
+        files.extend(listed.filter_map(|file| Some((format!("{remote}/{}", file.path), *known.get(&file.expected.claim)?))));
+    }
+    Tree { documents: root::merge(&sources), files }
+}
+
 /// Names everything, and signs that.
 fn seal(
     store: &crate::store::Store,
     order: &Order,
     documents: BTreeMap<BundlePath, Bytes>,
-    held: &BTreeMap<Arc<str>, Held>,
+    held: &[(Arc<str>, Held)],
     now: jiff::Timestamp,
 ) -> Result<Plan, NoBundle> {
     let (disk, layout) = (&**store.disk(), store.layout());
@@ -271,12 +364,13 @@ fn seal(
         documents: files,
         volumes,
     };
-    let export = exports::enter(disk, layout, Digest::of(&manifest.to_json()), now)?;
+    let selection = serde_json::to_vec(&order.selection).map_err(std::io::Error::from)?;
+    let export = exports::enter(disk, layout, Digest::of(&selection), Digest::of(&manifest.to_json()), now)?;
     (manifest.generation, manifest.created_at) = (export.generation, export.created_at);
     let text = manifest.to_json();
     if let Some(key) = &order.key {
         keys::keep(disk, layout, key)?;
     }
     let signature = keys::own(disk, layout)?.sign(&text);
-    Ok(Plan { id: Digest::of(&text), manifest: text.into(), signature: signature.into(), documents, blobs })
+    Ok(Plan { id: Digest::of(&text), manifest: text.into(), signature: signature.into(), tree: Tree::default(), documents, blobs })
 }

@@ -57,6 +57,9 @@ pub enum Fault {
     /// The manifest does not name it.
     #[error("is not in the manifest")]
     Surplus,
+    /// It has documents, and none of the blobs that belong to them.
+    #[error("has no blob of any volume")]
+    Bare,
 }
 
 /// How a volume is.
@@ -83,7 +86,10 @@ impl State {
 
 impl fmt::Display for Finding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.path.display(), self.fault)
+        // A terminal is not to obey what somebody put on the disk.
+        let path = self.path.to_string_lossy();
+        let escaped: String = path.chars().flat_map(|c| if c.is_control() { c.escape_default().collect() } else { vec![c] }).collect();
+        write!(f, "{escaped}: {}", self.fault)
     }
 }
 
@@ -106,6 +112,9 @@ impl<'a> Inspection<'a> {
                 self.check(folder, document, tell);
             }
         }
+        for folder in self.folders.iter().filter(|folder| self.is_bare(folder)) {
+            tell(Told::Wrong(Finding { path: folder.clone(), fault: Fault::Bare }));
+        }
         let states = self.manifest.volumes.iter().map(|volume| self.volume(&volume.blobs, tell)).collect();
         let expected: HashSet<&BundlePath> = self.manifest.files().map(|file| &file.path).collect();
         self.folders.iter().for_each(|folder| self.surplus(folder, "", &expected, tell));
@@ -114,18 +123,28 @@ impl<'a> Inspection<'a> {
 
     fn volume(&self, blobs: &[File], tell: &mut dyn FnMut(Told)) -> State {
         // One that is left alone is on another disk, unless there is no other.
-        let is_here = self.manifest.volumes.len() == 1 || blobs.iter().any(|blob| self.with(blob).next().is_some());
-        if !is_here {
+        let is_only = self.manifest.volumes.len() == 1;
+        let Some(home) = self.folders.iter().find(|folder| self.has_any(folder, blobs)).or(self.folders.first().filter(|_| is_only)) else {
             return State::NotHere;
-        }
+        };
         let mut broken = 0;
         for blob in blobs {
             let there: Vec<&PathBuf> = self.with(blob).collect();
-            let looked_at = if there.is_empty() { &[&self.folders[0]] } else { &there[..] };
+            let looked_at = if there.is_empty() { &[home] } else { &there[..] };
             let faults = looked_at.iter().filter(|folder| !self.check(folder, blob, tell)).count();
             broken += u64::from(faults > 0);
         }
         if broken == 0 { State::Whole } else { State::Broken(broken) }
+    }
+
+    fn has_any(&self, folder: &Path, blobs: &[File]) -> bool {
+        blobs.iter().any(|blob| self.exists(&folder.join(blob.path.to_string())))
+    }
+
+    /// Whether a folder has nothing of any volume.
+    fn is_bare(&self, folder: &Path) -> bool {
+        let volumes = &self.manifest.volumes;
+        volumes.len() > 1 && !volumes.iter().any(|volume| self.has_any(folder, &volume.blobs))
     }
 
     /// The folders that have something of a blob's name.

@@ -12,7 +12,7 @@ use crate::image::architecture::Architecture;
 use crate::image::ftype::ImageType;
 
 /// Fewer digits of a fingerprint mean nothing.
-const LEAST_DIGITS: usize = 12;
+pub const LEAST_DIGITS: usize = 12;
 
 /// An image with the remote that lists it, and the aliases that mean it there.
 #[derive(Clone, Debug)]
@@ -140,11 +140,13 @@ fn of_remote<'a>(catalog: &'a Catalog, remote: &'a Arc<str>) -> Vec<Found<'a>> {
     let listed = catalog.remotes.get(remote).into_iter().flat_map(|remote| remote.listing.images().iter().chain(&remote.private));
     let mut images: Vec<&Image> = listed.chain(catalog.former.get(remote).into_iter().flatten()).collect();
     images.sort_by_key(|image| (&image.version.product.name, image.image_type, Reverse((&image.version.serial, Reverse(image.root)))));
-    let mut newest: HashMap<(&str, ImageType), &Image> = HashMap::new();
+    // Two documents of a remote may have products of one name, as at the root of another Cistern; to clients these are two.
+    let slot = |image: &'a Image| (image.version.product.name.as_str(), image.version.product.aliases.as_slice(), image.image_type);
+    let mut newest: HashMap<_, &Image> = HashMap::new();
     for image in &images {
-        newest.entry((&image.version.product.name, image.image_type)).or_insert(image);
+        newest.entry(slot(image)).or_insert(image);
     }
-    let is_newest = |image: &Image| std::ptr::eq(newest[&(image.version.product.name.as_str(), image.image_type)], image);
+    let is_newest = |image: &'a Image| std::ptr::eq(newest[&slot(image)], image);
     let aliases = |image: &'a Image| if is_newest(image) { &*image.version.product.aliases } else { &[] };
     images.into_iter().map(|image| Found { remote, image, aliases: aliases(image) }).collect()
 }

@@ -2,6 +2,8 @@
 
 pub mod export;
 pub mod folder;
+pub mod part;
+pub mod tree;
 pub mod verify;
 
 use std::path::PathBuf;

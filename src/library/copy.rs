@@ -42,7 +42,9 @@ impl Copy {
     /// Makes it. Whoever listens may leave.
     pub async fn run(self, named: Named, steps: mpsc::Sender<Step>) {
         let fingerprint = named.image.fingerprint;
-        let step = match self.bring(&named, &steps).await {
+        let total = named.image.size();
+        let tell = |done| drop(steps.try_send(Step::Progress { done, total }));
+        let step = match self.bring(&named, tell).await {
             Ok(()) => Step::Done { text: fingerprint.to_string() },
             Err(error) => {
                 tracing::warn!(%fingerprint, %error, "an image could not be copied");
@@ -52,14 +54,14 @@ impl Copy {
         drop(steps.send(step).await);
     }
 
-    async fn bring(&self, named: &Named, steps: &mpsc::Sender<Step>) -> Result<(), LibraryError> {
-        let total = named.image.size();
+    /// Brings it in, and tells how many bytes of it are here.
+    pub async fn bring(&self, named: &Named, tell: impl Fn(u64)) -> Result<(), LibraryError> {
         let mut before = 0;
         self.cache.forget_unrecorded(named.image.fingerprint);
         for file in &named.image.files {
             let wanted = Wanted::of(&named.remote, file);
-            let tell = |received| drop(steps.try_send(Step::Progress { done: before + received, total }));
-            before += hold(&self.fetcher, &wanted, tell).await.map_err(|reason| LibraryError::not_had(file, &reason))?;
+            let held = hold(&self.fetcher, &wanted, |received| tell(before + received)).await;
+            before += held.map_err(|reason| LibraryError::not_had(file, &reason))?;
         }
         let record = self.recorded(named).await?;
         if let Some(auto_update) = self.kept {

@@ -143,7 +143,7 @@ async fn answer(office: &Office, request: Request<Incoming>) -> Reply {
             Err(reply) => reply,
         },
         ("GET", ["1.0", "bundles", "key"]) => bundles::key(&office.exporter).await,
-        ("GET", ["1.0", "bundles", id, file @ ..]) => bundles::file(&office.exporter, id, &file.join("/"), wish.from()).await,
+        ("GET", ["1.0", "bundles", id, file @ ..]) => bundles::file(&office.exporter, id, &decoded(&file.join("/")), wish.from()).await,
         ("GET", ["1.0", "aliases"]) => json(StatusCode::OK, &aliases::list(&office.library)),
         ("PUT" | "PATCH" | "DELETE", ["1.0", "aliases", name]) => of_images(alias(office, decoded(name), request).await),
         ("GET", ["1.0", "cache"]) => stock::info(cache).await,

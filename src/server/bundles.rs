@@ -1,18 +1,25 @@
 //! What commands ask about bundles.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use hyper::StatusCode;
 
-use crate::api::{ExportRequest, ExportedImage};
-use crate::bundle::export::{Content, Exporter, NoBundle, Order, Plan};
+use crate::api::{ExportRequest, ExportedFile, ExportedImage, ExportedTree};
+use crate::bundle::export::{Content, Exporter, NoBundle, Order, Plan, Tree};
 use crate::catalog::listing::Image;
 use crate::digest::Digest;
 use crate::fetch::Found;
 use crate::manifest::{BundlePath, MANIFEST, SIGNATURE, Selection};
+use crate::render::part::Ready;
 use crate::seal::SigningKey;
 use crate::server::body;
 use crate::server::reply::{self, Reply, error, json, steps};
+
+/// How long an image server may take to accept to send what went meanwhile.
+const PATIENCE: Duration = Duration::from_mins(1);
+/// What is asked for the bundle as a tree.
+const TREE: &str = "tree";
 
 /// Makes a bundle.
 pub fn begin(exporter: &Arc<Exporter>, mut wish: ExportRequest) -> Reply {
@@ -56,6 +63,7 @@ fn selection(wish: ExportRequest) -> Selection {
 
 /// Sends a file of a bundle, from byte `from` on.
 pub async fn file(exporter: &Exporter, id: &str, path: &str, from: u64) -> Reply {
+    let grace = exporter.grace();
     let plan = match Digest::from_hex(id).ok_or(NoBundle::Forgotten).and_then(|id| exporter.plan(id)) {
         Ok(plan) => plan,
         Err(reason) => return error(StatusCode::NOT_FOUND, reason),
@@ -63,11 +71,32 @@ pub async fn file(exporter: &Exporter, id: &str, path: &str, from: u64) -> Reply
     match path {
         MANIFEST => reply::bytes(body::full(plan.manifest.clone())),
         SIGNATURE => reply::bytes(body::full(plan.signature.clone())),
+        TREE => json(StatusCode::OK, &tree(&plan.tree, grace)),
         path => content(exporter, &plan, path, from).await,
     }
 }
 
+/// What is in a tree, and how long what is listed no more has to stay in it.
+fn tree(tree: &Tree, grace: Duration) -> ExportedTree {
+    let document = |ready: &Ready| ExportedFile {
+        path: ready.path.to_string(),
+        sha256: Digest::of(&ready.bytes).to_string(),
+        size: ready.bytes.len() as u64,
+    };
+    let file =
+        |(path, (digest, size)): (&String, &(Digest, u64))| ExportedFile { path: path.clone(), sha256: digest.to_string(), size: *size };
+    ExportedTree {
+        grace: grace.as_secs(),
+        documents: tree.documents.iter().map(document).collect(),
+        files: tree.files.iter().map(file).collect(),
+    }
+}
+
 async fn content(exporter: &Exporter, plan: &Plan, path: &str, from: u64) -> Reply {
+    if let Some(ready) = path.strip_prefix(TREE).and_then(|path| plan.tree.documents.iter().find(|ready| path[1..] == *ready.path.as_str()))
+    {
+        return reply::bytes(body::full(ready.bytes.clone()));
+    }
     let Some(path) = BundlePath::parse(path) else { return error(StatusCode::NOT_FOUND, format!("'{path}' is no place in a bundle")) };
     match exporter.open(plan, &path, from).await {
         Ok(Content::Document(bytes)) => {
@@ -79,6 +108,10 @@ async fn content(exporter: &Exporter, plan: &Plan, path: &str, from: u64) -> Rep
             reply::bytes(body::of_blob(blob, rest))
         }
         Ok(Content::Blob(Found::Fetched(mut reader) | Found::Collapsed(mut reader), size)) => {
+            // Why there is nothing is only told before there is something.
+            if let Err(reason) = reader.answered(PATIENCE).await {
+                return error(StatusCode::BAD_GATEWAY, format!("{path} went meanwhile, and cannot be fetched again: {reason}"));
+            }
             reader.select(from.min(size)..size);
             reply::bytes(body::of_reader(reader))
         }

@@ -20,19 +20,23 @@ pub struct Export {
     pub generation: u64,
     /// When it was first made, in RFC 3339.
     pub created_at: String,
+    /// What tells its selection from every other one.
+    selection: String,
     /// What tells its content from every other one.
     content: String,
 }
 
-/// The one with this content; it gets the next number if there was none.
-pub fn enter(disk: &dyn Disk, layout: &Layout, content: Digest, now: Timestamp) -> io::Result<Export> {
+/// The newest one with this selection, if it has this content; otherwise it gets the next number. What comes back after something
+/// else was in its place is newer than that.
+pub fn enter(disk: &dyn Disk, layout: &Layout, selection: Digest, content: Digest, now: Timestamp) -> io::Result<Export> {
     let mut exports = load(disk, layout)?;
-    let content = content.to_string();
-    if let Some(known) = exports.iter().find(|export| export.content == content) {
+    let (selection, content) = (selection.to_string(), content.to_string());
+    let newest = exports.iter().filter(|export| export.selection == selection).max_by_key(|export| export.generation);
+    if let Some(known) = newest.filter(|export| export.content == content) {
         return Ok(known.clone());
     }
     let last = exports.iter().map(|export| export.generation).max().unwrap_or_default();
-    let export = Export { generation: last + 1, created_at: now.to_string(), content };
+    let export = Export { generation: last + 1, created_at: now.to_string(), selection, content };
     exports.push(export.clone());
     let surplus = exports.len().saturating_sub(MOST);
     exports.drain(..surplus);
@@ -61,15 +65,17 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let layout = Layout::new(folder.path());
         layout.create(&OsDisk).unwrap();
-        let enter = |content: &str, hour: i64| {
-            let export = enter(&OsDisk, &layout, Digest::of(content.as_bytes()), Timestamp::UNIX_EPOCH + hour.hours()).unwrap();
+        let enter = |selection: &str, content: &str, hour: i64| {
+            let [selection, content] = [selection, content].map(|text| Digest::of(text.as_bytes()));
+            let export = enter(&OsDisk, &layout, selection, content, Timestamp::UNIX_EPOCH + hour.hours()).unwrap();
             (export.generation, export.created_at)
         };
-        let first = enter("a", 0);
+        let first = enter("s", "a", 0);
         assert_eq!(first, (1, "1970-01-01T00:00:00Z".to_owned()));
-        assert_eq!((enter("b", 1).0, enter("a", 2)), (2, first));
-        (0..MOST).for_each(|number| drop(enter(&number.to_string(), 3)));
-        let next = u64::try_from(MOST).unwrap() + 3;
-        assert_eq!(enter("a", 4).0, next, "what was long ago is forgotten, and no number comes again");
+        assert_eq!((enter("t", "b", 1).0, enter("s", "a", 2)), (2, first));
+        assert_eq!((enter("s", "b", 3).0, enter("s", "a", 4).0), (3, 4), "what comes back is newer than what was in its place");
+        (0..MOST).for_each(|number| drop(enter("u", &number.to_string(), 5)));
+        let next = u64::try_from(MOST).unwrap() + 5;
+        assert_eq!(enter("s", "a", 6).0, next, "what was long ago is forgotten, and no number comes again");
     }
 }

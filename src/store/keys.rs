@@ -11,15 +11,20 @@ const MAX_KEY_BYTES: u64 = 64 << 10;
 /// Our own key. One that cannot be read is an error and not made anew: whoever trusts it would trust us no more.
 pub fn own(disk: &dyn Disk, layout: &Layout) -> io::Result<SigningKey> {
     let path = layout.bundle_key();
-    let read = disk.open_own(&path)?.map(|file| file.read_all(MAX_KEY_BYTES)).transpose()?;
-    let Some(bytes) = read else {
-        let mut seed = [0; 32];
-        aws_lc_rs::rand::fill(&mut seed).map_err(|_| io::Error::other("the system has no random numbers"))?;
-        let key = SigningKey::from_seed(&seed).map_err(io::Error::other)?;
-        return keep(disk, layout, &key).map(|()| key);
+    // It may be a link to where an operator keeps keys.
+    let bytes = match disk.open(&path).and_then(|file| file.read_all(MAX_KEY_BYTES)) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return make(disk, layout),
+        read => read?,
     };
     let key = SigningKey::from_pem(&String::from_utf8_lossy(&bytes));
     key.map_err(|error| io::Error::new(io::ErrorKind::InvalidData, format!("{}: {error}", path.display())))
+}
+
+fn make(disk: &dyn Disk, layout: &Layout) -> io::Result<SigningKey> {
+    let mut seed = [0; 32];
+    aws_lc_rs::rand::fill(&mut seed).map_err(|_| io::Error::other("the system has no random numbers"))?;
+    let key = SigningKey::from_seed(&seed).map_err(io::Error::other)?;
+    keep(disk, layout, &key).map(|()| key)
 }
 
 /// Takes a key for ours from now on.

@@ -10,10 +10,10 @@ use cistern::manifest::{MANIFEST, Manifest};
 use cistern::seal::SigningKey;
 use serde_json::Value;
 
-use crate::managing::{done, failed};
+use crate::managing::{done, failed, typed};
 use crate::support::mirror::{Builder, Mirror};
 use crate::support::origin::Origin;
-use crate::support::stream::{Stream, Version, noise};
+use crate::support::stream::{Stream, Version, fingerprint, noise};
 
 fn version(folder: &str, len: usize) -> Version {
     Version::new(folder).file("squashfs", &noise(len, len as u64)).metadata("lxd.tar.xz", folder.as_bytes())
@@ -130,7 +130,6 @@ async fn a_selection_is_by_name_remote_filter_architecture_and_versions_or_all_t
         (&["lab:", "--arch", "pdp11"], "'pdp11' is no architecture"),
         (&["lab:busy", "--select", "os=rare"], "'lab:busy' does not pass"),
         (&["lab:", "--vm"], "'lab:' does not pass"),
-        (&["lab:busy", "--volume-size", "1MB", "--versions", "0", "--select", "os=rare"], "'lab:busy' does not pass"),
         (&["lab:busy", "--volume-size", "100KB"], "a volume must have"),
     ] {
         let (code, error) = refused(&mirror, &folder.path().join("refused"), arguments).await;
@@ -166,8 +165,8 @@ async fn the_same_export_has_the_same_bytes_and_an_interrupted_one_is_gone_on_wi
     assert_eq!(bytes(&first), bytes(&second));
     let after = files(&second);
     let untouched = before.iter().filter(|(path, file)| after.get(*path) == Some(*file)).count();
-    // Two parts, the manifest's, and the signature, which is written anew before the manifest.
-    assert_eq!(untouched, before.len() - 4, "what was whole was not written again");
+    // Two parts, and the manifest's, which has its name now.
+    assert_eq!(untouched, before.len() - 3, "what was whole was not written again");
 
     let (_, error) = refused(&mirror, &second, &["lab:rare"]).await;
     assert!(error.contains("holds another bundle"), "{error}");
@@ -248,4 +247,173 @@ async fn a_key_of_the_operators_own_signs_from_then_on() {
     fs::write(&file, "no key").unwrap();
     let (code, error) = refused(&mirror, &folder.path().join("no"), &["lab:rare", "--key", &file]).await;
     assert!(code == 1 && error.contains("the key cannot be taken: it has no private key in PEM"), "{error}");
+}
+
+/// Two remotes have the same alias; the first of them keeps it, as at the root.
+#[tokio::test]
+async fn a_tree_is_what_any_web_server_can_serve_and_is_brought_up_to_date() {
+    let origin = Origin::start().await;
+    let busy = format!("busy:1:{}", arch());
+    let one = |number: usize| version(&format!("busy/{number}"), 300_000 + number);
+    let stream = Stream::default().add(&busy, "busy", "20260101", one(1)).add("far:1:s390x", "far", "20260101", version("far", 9_000));
+    origin.put(stream.clone().tree());
+    let second = Origin::start().await;
+    second.put(Stream::default().add(&busy, "busy", "20260109", version("twin", 5_000)).tree());
+    let mirror =
+        Builder::default().section("[images]\ngrace = \"2s\"").remote("lab", &[origin.url()], "").remote("two", &[second.url()], "");
+    let mirror = mirror.start().await;
+    let folder = tempfile::tempdir().unwrap();
+    let to = folder.path().join("tree");
+    let tree = async || done(&mirror, &["bundle", "export", "lab:", "two:", "--tree", &to.display().to_string()]).await;
+    assert!(tree().await.contains("0 old ones removed"));
+    // Another Cistern takes it for an image server.
+    let web = Origin::start().await;
+    let serve = || web.put(files(&to).keys().map(|path| (path.display().to_string(), fs::read(to.join(path)).unwrap())));
+    serve();
+    let site = Builder::default().remote("site", &[web.url()], "").start().await;
+    done(&site, &["remote", "refresh", "site"]).await;
+    let image = async |site: &Mirror| {
+        let info: Value = serde_json::from_str(&done(site, &["image", "info", "busy", "--format", "json"]).await).unwrap();
+        info["version"].as_str().unwrap().to_owned()
+    };
+    assert_eq!(image(&site).await, "20260101", "it is the first remote's");
+    done(&site, &["image", "copy", "busy"]).await;
+
+    let before = files(&to);
+    tree().await;
+    let ours = Path::new(".cistern.json");
+    let but_ours = |files: BTreeMap<PathBuf, (Digest, SystemTime)>| files.into_iter().filter(|(path, _)| path != ours).collect::<Vec<_>>();
+    assert_eq!(but_ours(files(&to)), but_ours(before.clone()), "nothing is written again");
+
+    let newer = Stream::default().add(&busy, "busy", "20260102", one(2)).add("far:1:s390x", "far", "20260101", version("far", 9_000));
+    origin.put(newer.tree());
+    done(&mirror, &["remote", "refresh", "lab"]).await;
+    assert!(tree().await.contains("0 old ones removed"));
+    let old = Path::new("lab/busy/1/squashfs");
+    assert!(files(&to).contains_key(old), "hosts may still ask for it");
+    assert_eq!(files(&to)[Path::new("lab/far/squashfs")], before[Path::new("lab/far/squashfs")]);
+    serve();
+    done(&site, &["remote", "refresh", "site"]).await;
+    assert_eq!(image(&site).await, "20260102");
+    tokio::time::sleep(std::time::Duration::from_secs(3)).await;
+    assert!(tree().await.contains("2 old ones removed"));
+    assert!(!files(&to).contains_key(old));
+}
+
+#[tokio::test]
+async fn an_interrupted_tree_is_gone_on_with_and_a_folder_of_somebody_elses_is_refused() {
+    let (_origin, mirror) = setting().await;
+    let folder = tempfile::tempdir().unwrap();
+    let to = folder.path().join("tree");
+    let arguments = ["bundle", "export", "lab:busy", "--tree", &to.display().to_string()].map(ToOwned::to_owned);
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    done(&mirror, &arguments).await;
+    let whole = bytes(&to);
+    // Killed before it was noted that files are whole, with half of one.
+    let notes = fs::read_to_string(to.join(".cistern.json")).unwrap();
+    let mut forgotten: Value = serde_json::from_str(&notes).unwrap();
+    forgotten["files"].as_object_mut().unwrap().values_mut().for_each(|note| note["sha256"] = Value::Null);
+    fs::write(to.join(".cistern.json"), forgotten.to_string()).unwrap();
+    let half = to.join("lab/busy/2/squashfs");
+    fs::write(format!("{}.part", half.display()), &fs::read(&half).unwrap()[..1000]).unwrap();
+    fs::remove_file(&half).unwrap();
+    let metadata = to.join("lab/busy/2/metadata.tar.xz");
+    let written = fs::metadata(&metadata).unwrap().modified().unwrap();
+    done(&mirror, &arguments).await;
+    assert_eq!(bytes(&to), whole);
+    assert_eq!(fs::metadata(&metadata).unwrap().modified().unwrap(), written);
+    let (_, error) = failed(&mirror, &["bundle", "export", "lab:busy", "--tree", &folder.path().display().to_string()]).await;
+    assert!(error.contains("is not empty, and none of what is in it was exported to it"), "{error}");
+}
+
+#[tokio::test]
+async fn what_was_lost_is_written_again_and_what_comes_back_is_newer() {
+    let (_origin, mirror) = setting().await;
+    let folder = tempfile::tempdir().unwrap();
+    let to = folder.path().join("bundle");
+    export(&mirror, &to, &["lab:busy", "lab:rare"]).await;
+    let whole = bytes(&to);
+    let blob = to.join(manifest(&to).files().find(|file| file.size == 310_000).unwrap().path.to_string());
+    fs::remove_file(&blob).unwrap();
+    export(&mirror, &to, &["lab:busy", "lab:rare"]).await;
+    assert_eq!(bytes(&to), whole);
+
+    let mut generations = Vec::new();
+    for number in 0..3 {
+        // All that is held: both, one of them, both again.
+        let change = ["copy", "delete", "copy"][number];
+        let image = if change == "copy" { "lab:rare" } else { "rare" };
+        done(&mirror, &["image", change, image]).await;
+        let to = folder.path().join(number.to_string());
+        export(&mirror, &to, &[]).await;
+        generations.push((manifest(&to).generation, sizes(&to).len()));
+    }
+    assert_eq!(generations, [(2, 2), (3, 1), (4, 2)]);
+}
+
+#[tokio::test]
+async fn two_exports_at_once_have_two_numbers_and_one_key() {
+    let (_origin, mirror) = setting().await;
+    let folder = tempfile::tempdir().unwrap();
+    let [one, other] = ["one", "other"].map(|name| folder.path().join(name));
+    let (busy, rare) = (["lab:busy"], ["lab:rare"]);
+    tokio::join!(export(&mirror, &one, &busy), export(&mirror, &other, &rare));
+    let mut generations = [manifest(&one).generation, manifest(&other).generation];
+    generations.sort_unstable();
+    assert_eq!(generations, [1, 2]);
+    let public = folder.path().join("pub.pem").display().to_string();
+    fs::write(&public, done(&mirror, &["bundle", "key"]).await).unwrap();
+    for folder in [one, other] {
+        done(&mirror, &["bundle", "verify", "--key", &public, &folder.display().to_string()]).await;
+    }
+}
+
+#[tokio::test]
+async fn a_volume_without_its_blobs_is_named_and_one_that_was_split_otherwise_is_not_mixed_up() {
+    let (_origin, mirror) = setting().await;
+    let folder = tempfile::tempdir().unwrap();
+    let to = folder.path().join("bundle");
+    export(&mirror, &to, &["lab:", "--volume-size", "420KB"]).await;
+    let [first, second, third] = [1, 2, 3].map(|number| to.join(format!("volume-{number}")));
+    let (_, error) = refused(&mirror, &to, &["lab:"]).await;
+    assert!(error.contains("is not empty"), "{error}");
+    // Interrupted, and split in two the next time.
+    for volume in [&first, &second, &third] {
+        fs::rename(volume.join(MANIFEST), volume.join("manifest.json.part")).unwrap();
+    }
+    let (_, error) = refused(&mirror, &to, &["lab:", "--volume-size", "640KB"]).await;
+    assert!(error.contains("is not empty"), "there is a third volume: {error}");
+    fs::remove_dir_all(&third).unwrap();
+    export(&mirror, &to, &["lab:", "--volume-size", "640KB"]).await;
+    for volume in [&first, &second] {
+        done(&mirror, &["bundle", "verify", &volume.display().to_string()]).await;
+    }
+    fs::remove_dir_all(second.join("blobs")).unwrap();
+    let [first, second] = [first, second].map(|path| path.display().to_string());
+    let (code, out, _) = typed(&mirror, &["bundle", "verify", &first, &second], "").await;
+    assert!(code == 1 && out.contains(&format!("{second}: has no blob of any volume")), "{out}");
+}
+
+#[tokio::test]
+async fn an_image_that_has_another_fingerprint_is_in_no_bundle() {
+    let origin = Origin::start().await;
+    let wrong = version("wrong", 4000).with(|items| items["lxd.tar.xz"]["combined_squashfs_sha256"] = "ab".repeat(32).into());
+    origin.put(Stream::default().add(&format!("wrong:1:{}", arch()), "wrong", "20260101", wrong).tree());
+    let mirror = Builder::default().remote("lab", &[origin.url()], "").start().await;
+    let folder = tempfile::tempdir().unwrap();
+    let (code, error) = refused(&mirror, &folder.path().join("x"), &["lab:wrong"]).await;
+    assert!(code == 1 && error.contains("its files do not have its fingerprint"), "{error}");
+}
+
+#[tokio::test]
+async fn versions_are_counted_among_what_is_meant() {
+    let (_origin, mirror) = setting().await;
+    let folder = tempfile::tempdir().unwrap();
+    let old = fingerprint(b"busy/1", &noise(300_000, 300_000));
+    done(&mirror, &["image", "copy", &old]).await;
+    for (number, arguments) in [&["--versions", "1"][..], &[&old, "--versions", "1"], &[&old]].into_iter().enumerate() {
+        let to = folder.path().join(number.to_string());
+        export(&mirror, &to, arguments).await;
+        assert_eq!(sizes(&to), [300_000], "{arguments:?}");
+    }
 }

@@ -7,15 +7,20 @@ use http_body_util::BodyExt as _;
 use hyper::Method;
 use indicatif::ProgressBar;
 
-use crate::api::{ExportRequest, ExportedImage};
+use crate::api::{ExportRequest, ExportedImage, ExportedTree};
 use crate::cli::admin::{Target, ask, bar, body, follow, request};
-use crate::cli::bundle::folder::{BadFolder, Folder, expected};
+use crate::cli::bundle::folder::{Folder, volumes};
+use crate::cli::bundle::part::{BadFolder, Part};
+use crate::cli::bundle::tree::Tree;
 use crate::cli::exit::{FAILED, Failure, TRY_AGAIN, WRONG_USAGE};
 use crate::cli::table::{Format, print, size};
+use crate::clock::{Clock as _, SystemClock};
 use crate::config::value::{Amount, BadValue};
 use crate::disk::{Disk as _, OsDisk};
-use crate::manifest::{BundlePath, File, MANIFEST, Manifest, SIGNATURE};
+use crate::manifest::{MANIFEST, Manifest, SIGNATURE};
 
+/// What the server calls a bundle as a tree.
+const TREE: &str = "tree";
 const MAX_KEY_BYTES: u64 = 32 << 10;
 
 /// What is exported, and where to.
@@ -25,8 +30,11 @@ pub struct Arguments {
     #[arg(value_name = "[REMOTE:][ALIAS]")]
     images: Vec<String>,
     /// The folder that it is written to
-    #[arg(long, value_name = "DIR", required_unless_present = "dry_run")]
+    #[arg(long, value_name = "DIR", required_unless_present_any = ["tree", "dry_run"])]
     to: Option<PathBuf>,
+    /// Write a plain simplestreams tree instead, for any web server; the same folder is brought up to date again and again
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["to", "volume_size", "key"])]
+    tree: Option<PathBuf>,
     /// Only what passes: KEY=VALUE, KEY!=VALUE, KEY~REGEX or KEY!~REGEX; may be given several times
     #[arg(long, value_name = "FILTER")]
     select: Vec<String>,
@@ -58,27 +66,19 @@ struct Made<'a> {
     manifest: Manifest,
 }
 
-/// Writes it, and prints its folders.
+/// Writes it, and prints where it is.
 pub async fn run(socket: &Path, format: Format, arguments: &Arguments) -> Result<(), Failure> {
     if arguments.dry_run {
         let images: Vec<ExportedImage> = ask(socket, Method::POST, "/1.0/bundles/preview", body(&arguments.wish()?)?).await?;
         return preview(format, &images);
     }
-    let Some(to) = &arguments.to else { return Err(Failure::new(WRONG_USAGE, "--to says where the bundle is written to")) };
     let made = Made::order(socket, arguments).await?;
-    let signature = made.fetch(SIGNATURE).await?;
     let bar = bar("writing");
-    let volumes = made.manifest.volumes.len().max(1);
-    let documents: u64 = made.manifest.documents.iter().map(|file| file.size).sum();
-    bar.set_length(made.manifest.blobs().map(|(_, file)| file.size).sum::<u64>() + documents * volumes as u64);
-    for number in 0..volumes {
-        let path = if volumes == 1 { to.clone() } else { to.join(format!("volume-{}", number + 1)) };
-        made.write(&path, number, &signature, &bar).await?;
+    match (&arguments.to, &arguments.tree) {
+        (Some(to), _) => made.write_volumes(to, &bar).await,
+        (None, Some(tree)) => made.write_tree(tree, &bar).await,
+        (None, None) => Err(Failure::new(WRONG_USAGE, "--to or --tree says where it is written to")),
     }
-    bar.finish_and_clear();
-    let Manifest { generation, .. } = made.manifest;
-    println!("bundle {generation}: {} files, {}, in {}", made.manifest.files().count(), size(made.manifest.size()), to.display());
-    Ok(())
 }
 
 impl Arguments {
@@ -125,53 +125,77 @@ impl<'a> Made<'a> {
         fetch(self.socket, &self.id, name).await
     }
 
-    /// Writes one volume.
-    async fn write(&self, path: &Path, number: usize, signature: &[u8], bar: &ProgressBar) -> Result<(), Failure> {
-        let blobs = self.manifest.volumes.get(number).map_or(&[][..], |volume| &volume.blobs);
-        let files = || self.manifest.documents.iter().chain(blobs);
-        let Some(folder) = Folder::open(path, &self.text, signature, &self.manifest)? else {
-            bar.inc(files().map(|file| file.size).sum());
-            return Ok(());
-        };
-        for file in files() {
-            self.copy(&folder, file, bar).await?;
+    async fn write_volumes(&self, to: &Path, bar: &ProgressBar) -> Result<(), Failure> {
+        let signature = self.fetch(SIGNATURE).await?;
+        let paths = volumes(to, self.manifest.volumes.len().max(1))?;
+        let open = |(number, path)| Folder::open(path, &self.text, &self.manifest, number);
+        let folders = paths.into_iter().enumerate().map(open).collect::<Result<Vec<_>, _>>()?;
+        bar.set_length(folders.iter().flat_map(Folder::files).map(|file| file.size).sum());
+        for folder in &folders {
+            for file in folder.files() {
+                match folder.begin(file)? {
+                    Some(part) => self.copy(part, &file.path.to_string(), file.size, bar).await?,
+                    None => bar.inc(file.size),
+                }
+            }
         }
-        Ok(folder.seal(&self.text, signature)?)
+        // All at once: until then all of them can be gone on with, however the bundle is split.
+        folders.iter().try_for_each(|folder| folder.seal(&signature))?;
+        bar.finish_and_clear();
+        let Manifest { generation, .. } = self.manifest;
+        println!("bundle {generation}: {} files, {}, in {}", self.manifest.files().count(), size(self.manifest.size()), to.display());
+        Ok(())
+    }
+
+    async fn write_tree(&self, folder: &Path, bar: &ProgressBar) -> Result<(), Failure> {
+        let wanted: ExportedTree = serde_json::from_slice(&self.fetch(TREE).await?)
+            .map_err(|error| Failure::new(FAILED, format!("the server's answer cannot be read, is it of another version? {error}")))?;
+        bar.set_length(wanted.files.iter().map(|file| file.size).sum());
+        let mut tree = Tree::open(folder, &wanted, SystemClock.now())?;
+        for file in &wanted.files {
+            match tree.begin(file)? {
+                Some(part) => self.copy(part, &blob(&file.sha256), file.size, bar).await?,
+                None => bar.inc(file.size),
+            }
+            tree.note(file);
+        }
+        for document in &wanted.documents {
+            if tree.begin(document)?.is_some() {
+                tree.publish(&document.path, &self.fetch(&format!("{TREE}/{}", document.path)).await?)?;
+            }
+            tree.note(document);
+        }
+        let removed = tree.finish(wanted.grace, SystemClock.now())?;
+        bar.finish_and_clear();
+        println!("{}: {} files, {removed} old ones removed", folder.display(), wanted.files.len() + wanted.documents.len());
+        Ok(())
     }
 
     /// Writes one file, from where it was left.
-    async fn copy(&self, folder: &Folder, file: &File, bar: &ProgressBar) -> Result<(), Failure> {
-        let Some(mut part) = folder.begin(&file.path, expected(file))? else {
-            bar.inc(file.size);
-            return Ok(());
-        };
+    async fn copy(&self, mut part: Part, name: &str, size: u64, bar: &ProgressBar) -> Result<(), Failure> {
         bar.inc(part.len());
-        if part.len() < file.size {
-            let target = target(&self.id, &file.path.to_string())?.with("from", Some(&part.len().to_string()));
+        if part.len() < size {
+            let target = target(&self.id, name)?.with("from", Some(&part.len().to_string()));
             let mut bytes = request(self.socket, Method::GET, &target.to_string(), Vec::new()).await?.into_body();
             while let Some(frame) = bytes.frame().await {
                 let frame = frame.map_err(|error| Failure::new(TRY_AGAIN, format!("the server broke off: {error}; run this again")))?;
                 let Ok(piece) = frame.into_data() else { continue };
-                part.append(&piece).map_err(|error| failed(&file.path, error))?;
+                part.append(&piece)?;
                 bar.inc(piece.len() as u64);
             }
         }
-        if folder.finish(part)? {
-            Ok(())
-        } else {
-            Err(Failure::new(TRY_AGAIN, format!("{} did not come whole; run this again", file.path)))
-        }
+        if part.finish()? { Ok(()) } else { Err(Failure::new(TRY_AGAIN, format!("{name} did not come whole; run this again"))) }
     }
+}
+
+/// Where a blob is, in a bundle.
+fn blob(digest: &str) -> String {
+    format!("blobs/sha256/{}/{digest}", digest.get(..2).unwrap_or_default())
 }
 
 /// Disks are sold by decimal units: what is called 64G has 64 GB.
 fn volume_size(text: &str) -> Result<Amount, BadValue> {
     if text.ends_with(['M', 'G', 'T']) { format!("{text}B").parse() } else { text.parse() }
-}
-
-#[expect(clippy::needless_pass_by_value, reason = "errors are given away where they are turned into others")]
-fn failed(path: &BundlePath, error: std::io::Error) -> Failure {
-    Failure::new(FAILED, format!("cannot write {path}: {error}; make room and run this again"))
 }
 
 async fn fetch(socket: &Path, id: &str, name: &str) -> Result<Vec<u8>, Failure> {

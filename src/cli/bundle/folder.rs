@@ -1,4 +1,4 @@
-//! A folder that a bundle is written to, file by file, so that an interrupted export can be gone on with.
+//! The folder of a volume, which is written file by file, so that an interrupted export can be gone on with.
 //!
 //! A file has its last name when it is whole and on the disk, and the manifest is the last of all; until then it is there under
 //! another name, and says whose files these are.
@@ -7,166 +7,112 @@ use std::collections::HashSet;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::digest::{Claim, Expected, Hasher};
-use crate::disk::{self, Disk, File, OsDisk};
-use crate::manifest::{self as bundle, BundlePath, MANIFEST, Manifest, SIGNATURE};
+use crate::cli::bundle::part::{BadFolder, PART, Part, publish, sync_folders, whole};
+use crate::digest::{Claim, Expected};
+use crate::disk::{Disk as _, OsDisk};
+use crate::manifest::{BundlePath, File, MANIFEST, Manifest, SIGNATURE};
 
-/// What stands after the name of a file that is not whole.
-const PART: &str = ".part";
 const MAX_MANIFEST_BYTES: u64 = 256 << 20;
-const READ_BYTES: usize = 256 * 1024;
+/// What a kill leaves of a file that is put in its place whole.
+const FRESH: &str = ".new";
 
-/// The folder of one volume.
+/// The folder of one volume, with the files that belong there.
 #[derive(Debug)]
-pub struct Folder {
+pub struct Folder<'a> {
     path: PathBuf,
+    files: Vec<&'a File>,
 }
 
-/// A file that is being written.
-#[derive(Debug)]
-pub struct Part {
-    whole: PathBuf,
-    path: PathBuf,
-    file: File,
-    hasher: Hasher,
-}
-
-/// Why a folder cannot be written to.
-#[derive(Debug, thiserror::Error)]
-pub enum BadFolder {
-    /// Somebody's files are in it.
-    #[error("{} is not empty and holds no interrupted export; give a folder of its own", .0.display())]
-    NotEmpty(PathBuf),
-    /// Another bundle is in it.
-    #[error("{} holds another bundle; give a folder of its own, or remove that one", .0.display())]
-    Other(PathBuf),
-    /// The disk says no.
-    #[error("cannot write {}: {error}", path.display())]
-    Disk {
-        /// What.
-        path: PathBuf,
-        /// Why.
-        error: io::Error,
-    },
-}
-
-impl Folder {
-    /// Opens a folder for a volume of this bundle, and removes what an interrupted export left that is not in it any more.
-    /// `None` if all of it is there already; only who signed it may change then.
-    pub fn open(path: &Path, text: &[u8], signature: &[u8], manifest: &Manifest) -> Result<Option<Self>, BadFolder> {
-        let folder = Self { path: path.to_owned() };
-        OsDisk.create_directory(path).map_err(|error| folder.failed(path, error))?;
-        let read = |name: &str| read(&path.join(name)).map_err(|error| folder.failed(&path.join(name), error));
-        match (read(MANIFEST)?, read(&format!("{MANIFEST}{PART}"))?) {
-            (Some(there), _) if there == text => {
-                let is_signed = read(SIGNATURE)?.is_some_and(|there| there == signature);
-                return if is_signed { Ok(None) } else { folder.replace(SIGNATURE, signature).map(|()| None) };
-            }
-            (Some(_), _) => return Err(BadFolder::Other(path.to_owned())),
-            (None, Some(interrupted)) => folder.clear(&interrupted, manifest)?,
-            (None, None) if OsDisk.list(path).map_err(|error| folder.failed(path, error))?.is_empty() => {}
-            (None, None) => return Err(BadFolder::NotEmpty(path.to_owned())),
+impl<'a> Folder<'a> {
+    /// Opens the folder of a volume of this bundle, and removes what an interrupted export left there that is not in it any more.
+    pub fn open(path: PathBuf, text: &[u8], manifest: &'a Manifest, number: usize) -> Result<Self, BadFolder> {
+        let blobs = manifest.volumes.get(number).map_or(&[][..], |volume| &volume.blobs);
+        let folder = Self { path, files: manifest.documents.iter().chain(blobs).collect() };
+        OsDisk.create_directory(&folder.path).map_err(|error| BadFolder::disk(&folder.path, error))?;
+        match (folder.read(MANIFEST)?, folder.read(&begun())?) {
+            (Some(there), _) if there == text => return Ok(folder),
+            (Some(_), _) => return Err(BadFolder::Other(folder.path)),
+            (None, Some(interrupted)) => folder.clear(&interrupted)?,
+            (None, None) if folder.is_empty()? => {}
+            (None, None) => return Err(BadFolder::NotEmpty(folder.path)),
         }
-        folder.replace(&format!("{MANIFEST}{PART}"), text)?;
-        Ok(Some(folder))
+        publish(&folder.path.join(begun()), text)?;
+        Ok(folder)
     }
 
-    /// Removes what is in the interrupted manifest and not, or otherwise, in this one.
-    fn clear(&self, interrupted: &[u8], manifest: &Manifest) -> Result<(), BadFolder> {
-        let Ok(interrupted) = Manifest::parse(interrupted) else { return Ok(()) };
-        let kept: HashSet<&bundle::File> = manifest.files().collect();
+    /// The files that belong there.
+    pub fn files(&self) -> &[&'a File] {
+        &self.files
+    }
+
+    /// Goes on with a file, or begins it; `None` if it is whole already. A document may have been another one before, of the same
+    /// size; a blob's name says what it is.
+    pub fn begin(&self, file: &File) -> Result<Option<Part>, BadFolder> {
+        let path = self.path.join(file.path.to_string());
+        let expected = Expected { claim: Claim::Sha256(file.sha256), size: Some(file.size) };
+        let is_blob = matches!(file.path, BundlePath::Blob(_));
+        if whole(&path, expected, is_blob)? { Ok(None) } else { Part::begin(path, expected).map(Some) }
+    }
+
+    /// Writes the signature, and gives the manifest its name: from now on it is a bundle.
+    pub fn seal(&self, signature: &[u8]) -> Result<(), BadFolder> {
+        let names: Vec<String> = self.files.iter().map(|file| file.path.to_string()).collect();
+        sync_folders(&self.path, names.iter().map(String::as_str))?;
+        if self.read(SIGNATURE)?.is_none_or(|there| there != signature) {
+            publish(&self.path.join(SIGNATURE), signature)?;
+        }
+        let [from, to] = [begun().as_str(), MANIFEST].map(|name| self.path.join(name));
+        let name = || match OsDisk.rename(&from, &to) {
+            // It was whole before.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            renamed => renamed.and_then(|()| OsDisk.sync_directory(&self.path)),
+        };
+        name().map_err(|error| BadFolder::disk(&to, error))
+    }
+
+    /// Removes what belonged to the interrupted bundle, and does not belong here or is another one now.
+    fn clear(&self, interrupted: &[u8]) -> Result<(), BadFolder> {
+        let unreadable =
+            |reason: crate::manifest::BadManifest| BadFolder::Unreadable { path: self.path.join(begun()), reason: reason.to_string() };
+        let interrupted = Manifest::parse(interrupted).map_err(unreadable)?;
+        let kept: HashSet<&File> = self.files.iter().copied().collect();
         for file in interrupted.files().filter(|file| !kept.contains(file)) {
-            for name in [file.path.to_string(), format!("{}{PART}", file.path)] {
-                let path = self.path.join(name);
-                OsDisk.remove(&path).map_err(|error| self.failed(&path, error))?;
-            }
+            self.remove(&file.path.to_string())?;
+            self.remove(&format!("{}{PART}", file.path))?;
         }
         Ok(())
     }
 
-    /// Goes on with a file, or begins it; `None` if it is whole already.
-    pub fn begin(&self, path: &BundlePath, expected: Expected) -> Result<Option<Part>, BadFolder> {
-        let whole = self.path.join(path.to_string());
-        let part = self.path.join(format!("{path}{PART}"));
-        let opened = || {
-            let there = OsDisk.open_own(&whole)?.map(|file| file.len()).transpose()?;
-            if there.is_some() && there == expected.size {
-                return Ok(None);
-            }
-            OsDisk.create_directory(whole.parent().unwrap_or(&self.path))?;
-            Part::open(whole.clone(), part, expected).map(Some)
-        };
-        opened().map_err(|error| self.failed(&whole, error))
-    }
-
-    /// Gives a file its last name, if its bytes are right; whether they are.
-    pub fn finish(&self, part: Part) -> Result<bool, BadFolder> {
-        let Part { whole, path, file, hasher } = part;
-        let named = || {
-            if hasher.verify().is_err() {
-                return OsDisk.remove(&path).map(|()| false);
-            }
-            OsDisk.sync(&file)?;
-            OsDisk.rename(&path, &whole)?;
-            OsDisk.sync_directory(whole.parent().unwrap_or(&self.path)).map(|()| true)
-        };
-        named().map_err(|error| self.failed(&whole, error))
-    }
-
-    /// Writes the signature and then the manifest: from now on it is a bundle.
-    pub fn seal(&self, text: &[u8], signature: &[u8]) -> Result<(), BadFolder> {
-        self.replace(SIGNATURE, signature)?;
-        self.replace(MANIFEST, text)?;
-        let path = self.path.join(format!("{MANIFEST}{PART}"));
-        OsDisk.remove(&path).map_err(|error| self.failed(&path, error))
-    }
-
-    fn replace(&self, name: &str, bytes: &[u8]) -> Result<(), BadFolder> {
+    fn remove(&self, name: &str) -> Result<(), BadFolder> {
         let path = self.path.join(name);
-        disk::replace(&OsDisk, &path, bytes).map_err(|error| self.failed(&path, error))
+        OsDisk.remove(&path).map_err(|error| BadFolder::disk(&path, error))
     }
 
-    /// What is said when the disk says no.
-    pub fn failed(&self, path: &Path, error: io::Error) -> BadFolder {
-        BadFolder::Disk { path: path.to_owned(), error }
-    }
-}
-
-impl Part {
-    /// Opens a part; what is in it is hashed again.
-    fn open(whole: PathBuf, path: PathBuf, expected: Expected) -> io::Result<Self> {
-        let file = OsDisk.create(&path)?;
-        let mut hasher = Hasher::new(expected);
-        if expected.size.is_some_and(|size| file.len().is_ok_and(|len| len > size)) {
-            OsDisk.truncate(&file, 0)?;
-        }
-        let mut buffer = vec![0; READ_BYTES];
-        loop {
-            match file.read_at(&mut buffer, hasher.len())? {
-                0 => return Ok(Self { whole, path, file, hasher }),
-                read => hasher.update(&buffer[..read]),
-            }
-        }
+    fn is_empty(&self) -> Result<bool, BadFolder> {
+        let is_ours = |name: &String| *name == format!("{}{FRESH}", begun());
+        OsDisk.names(&self.path).map(|names| names.iter().all(is_ours)).map_err(|error| BadFolder::disk(&self.path, error))
     }
 
-    /// How much of it is there.
-    pub fn len(&self) -> u64 {
-        self.hasher.len()
-    }
-
-    /// Writes the next bytes.
-    pub fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
-        OsDisk.write_at(&self.file, bytes, self.hasher.len())?;
-        self.hasher.update(bytes);
-        Ok(())
+    fn read(&self, name: &str) -> Result<Option<Vec<u8>>, BadFolder> {
+        let path = self.path.join(name);
+        let read = || -> io::Result<_> { OsDisk.open_own(&path)?.map(|file| file.read_all(MAX_MANIFEST_BYTES)).transpose() };
+        read().map_err(|error| BadFolder::disk(&path, error))
     }
 }
 
-/// What every file of a bundle is checked with.
-pub fn expected(file: &bundle::File) -> Expected {
-    Expected { claim: Claim::Sha256(file.sha256), size: Some(file.size) }
+/// The folders of all volumes. What is besides them is of an export that was split otherwise, or somebody else's.
+pub fn volumes(top: &Path, count: usize) -> Result<Vec<PathBuf>, BadFolder> {
+    let name = |number: usize| format!("volume-{}", number + 1);
+    let names = OsDisk.names(top).map_err(|error| BadFolder::disk(top, error))?;
+    let is_strange =
+        |there: &String| if count == 1 { there.starts_with("volume-") } else { !(0..count).any(|number| name(number) == *there) };
+    if names.iter().any(is_strange) {
+        return Err(BadFolder::NotEmpty(top.to_owned()));
+    }
+    Ok(if count == 1 { vec![top.to_owned()] } else { (0..count).map(|number| top.join(name(number))).collect() })
 }
 
-fn read(path: &Path) -> io::Result<Option<Vec<u8>>> {
-    OsDisk.open_own(path)?.map(|file| file.read_all(MAX_MANIFEST_BYTES)).transpose()
+/// What the manifest is called while files are missing.
+fn begun() -> String {
+    format!("{MANIFEST}{PART}")
 }

@@ -1,0 +1,156 @@
+//! A file on its way to a folder: it has its last name when it is whole and on the disk.
+
+use std::collections::BTreeSet;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::digest::{Expected, Hasher};
+use crate::disk::{self, Disk as _, File, OsDisk};
+
+/// What stands after the name of a file that is not whole.
+pub const PART: &str = ".part";
+const READ_BYTES: usize = 256 * 1024;
+/// Whoever gets the folder may read it: web servers, and people elsewhere.
+const MODE: u32 = 0o644;
+
+/// A file that is being written.
+#[derive(Debug)]
+pub struct Part {
+    whole: PathBuf,
+    path: PathBuf,
+    file: File,
+    hasher: Hasher,
+}
+
+/// Why a folder cannot be written to.
+#[derive(Debug, thiserror::Error)]
+pub enum BadFolder {
+    /// Somebody's files are in it.
+    #[error("{} is not empty, and none of what is in it was exported to it; give a folder of its own", .0.display())]
+    NotEmpty(PathBuf),
+    /// Another bundle is in it.
+    #[error("{} holds another bundle; give a folder of its own, or remove that one", .0.display())]
+    Other(PathBuf),
+    /// What an interrupted export left cannot be read.
+    #[error("{} cannot be read ({reason}); remove the folder, and run this again", path.display())]
+    Unreadable {
+        /// What.
+        path: PathBuf,
+        /// Why.
+        reason: String,
+    },
+    /// The disk says no.
+    #[error("cannot write {}: {error}", path.display())]
+    Disk {
+        /// What.
+        path: PathBuf,
+        /// Why.
+        error: io::Error,
+    },
+}
+
+impl BadFolder {
+    /// What the disk said of a path.
+    pub fn disk(path: &Path, error: io::Error) -> Self {
+        Self::Disk { path: path.to_owned(), error }
+    }
+}
+
+/// Whether a file is there and whole; if its name alone does not say so, it is read.
+pub fn whole(path: &Path, expected: Expected, is_named_when_whole: bool) -> Result<bool, BadFolder> {
+    let look = || {
+        let Some(file) = OsDisk.open_own(path)? else { return Ok(false) };
+        if Some(file.len()?) != expected.size {
+            return Ok(false);
+        }
+        Ok(is_named_when_whole || hash(&file, expected)?.verify().is_ok())
+    };
+    look().map_err(|error| BadFolder::disk(path, error))
+}
+
+/// Sees to it that the names of files, and of the folders that they are in below `top`, survive a loss of power.
+pub fn sync_folders<'a>(top: &Path, files: impl Iterator<Item = &'a str>) -> Result<(), BadFolder> {
+    let mut folders = BTreeSet::from([top.to_owned()]);
+    for file in files {
+        let path = top.join(file);
+        folders.extend(path.ancestors().skip(1).take_while(|above| *above != top).map(Path::to_owned));
+    }
+    // The folder itself may be new, too.
+    folders.extend(top.parent().filter(|parent| !parent.as_os_str().is_empty()).map(Path::to_owned));
+    folders.iter().rev().try_for_each(|folder| match OsDisk.sync_directory(folder) {
+        // What was to be there and is wanted no more.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        synced => synced.map_err(|error| BadFolder::disk(folder, error)),
+    })
+}
+
+/// Puts a small file in its place, whole.
+pub fn publish(path: &Path, bytes: &[u8]) -> Result<(), BadFolder> {
+    let put = || {
+        OsDisk.create_directory(path.parent().unwrap_or(Path::new(".")))?;
+        disk::replace(&OsDisk, path, bytes)?;
+        OsDisk.restrict(path, MODE)
+    };
+    put().map_err(|error| BadFolder::disk(path, error))
+}
+
+impl Part {
+    /// Begins a file, or goes on with what is there of it, which is hashed again.
+    pub fn begin(whole: PathBuf, expected: Expected) -> Result<Self, BadFolder> {
+        let mut path = whole.clone().into_os_string();
+        path.push(PART);
+        let path = PathBuf::from(path);
+        let open = || {
+            OsDisk.create_directory(whole.parent().unwrap_or(Path::new(".")))?;
+            // A link that somebody prepared leads elsewhere.
+            if OsDisk.open_own(&path)?.is_none() {
+                OsDisk.remove(&path)?;
+            }
+            let file = OsDisk.create(&path)?;
+            if expected.size.is_some_and(|size| file.len().is_ok_and(|len| len > size)) {
+                OsDisk.truncate(&file, 0)?;
+            }
+            let hasher = hash(&file, expected)?;
+            Ok((file, hasher))
+        };
+        let (file, hasher) = open().map_err(|error| BadFolder::disk(&path, error))?;
+        Ok(Self { whole, path, file, hasher })
+    }
+
+    /// How much of it is there.
+    pub fn len(&self) -> u64 {
+        self.hasher.len()
+    }
+
+    /// Writes the next bytes.
+    pub fn append(&mut self, bytes: &[u8]) -> Result<(), BadFolder> {
+        OsDisk.write_at(&self.file, bytes, self.hasher.len()).map_err(|error| BadFolder::disk(&self.path, error))?;
+        self.hasher.update(bytes);
+        Ok(())
+    }
+
+    /// Gives it its last name if its bytes are right, and removes it otherwise; whether they are.
+    pub fn finish(self) -> Result<bool, BadFolder> {
+        let Self { whole, path, file, hasher } = self;
+        let name = || {
+            if hasher.verify().is_err() {
+                return OsDisk.remove(&path).map(|()| false);
+            }
+            OsDisk.restrict(&path, MODE)?;
+            OsDisk.sync(&file)?;
+            OsDisk.rename(&path, &whole)?;
+            OsDisk.sync_directory(whole.parent().unwrap_or(Path::new("."))).map(|()| true)
+        };
+        name().map_err(|error| BadFolder::disk(&whole, error))
+    }
+}
+
+fn hash(file: &File, expected: Expected) -> io::Result<Hasher> {
+    let (mut hasher, mut buffer) = (Hasher::new(expected), vec![0; READ_BYTES]);
+    loop {
+        match file.read_at(&mut buffer, hasher.len())? {
+            0 => return Ok(hasher),
+            read => hasher.update(&buffer[..read]),
+        }
+    }
+}

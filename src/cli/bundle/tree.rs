@@ -1,0 +1,151 @@
+//! Writes a bundle as a tree that any static web server can serve, and keeps one up to date.
+//!
+//! Files come first and documents last, the index last of all; what is there already stays untouched. What is listed no more stays
+//! for grace: hosts keep documents for an hour. A file of our own, [`NOTES`], says which files are ours and what they are.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::api::{ExportedFile, ExportedTree};
+use crate::cli::bundle::part::{BadFolder, Part, publish, sync_folders, whole};
+use crate::digest::{Claim, Digest, Expected};
+use crate::disk::{self, Disk as _, OsDisk};
+
+const NOTES: &str = ".cistern.json";
+const MAX_NOTES_BYTES: u64 = 256 << 20;
+
+/// A tree that is being brought up to date.
+#[derive(Debug)]
+pub struct Tree {
+    folder: PathBuf,
+    notes: Notes,
+}
+
+/// What is known of the files of a tree, by path.
+#[derive(Debug, Default, Serialize, Deserialize)]
+struct Notes {
+    files: BTreeMap<String, Note>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+struct Note {
+    /// What it is, once it is whole.
+    sha256: Option<String>,
+    /// Since when it is listed no more, if it is not, in seconds since 1970.
+    gone_at: Option<i64>,
+}
+
+impl Tree {
+    /// Opens a tree, or makes one of an empty folder; notes what is to be written, so that an interrupted run is gone on with.
+    pub fn open(folder: &Path, wanted: &ExportedTree, now: Timestamp) -> Result<Self, BadFolder> {
+        OsDisk.create_directory(folder).map_err(|error| BadFolder::disk(folder, error))?;
+        let notes = load(&folder.join(NOTES)).map_err(|error| BadFolder::disk(&folder.join(NOTES), error))?;
+        let names = OsDisk.names(folder).map_err(|error| BadFolder::disk(folder, error))?;
+        let notes = match notes {
+            Some(notes) => notes,
+            None if names.is_empty() => Notes::default(),
+            None => return Err(BadFolder::NotEmpty(folder.to_owned())),
+        };
+        let mut tree = Self { folder: folder.to_owned(), notes };
+        tree.notes.expect(wanted, now);
+        tree.save()?;
+        Ok(tree)
+    }
+
+    /// Begins or goes on with a file; `None` if it is there.
+    pub fn begin(&self, file: &ExportedFile) -> Result<Option<Part>, BadFolder> {
+        let path = self.folder.join(&file.path);
+        let Some(digest) = Digest::from_hex(&file.sha256) else {
+            return Err(BadFolder::disk(&path, io::Error::other("the server does not say what it is")));
+        };
+        let expected = Expected { claim: Claim::Sha256(digest), size: Some(file.size) };
+        let is_noted = self.notes.files.get(&file.path).is_some_and(|note| note.sha256.as_ref() == Some(&file.sha256));
+        // One that is not noted yet may be whole all the same, if the run before was interrupted.
+        if whole(&path, expected, is_noted)? { Ok(None) } else { Part::begin(path, expected).map(Some) }
+    }
+
+    /// Notes that a file is whole.
+    pub fn note(&mut self, file: &ExportedFile) {
+        self.notes.files.insert(file.path.clone(), Note { sha256: Some(file.sha256.clone()), gone_at: None });
+    }
+
+    /// Puts a document in its place.
+    pub fn publish(&self, path: &str, bytes: &[u8]) -> Result<(), BadFolder> {
+        publish(&self.folder.join(path), bytes)
+    }
+
+    /// Ends the run: removes what is listed no more for longer than grace; how many files that were.
+    pub fn finish(mut self, grace: u64, now: Timestamp) -> Result<usize, BadFolder> {
+        sync_folders(&self.folder, self.notes.files.keys().map(String::as_str))?;
+        let due = self.notes.due(grace, now);
+        // Removed first and forgotten then: an interrupted run removes them again.
+        for path in &due {
+            let path = self.folder.join(path);
+            OsDisk.remove(&path).map_err(|error| BadFolder::disk(&path, error))?;
+        }
+        due.iter().for_each(|path| drop(self.notes.files.remove(path)));
+        self.save()?;
+        Ok(due.len())
+    }
+
+    fn save(&self) -> Result<(), BadFolder> {
+        let path = self.folder.join(NOTES);
+        let json = serde_json::to_vec_pretty(&self.notes).map_err(|error| BadFolder::disk(&path, error.into()))?;
+        disk::replace(&OsDisk, &path, &json).map_err(|error| BadFolder::disk(&path, error))
+    }
+}
+
+impl Notes {
+    /// What is wanted and not there as it is wanted is to be written; what is not wanted is listed no more, since now or earlier.
+    fn expect(&mut self, wanted: &ExportedTree, now: Timestamp) {
+        let all: BTreeMap<&str, &str> =
+            wanted.files.iter().chain(&wanted.documents).map(|file| (file.path.as_str(), file.sha256.as_str())).collect();
+        for (path, note) in &mut self.files {
+            let is_wanted = all.contains_key(path.as_str());
+            note.gone_at = if is_wanted { None } else { note.gone_at.or(Some(now.as_second())) };
+        }
+        for (path, sha256) in all {
+            let note = self.files.entry(path.to_owned()).or_default();
+            note.sha256 = note.sha256.take().filter(|there| there == sha256);
+        }
+    }
+
+    fn due(&self, grace: u64, now: Timestamp) -> Vec<String> {
+        let grace = i64::try_from(grace).unwrap_or(i64::MAX);
+        let is_due = |note: &Note| note.gone_at.is_some_and(|gone_at| now.as_second() >= gone_at.saturating_add(grace));
+        self.files.iter().filter(|(_, note)| is_due(note)).map(|(path, _)| path.clone()).collect()
+    }
+}
+
+fn load(path: &Path) -> io::Result<Option<Notes>> {
+    let Some(file) = OsDisk.open_own(path)? else { return Ok(None) };
+    Ok(Some(serde_json::from_slice(&file.read_all(MAX_NOTES_BYTES)?)?))
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::{Timestamp, ToSpan as _};
+
+    use crate::api::{ExportedFile, ExportedTree};
+    use crate::cli::bundle::tree::Notes;
+
+    fn tree(files: &[(&str, &str)]) -> ExportedTree {
+        let file = |(path, sha256): &(&str, &str)| ExportedFile { path: (*path).to_owned(), sha256: (*sha256).to_owned(), size: 1 };
+        ExportedTree { grace: 60, documents: Vec::new(), files: files.iter().map(file).collect() }
+    }
+
+    #[test]
+    fn what_is_listed_no_more_goes_when_grace_is_over_unless_it_comes_back() {
+        let (mut notes, start) = (Notes::default(), Timestamp::UNIX_EPOCH);
+        notes.expect(&tree(&[("a", "1"), ("b", "2")]), start);
+        notes.expect(&tree(&[("b", "2")]), start + 10.seconds());
+        notes.expect(&tree(&[("b", "2")]), start + 50.seconds());
+        assert_eq!((notes.due(60, start + 69.seconds()).len(), notes.due(60, start + 70.seconds())), (0, vec!["a".to_owned()]));
+        notes.expect(&tree(&[("a", "1")]), start + 60.seconds());
+        assert_eq!(notes.due(60, start + 70.seconds()), Vec::<String>::new());
+    }
+}
