@@ -417,3 +417,39 @@ async fn versions_are_counted_among_what_is_meant() {
         assert_eq!(sizes(&to), [300_000], "{arguments:?}");
     }
 }
+
+/// T40: killed at any moment, an export leaves nothing that looks whole and is not, and is gone on with.
+#[tokio::test]
+async fn an_export_that_is_killed_again_and_again_comes_to_its_end() {
+    const KILLS: u64 = 25;
+    let (origin, folder) = (Origin::start().await, tempfile::tempdir().unwrap());
+    let stream = (1..=12).fold(Stream::default(), |stream, number| {
+        let product = format!("image{number}:1:{}", arch());
+        stream.add(&product, &format!("image{number}"), "20260101", version(&format!("i/{number}"), 1_000_000 + number))
+    });
+    origin.put(stream.tree());
+    let mirror = Builder::default().remote("lab", &[origin.url()], "").start().await;
+    let (clean, to) = (folder.path().join("clean"), folder.path().join("bundle"));
+    export(&mirror, &clean, &["lab:"]).await;
+    let started = std::time::Instant::now();
+    export(&mirror, &folder.path().join("timed"), &["lab:"]).await;
+    let whole = started.elapsed();
+    for number in 0..KILLS {
+        let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_cistern"));
+        command.args(["bundle", "export", "lab:", "--to"]).arg(&to).env("CISTERN_SOCKET", mirror.socket()).kill_on_drop(true);
+        let mut child = command.stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null()).spawn().unwrap();
+        let killed = tokio::time::timeout(whole.mul_f64(fastrand::Rng::with_seed(number).f64()), child.wait()).await;
+        drop(child.kill().await);
+        if !to.exists() {
+            continue;
+        }
+        for (path, (digest, _)) in files(&to) {
+            if path.starts_with("blobs") && path.extension().is_none() {
+                assert_eq!(digest.to_string(), path.file_name().unwrap().to_str().unwrap(), "what has its last name is whole");
+            }
+        }
+        assert!(killed.is_ok() || !to.join(MANIFEST).exists() || bytes(&to) == bytes(&clean));
+    }
+    export(&mirror, &to, &["lab:"]).await;
+    assert_eq!(bytes(&to), bytes(&clean));
+}

@@ -5,6 +5,7 @@
 
 mod host;
 mod images;
+mod nginx;
 #[path = "../support/main.rs"]
 mod support;
 mod tap;
@@ -14,12 +15,13 @@ use tokio::sync::{Mutex, MutexGuard};
 
 use crate::host::Host;
 use crate::images::Build;
+use crate::nginx::Nginx;
 use crate::support::mirror::{Builder, Mirror, wait_for};
 use crate::support::origin::Origin;
 use crate::support::stream::{Stream, Version, fingerprint, noise};
 use crate::tap::{Opening, Tap};
 
-const PROGRAMS: [&str; 7] = ["lxd", "lxc", "busybox", "mksquashfs", "xz", "tar", "xdelta3"];
+const PROGRAMS: [&str; 8] = ["lxd", "lxc", "busybox", "mksquashfs", "xz", "tar", "xdelta3", "nginx"];
 
 /// One daemon at a time: two would share what the kernel has one of.
 static TURN: Mutex<()> = Mutex::const_new(());
@@ -260,6 +262,28 @@ async fn an_image_of_our_own_launches_and_tells_lxd_what_it_needs() {
     let again = |name: &str| std::fs::read(exported.join(name)).unwrap();
     let back = import(&[("exported-meta", &again("back")), ("exported-root", &again("back.root"))], &["--alias", "again"]);
     assert_eq!(back, split, "what lxc image export writes is the same image");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tree_that_nginx_serves_launches() {
+    let Some(_turn) = turn().await else { return };
+    let setting = Setting::make().await;
+    let mirror = &setting.mirror;
+    let folder = tempfile::tempdir().unwrap();
+    let tree = folder.path().join("tree");
+    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_cistern"));
+    command.env("CISTERN_SOCKET", mirror.socket()).args(["bundle", "export", "lab:busy", "lab:unified", "--tree"]).arg(&tree);
+    let output = tokio::task::block_in_place(|| command.output().unwrap());
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let nginx = Nginx::start(&tree, &mirror.store().join("tls"));
+    let host = Host::start(&mirror.ca());
+    host.add_remote("n", &nginx.url());
+    let listed: Value = serde_json::from_str(&host.lxc(&["image", "list", "n:", "--format=json"])).unwrap();
+    assert_eq!(listed.as_array().unwrap().len(), 2, "what was selected and nothing else: {listed}");
+    for (image, name) in [("n:busy", "c1"), ("n:unified", "c2")] {
+        host.launch(image, name);
+        assert_eq!(host.lxc(&["exec", name, "--", "/bin/busybox", "cat", "/etc/build"]), "first");
+    }
 }
 
 fn digest_path(bytes: &[u8]) -> String {
