@@ -92,6 +92,16 @@ pub enum NoBundle {
     /// It fits nowhere.
     #[error(transparent)]
     TooSmall(#[from] TooSmall),
+    /// The store cannot hold all of it.
+    #[error(
+        "the images have {} bytes, and the store holds {} at most (storage.capacity): select fewer, and export the rest afterwards", .total, .capacity
+    )]
+    TooLarge {
+        /// How many bytes they have, as far as documents say.
+        total: u64,
+        /// How many may be held.
+        capacity: u64,
+    },
     /// Its remote has other documents by now.
     #[error("the documents of remote '{0}' changed meanwhile; run the export again")]
     Changed(Arc<str>),
@@ -252,6 +262,11 @@ impl Exporter {
     /// Has every image held whole; what each of its files is. What has to be fetched for that is held as if a host had asked.
     async fn hold_all(&self, chosen: &Chosen, steps: &mpsc::Sender<Step>) -> Result<BTreeMap<Arc<str>, Held>, NoBundle> {
         let total = chosen.values().flatten().map(Image::size).sum();
+        let capacity = self.library.cache.books().limits().capacity_bytes;
+        if total > capacity {
+            // One image would push the other out.
+            return Err(NoBundle::TooLarge { total, capacity });
+        }
         let (mut done, mut held) = (0, BTreeMap::new());
         for (remote, images) in chosen {
             let of_remote: &mut Held = held.entry(Arc::clone(remote)).or_default();

@@ -406,6 +406,20 @@ async fn an_image_that_has_another_fingerprint_is_in_no_bundle() {
 }
 
 #[tokio::test]
+async fn more_than_the_store_can_hold_is_refused_before_anything_is_fetched() {
+    let origin = Origin::start().await;
+    let one = |name: &str| version(name, 400_000);
+    let [a, b] = ["a", "b"].map(|name| format!("{name}:1:{}", arch()));
+    origin.put(Stream::default().add(&a, "a", "20260101", one("a")).add(&b, "b", "20260101", one("bb")).tree());
+    let mirror = Builder::default().storage("capacity = \"500kB\"").remote("lab", &[origin.url()], "").start().await;
+    let folder = tempfile::tempdir().unwrap();
+    let (code, error) = refused(&mirror, &folder.path().join("x"), &["lab:"]).await;
+    assert!(code == 1 && error.contains("the store holds 500000 at most (storage.capacity)"), "{error}");
+    assert!(origin.requests("a/squashfs").is_empty());
+    export(&mirror, &folder.path().join("y"), &["lab:a"]).await;
+}
+
+#[tokio::test]
 async fn versions_are_counted_among_what_is_meant() {
     let (_origin, mirror) = setting().await;
     let folder = tempfile::tempdir().unwrap();
