@@ -1,12 +1,13 @@
 //! Bundles: what crosses an air gap on a disk (design.md §7).
 //!
 //! On the connected side [`choosing`] says which images a selection means, [`export`] has them held, [`rendering`] makes
-//! documents that list them and nothing else, [`split`] spreads files over volumes; then the manifest is signed, and the command
+//! documents that list them and nothing else, [`split`] spreads files over volumes; [`plan`] names and signs it, and the command
 //! fetches file by file. [`inspection`] reads a bundle without a server.
 
 pub mod choosing;
 pub mod export;
 pub mod inspection;
+pub mod plan;
 pub mod rendering;
 pub mod split;
 pub mod volume;

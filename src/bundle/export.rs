@@ -1,36 +1,33 @@
-//! Makes bundles: has everything held, and signs what it is.
+//! Makes bundles: has everything held, and has that signed.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use foldhash::{HashMap, HashSet};
+use foldhash::HashSet;
 use tokio::sync::mpsc;
 
 use crate::api::Step;
 use crate::bundle::choosing::{Chosen, NotChosen, choose};
+use crate::bundle::plan::{Held, NotSealed, Order, Plan, seal, tree};
 use crate::bundle::rendering::{listing_only, served};
-use crate::bundle::split::{TooSmall, split};
 use crate::cache::blocking;
 use crate::catalog::listing::Image;
 use crate::catalog::mode::Mode;
 use crate::clock::Clock;
-use crate::digest::{Claim, Digest, Expected, Fingerprint};
-use crate::fetch::download::Wanted;
+use crate::digest::{Digest, Fingerprint};
 use crate::fetch::{Found, NotFound};
 use crate::http::path::StreamPath;
 use crate::ledger::holdings::Holdings;
 use crate::library::Library;
 use crate::library::error::LibraryError;
 use crate::library::names::{Named, held_back};
-use crate::manifest::{BundlePath, FORMAT, File, Manifest, Selection};
-use crate::render::part::Ready;
+use crate::manifest::{BundlePath, Selection};
 use crate::render::remote::Rendered;
-use crate::render::root;
-use crate::seal::{PublicKey, SigningKey};
+use crate::seal::PublicKey;
 use crate::simplestreams::file::ListedFile;
-use crate::store::{exports, keys, snapshots};
+use crate::store::{keys, snapshots};
 
 /// So many bundles can be fetched at once; documents of earlier ones are forgotten.
 const MOST_PLANS: usize = 4;
@@ -45,30 +42,6 @@ pub struct Exporter {
     plans: Mutex<VecDeque<Arc<Plan>>>,
     /// Held by whoever gives a number or uses the key: there is one of each.
     desk: Arc<Mutex<()>>,
-}
-
-/// A bundle that is ready to be fetched.
-#[derive(Debug)]
-pub struct Plan {
-    /// What tells it from every other: the digest of its manifest.
-    pub id: Digest,
-    /// Its manifest.
-    pub manifest: Bytes,
-    /// The manifest's signature.
-    pub signature: Bytes,
-    /// The same as a tree that any web server can serve.
-    pub tree: Tree,
-    documents: BTreeMap<BundlePath, Bytes>,
-    blobs: BTreeMap<Digest, Wanted>,
-}
-
-/// All remotes of a bundle together, as they would be served at a root of their own.
-#[derive(Debug, Default)]
-pub struct Tree {
-    /// The documents; the index comes last.
-    pub documents: Vec<Ready>,
-    /// What is at each path besides: digest and size.
-    pub files: BTreeMap<String, (Digest, u64)>,
 }
 
 /// A file of a bundle.
@@ -89,13 +62,11 @@ pub enum NoBundle {
     /// What is to be in it cannot be had.
     #[error(transparent)]
     Library(#[from] LibraryError),
-    /// It fits nowhere.
+    /// It cannot be numbered, split or signed.
     #[error(transparent)]
-    TooSmall(#[from] TooSmall),
+    NotSealed(#[from] NotSealed),
     /// The store cannot hold all of it.
-    #[error(
-        "the images have {} bytes, and the store holds {} at most (storage.capacity): select fewer, and export the rest afterwards", .total, .capacity
-    )]
+    #[error("the images have {total} bytes, and the store holds {capacity} at most (storage.capacity); select fewer at a time")]
     TooLarge {
         /// How many bytes they have, as far as documents say.
         total: u64,
@@ -112,20 +83,6 @@ pub enum NoBundle {
     #[error("the store cannot be used: {0}")]
     Store(#[from] std::io::Error),
 }
-
-/// What a bundle is to have.
-#[derive(Clone, Debug)]
-pub struct Order {
-    /// Which images.
-    pub selection: Selection,
-    /// How large a volume may be.
-    pub volume_size: Option<u64>,
-    /// The key to sign with, from now on.
-    pub key: Option<Arc<SigningKey>>,
-}
-
-/// The files of one remote: what is claimed of each, and what it is.
-type Held = Vec<(ListedFile, Digest, u64)>;
 
 impl Exporter {
     /// An exporter that has made nothing yet.
@@ -186,12 +143,12 @@ impl Exporter {
     /// A file of a bundle, from byte `from` on if it has to be fetched.
     pub async fn open(&self, plan: &Plan, path: &BundlePath, from: u64) -> Result<Content, NoBundle> {
         if let BundlePath::Blob(digest) = path {
-            let wanted = plan.blobs.get(digest).ok_or(NoBundle::Forgotten)?;
+            let wanted = plan.blob(*digest).ok_or(NoBundle::Forgotten)?;
             let found = self.library.fetcher.find(wanted, from).await;
             let unavailable = |reason: NotFound| LibraryError::Fetch { path: wanted.path.to_string(), reason: reason.to_string() };
             return Ok(Content::Blob(found.map_err(unavailable)?, wanted.expected.size.unwrap_or_default()));
         }
-        plan.documents.get(path).cloned().map(Content::Document).ok_or(NoBundle::Forgotten)
+        plan.document(path).cloned().map(Content::Document).ok_or(NoBundle::Forgotten)
     }
 
     async fn export(&self, order: &Order, steps: &mpsc::Sender<Step>) -> Result<Arc<Plan>, NoBundle> {
@@ -210,7 +167,7 @@ impl Exporter {
         let sealed = blocking(move || {
             let _turn = desk.lock().unwrap_or_else(PoisonError::into_inner);
             let tree = tree(&order_of_root, &rendered, &held);
-            Ok(seal(&store, &order, documents, &held, now).map(|plan| Plan { tree, ..plan }))
+            Ok(seal(&store, &order, documents, tree, &held, now))
         });
         let plan = Arc::new(sealed.await??);
         self.with_plans(|plans| {
@@ -330,62 +287,4 @@ impl Exporter {
     fn with_plans<T>(&self, act: impl FnOnce(&mut VecDeque<Arc<Plan>>) -> T) -> T {
         act(&mut self.plans.lock().unwrap_or_else(PoisonError::into_inner))
     }
-}
-
-/// Puts all remotes together, in the order of `server.root`.
-fn tree(order: &[Arc<str>], rendered: &BTreeMap<Arc<str>, Rendered>, held: &[(Arc<str>, Held)]) -> Tree {
-    let rank = |name: &Arc<str>| order.iter().position(|other| other == name).unwrap_or(order.len());
-    let mut remotes: Vec<_> = rendered.iter().collect();
-    remotes.sort_by_key(|(name, _)| rank(name));
-    let sources: Vec<root::Source<'_>> = remotes.iter().map(|(name, rendered)| root::Source { name, parts: &rendered.parts }).collect();
-    let mut files = BTreeMap::new();
-    for (remote, held) in held {
-        let known: HashMap<Claim, (Digest, u64)> =
-            held.iter().map(|(file, digest, size)| (file.expected.claim, (*digest, *size))).collect();
-        let listed = rendered[remote].listing.files().iter();
-        files.extend(listed.filter_map(|file| Some((format!("{remote}/{}", file.path), *known.get(&file.expected.claim)?))));
-    }
-    Tree { documents: root::merge(&sources), files }
-}
-
-/// Names everything, and signs that.
-fn seal(
-    store: &crate::store::Store,
-    order: &Order,
-    documents: BTreeMap<BundlePath, Bytes>,
-    held: &[(Arc<str>, Held)],
-    now: jiff::Timestamp,
-) -> Result<Plan, NoBundle> {
-    let (disk, layout) = (&**store.disk(), store.layout());
-    let document = |(path, bytes): (&BundlePath, &Bytes)| File { path: path.clone(), size: bytes.len() as u64, sha256: Digest::of(bytes) };
-    let files: Vec<File> = documents.iter().map(document).collect();
-    let all = held.iter().flat_map(|(remote, files)| files.iter().map(move |file| (remote, file)));
-    let (mut blobs, mut sizes) = (BTreeMap::new(), BTreeMap::new());
-    for (remote, (file, digest, size)) in all {
-        // Under its digest, whatever its document claims: that is what the bundle says that it is.
-        let expected = Expected { claim: Claim::Sha256(*digest), size: Some(*size) };
-        let wanted = Wanted::of(remote, &ListedFile { path: file.path.clone(), expected });
-        blobs.entry(*digest).or_insert(wanted);
-        sizes.insert(*digest, *size);
-    }
-    let blob = |(sha256, size): (Digest, u64)| File { path: BundlePath::Blob(sha256), size, sha256 };
-    let volumes = split(sizes.into_iter().map(blob).collect(), &files, order.volume_size)?;
-    let mut manifest = Manifest {
-        format: FORMAT.to_owned(),
-        generation: 0,
-        parent: None,
-        created_at: String::new(),
-        selection: order.selection.clone(),
-        documents: files,
-        volumes,
-    };
-    let selection = serde_json::to_vec(&order.selection).map_err(std::io::Error::from)?;
-    let export = exports::enter(disk, layout, Digest::of(&selection), Digest::of(&manifest.to_json()), now)?;
-    (manifest.generation, manifest.created_at) = (export.generation, export.created_at);
-    let text = manifest.to_json();
-    if let Some(key) = &order.key {
-        keys::keep(disk, layout, key)?;
-    }
-    let signature = keys::own(disk, layout)?.sign(&text);
-    Ok(Plan { id: Digest::of(&text), manifest: text.into(), signature: signature.into(), tree: Tree::default(), documents, blobs })
 }

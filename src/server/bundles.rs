@@ -6,7 +6,8 @@ use std::time::Duration;
 use hyper::StatusCode;
 
 use crate::api::{ExportRequest, ExportedFile, ExportedImage, ExportedTree};
-use crate::bundle::export::{Content, Exporter, NoBundle, Order, Plan, Tree};
+use crate::bundle::export::{Content, Exporter, NoBundle};
+use crate::bundle::plan::{Order, Plan, Tree};
 use crate::catalog::listing::Image;
 use crate::digest::Digest;
 use crate::fetch::Found;
