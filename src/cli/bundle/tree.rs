@@ -1,7 +1,7 @@
 //! Writes a bundle as a tree that any static web server can serve, and keeps one up to date.
 //!
 //! Files come first and documents last, the index last of all; what is there already stays untouched. What is listed no more stays
-//! for grace: hosts keep documents for an hour. A file of our own, [`NOTES`], says which files are ours and what they are.
+//! for grace: hosts keep documents for an hour. A file of our own, `.cistern.json`, says which files are ours and what they are.
 
 use std::collections::BTreeMap;
 use std::io;
