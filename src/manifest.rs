@@ -122,6 +122,9 @@ pub enum BadManifest {
     /// Two files have one name.
     #[error("it names {0} twice")]
     Twice(BundlePath),
+    /// Its time is none.
+    #[error("it was made at '{}', which is no time", .0.escape_debug())]
+    Time(String),
     /// It needs what comes after it.
     #[error("it is of generation {generation} and needs generation {parent}")]
     Parent {
@@ -179,6 +182,9 @@ impl Manifest {
     fn check(&self) -> Result<(), BadManifest> {
         if let Some(parent) = self.parent.filter(|parent| *parent >= self.generation) {
             return Err(BadManifest::Parent { generation: self.generation, parent });
+        }
+        if self.created_at.parse::<jiff::Timestamp>().is_err() {
+            return Err(BadManifest::Time(self.created_at.clone()));
         }
         if self.size() == u64::MAX {
             return Err(BadManifest::TooLarge);
@@ -354,6 +360,8 @@ mod tests {
         assert_eq!(swapped, BadManifest::OtherDigest { path: blob(b"a").path, sha256: Digest::of(b"x") });
         let twice = with(|manifest| manifest.volumes[1] = manifest.volumes[0].clone());
         assert_eq!(twice, BadManifest::Twice(blob(b"a").path));
+        let no_time = with(|manifest| manifest.created_at = "\u{1b}[31m".to_owned());
+        assert_eq!(no_time.to_string(), "it was made at '\\u{1b}[31m', which is no time");
         let misplaced = with(|manifest| manifest.documents.push(blob(b"c")));
         assert_eq!(misplaced, BadManifest::Misplaced(blob(b"c").path));
         let misplaced = with(|manifest| manifest.volumes[0].blobs.push(document("documents/u/streams/v1/x.json")));

@@ -115,7 +115,9 @@ impl<'a> Scope<'a> {
         let all = |remote: &str| query::images(self.catalog, Some(remote)).map_err(LibraryError::from);
         if let Some(remote) = name.strip_suffix(':') {
             let passed = all(remote)?.into_iter().filter(|found| self.has(found)).collect();
-            return some(newest(passed, self.wanted.versions), name);
+            let passed = newest(passed, self.wanted.versions);
+            let is_filtered = !self.wanted.select.is_empty() || self.wanted.arch.is_some() || self.wanted.vm;
+            return if passed.is_empty() && !is_filtered { Err(NotChosen::Nothing) } else { some(passed, name) };
         }
         let named = names::find(self.catalog, own, name, self.wanted.vm, self.wanted.arch.as_deref())?;
         let is_listed = self.catalog.remotes.get(&named.remote).is_some_and(|remote| remote.listing.images().contains(&named.image));

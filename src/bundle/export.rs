@@ -16,7 +16,7 @@ use crate::cache::blocking;
 use crate::catalog::listing::Image;
 use crate::catalog::mode::Mode;
 use crate::clock::Clock;
-use crate::digest::{Digest, Fingerprint};
+use crate::digest::{Digest, Expected, Fingerprint};
 use crate::fetch::{Found, NotFound};
 use crate::http::path::StreamPath;
 use crate::ledger::holdings::Holdings;
@@ -30,7 +30,7 @@ use crate::simplestreams::file::ListedFile;
 use crate::store::{keys, snapshots};
 
 /// So many bundles can be fetched at once; documents of earlier ones are forgotten.
-const MOST_PLANS: usize = 4;
+const MOST_PLANS: usize = 8;
 /// How many steps may wait for whoever reads them.
 const QUEUED_STEPS: usize = 64;
 
@@ -137,7 +137,14 @@ impl Exporter {
 
     /// The bundle with this id.
     pub fn plan(&self, id: Digest) -> Result<Arc<Plan>, NoBundle> {
-        self.with_plans(|plans| plans.iter().find(|plan| plan.id == id).cloned()).ok_or(NoBundle::Forgotten)
+        let found = self.with_plans(|plans| {
+            let place = plans.iter().position(|plan| plan.id == id)?;
+            // What is being fetched is not the one to be forgotten.
+            let plan = plans.remove(place)?;
+            plans.push_front(Arc::clone(&plan));
+            Some(plan)
+        });
+        found.ok_or(NoBundle::Forgotten)
     }
 
     /// A file of a bundle, from byte `from` on if it has to be fetched.
@@ -218,7 +225,8 @@ impl Exporter {
 
     /// Has every image held whole; what each of its files is. What has to be fetched for that is held as if a host had asked.
     async fn hold_all(&self, chosen: &Chosen, steps: &mpsc::Sender<Step>) -> Result<BTreeMap<Arc<str>, Held>, NoBundle> {
-        let total = chosen.values().flatten().map(Image::size).sum();
+        let files: HashSet<Expected> = chosen.values().flatten().flat_map(Image::expected).collect();
+        let total = files.iter().filter_map(|file| file.size).sum();
         let capacity = self.library.cache.books().limits().capacity_bytes;
         if total > capacity {
             // One image would push the other out.

@@ -153,16 +153,9 @@ impl<'a> Inspection<'a> {
         self.folders.iter().filter(move |folder| self.exists(&folder.join(&name)))
     }
 
-    /// Whether there is anything of that name.
+    /// Whether there is anything of that name, be it a link.
     fn exists(&self, path: &Path) -> bool {
-        match self.disk.open_own(path) {
-            Ok(Some(_)) | Err(_) => true,
-            Ok(None) => {
-                let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-                let names = path.parent().map(|folder| self.disk.names(folder).unwrap_or_default()).unwrap_or_default();
-                names.iter().any(|other| other == name)
-            }
-        }
+        !matches!(self.disk.is_socket(path), Err(error) if error.kind() == io::ErrorKind::NotFound)
     }
 
     /// Reads a file, and tells what is wrong with it; whether nothing is.
@@ -208,7 +201,9 @@ impl<'a> Inspection<'a> {
                 return tell(Told::Wrong(Finding { path: folder.join(below), fault }));
             }
         };
-        for entry in found {
+        // Every file system of ext4's kind has it at its top.
+        let is_of_the_disk = |name: &str| below.is_empty() && name == "lost+found";
+        for entry in found.into_iter().filter(|entry| !is_of_the_disk(&entry.name)) {
             let path = if below.is_empty() { entry.name } else { format!("{below}/{}", entry.name) };
             let is_expected = || BundlePath::parse(&path).is_some_and(|path| expected.contains(&path));
             if entry.is_directory {

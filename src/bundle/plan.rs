@@ -5,7 +5,7 @@ use std::io;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use foldhash::HashMap;
+use foldhash::{HashMap, HashSet};
 use jiff::Timestamp;
 
 use crate::bundle::split::{TooSmall, split};
@@ -17,6 +17,7 @@ use crate::render::remote::Rendered;
 use crate::render::root;
 use crate::seal::SigningKey;
 use crate::simplestreams::file::ListedFile;
+use crate::simplestreams::products::Products;
 use crate::store::{Store, exports, keys};
 
 /// What a bundle is to have.
@@ -86,6 +87,9 @@ pub fn tree(order: &[Arc<str>], rendered: &BTreeMap<Arc<str>, Rendered>, held: &
     let mut remotes: Vec<_> = rendered.iter().collect();
     remotes.sort_by_key(|(name, _)| rank(name));
     let sources: Vec<root::Source<'_>> = remotes.iter().map(|(name, rendered)| root::Source { name, parts: &rendered.parts }).collect();
+    let documents = root::merge(&sources);
+    let mut named: HashSet<String> = HashSet::default();
+    documents.iter().for_each(|document| named.extend(files_of(&document.bytes)));
     let mut files = BTreeMap::new();
     for (remote, held) in held {
         let known: HashMap<Claim, (Digest, u64)> =
@@ -93,7 +97,17 @@ pub fn tree(order: &[Arc<str>], rendered: &BTreeMap<Arc<str>, Rendered>, held: &
         let listed = rendered[remote].listing.files().iter();
         files.extend(listed.filter_map(|file| Some((format!("{remote}/{}", file.path), *known.get(&file.expected.claim)?))));
     }
-    Tree { documents: root::merge(&sources), files }
+    // What a remote before has as well is listed once, and the rest of it is in nobody's way.
+    files.retain(|path, _| named.contains(path));
+    Tree { documents, files }
+}
+
+/// The paths that a products document names.
+fn files_of(document: &[u8]) -> Vec<String> {
+    let text = String::from_utf8_lossy(document);
+    let Ok((products, _)) = Products::parse(&text) else { return Vec::new() };
+    let items = products.products.iter().flat_map(|product| &product.versions).flat_map(|version| &version.items);
+    items.filter_map(|item| Some(ListedFile::of_item(&item.fields).ok()??.path.to_string())).collect()
 }
 
 /// Names everything, and signs that.

@@ -323,7 +323,7 @@ async fn an_interrupted_tree_is_gone_on_with_and_a_folder_of_somebody_elses_is_r
     assert_eq!(bytes(&to), whole);
     assert_eq!(fs::metadata(&metadata).unwrap().modified().unwrap(), written);
     let (_, error) = failed(&mirror, &["bundle", "export", "lab:busy", "--tree", &folder.path().display().to_string()]).await;
-    assert!(error.contains("is not empty, and none of what is in it was exported to it"), "{error}");
+    assert!(error.contains("is not empty, and what is in it is no export"), "{error}");
 }
 
 #[tokio::test]
@@ -408,7 +408,7 @@ async fn an_image_that_has_another_fingerprint_is_in_no_bundle() {
 #[tokio::test]
 async fn more_than_the_store_can_hold_is_refused_before_anything_is_fetched() {
     let origin = Origin::start().await;
-    let one = |name: &str| version(name, 400_000);
+    let one = |name: &str| version(name, 400_000 + name.len());
     let [a, b] = ["a", "b"].map(|name| format!("{name}:1:{}", arch()));
     origin.put(Stream::default().add(&a, "a", "20260101", one("a")).add(&b, "b", "20260101", one("bb")).tree());
     let mirror = Builder::default().storage("capacity = \"500kB\"").remote("lab", &[origin.url()], "").start().await;
@@ -466,4 +466,76 @@ async fn an_export_that_is_killed_again_and_again_comes_to_its_end() {
     }
     export(&mirror, &to, &["lab:"]).await;
     assert_eq!(bytes(&to), bytes(&clean));
+}
+
+/// Whoever may write to the folder cannot have the exporter, who is often root, write or remove anything elsewhere.
+#[tokio::test]
+async fn nothing_is_written_or_removed_outside_the_folder() {
+    let (_origin, mirror) = setting().await;
+    let folder = tempfile::tempdir().unwrap();
+    let place = |name: &str| folder.path().join(name);
+    let victim = place("victim");
+    fs::write(&victim, "precious").unwrap();
+    fs::create_dir_all(place("others/inside")).unwrap();
+    let tree = place("tree").display().to_string();
+    let tree: Vec<&str> = ["bundle", "export", "lab:rare", "--tree", &tree].to_vec();
+    for strange in ["/etc/hosts", "../victim", "others/../../victim"] {
+        fs::create_dir_all(place("tree")).unwrap();
+        let notes = serde_json::json!({"files": {strange: {"sha256": null, "gone_at": 1}}});
+        fs::write(place("tree/.cistern.json"), notes.to_string()).unwrap();
+        let (_, error) = failed(&mirror, &tree).await;
+        assert!(error.contains("is no place in a tree") && error.contains("remove the folder"), "{error}");
+        fs::remove_dir_all(place("tree")).unwrap();
+    }
+    // What has the name of an old file and is a folder, or lies behind a link, is somebody else's.
+    fs::create_dir_all(place("tree/old/folder")).unwrap();
+    std::os::unix::fs::symlink(place("others"), place("tree/link")).unwrap();
+    fs::write(place("others/file"), "").unwrap();
+    let old = serde_json::json!({"sha256": null, "gone_at": 1});
+    let notes = serde_json::json!({"files": {"old/folder": old, "link/file": old}});
+    fs::write(place("tree/.cistern.json"), notes.to_string()).unwrap();
+    std::os::unix::fs::symlink(&victim, place("tree/.cistern.json.new")).unwrap();
+    done(&mirror, &tree).await;
+    assert!(place("tree/old/folder").exists() && place("others/file").exists());
+    fs::create_dir(place("bundle")).unwrap();
+    for name in ["manifest.json.part.new", ".cistern.lock"] {
+        std::os::unix::fs::symlink(&victim, place("bundle").join(name)).unwrap();
+    }
+    drop(typed(&mirror, &["bundle", "export", "lab:rare", "--to", &place("bundle").display().to_string()], "").await);
+    assert_eq!(fs::read_to_string(&victim).unwrap(), "precious");
+}
+
+#[tokio::test]
+async fn one_export_at_a_time_writes_to_a_folder() {
+    let (_origin, mirror) = setting().await;
+    let folder = tempfile::tempdir().unwrap();
+    let to = folder.path().join("bundle");
+    fs::create_dir_all(to.join("lost+found")).unwrap();
+    let lock = fs::File::create(to.join(".cistern.lock")).unwrap();
+    lock.try_lock().unwrap();
+    let (_, error) = refused(&mirror, &to, &["lab:rare"]).await;
+    assert!(error.contains("another export writes to"), "{error}");
+    drop(lock);
+    export(&mirror, &to, &["lab:rare"]).await;
+    done(&mirror, &["bundle", "verify", &to.display().to_string()]).await;
+}
+
+#[tokio::test]
+async fn a_tree_has_what_its_documents_name_and_nothing_else_and_documents_are_repaired() {
+    let origin = Origin::start().await;
+    origin.put(Stream::default().add(&format!("a:1:{}", arch()), "a", "20260101", version("a", 9000)).tree());
+    let mirror = Builder::default().remote("one", &[origin.url()], "").remote("two", &[origin.url()], "").start().await;
+    let folder = tempfile::tempdir().unwrap();
+    let to = folder.path().join("tree").display().to_string();
+    let arguments = ["bundle", "export", "one:", "two:", "--tree", &to];
+    done(&mirror, &arguments).await;
+    let names = || files(Path::new(&to)).into_keys().map(|path| path.display().to_string()).collect::<Vec<_>>();
+    let expected = [".cistern.json", "one/a/metadata.tar.xz", "one/a/squashfs", "streams/v1/index.json", "streams/v1/one.images.json"];
+    assert_eq!(names(), expected);
+    let index = Path::new(&to).join("streams/v1/index.json");
+    let before = fs::read_to_string(&index).unwrap();
+    fs::write(&index, before.replace("index:1.0", "index:9.9")).unwrap();
+    done(&mirror, &arguments).await;
+    assert_eq!(fs::read_to_string(&index).unwrap(), before);
+    assert_eq!(names(), expected);
 }

@@ -10,6 +10,7 @@ use indicatif::ProgressBar;
 use crate::api::{ExportRequest, ExportedImage, ExportedTree};
 use crate::cli::admin::{Target, ask, bar, body, follow, request};
 use crate::cli::bundle::folder::{Folder, volumes};
+use crate::cli::bundle::lock::Lock;
 use crate::cli::bundle::part::{BadFolder, Part};
 use crate::cli::bundle::tree::Tree;
 use crate::cli::exit::{FAILED, Failure, TRY_AGAIN, WRONG_USAGE};
@@ -127,6 +128,7 @@ impl<'a> Made<'a> {
 
     async fn write_volumes(&self, to: &Path, bar: &ProgressBar) -> Result<(), Failure> {
         let signature = self.fetch(SIGNATURE).await?;
+        let _lock = Lock::take(to)?;
         let paths = volumes(to, self.manifest.volumes.len().max(1))?;
         let open = |(number, path)| Folder::open(path, &self.text, &self.manifest, number);
         let folders = paths.into_iter().enumerate().map(open).collect::<Result<Vec<_>, _>>()?;
@@ -151,6 +153,7 @@ impl<'a> Made<'a> {
         let wanted: ExportedTree = serde_json::from_slice(&self.fetch(TREE).await?)
             .map_err(|error| Failure::new(FAILED, format!("the server's answer cannot be read, is it of another version? {error}")))?;
         bar.set_length(wanted.files.iter().map(|file| file.size).sum());
+        let _lock = Lock::take(folder)?;
         let mut tree = Tree::open(folder, &wanted, SystemClock.now())?;
         for file in &wanted.files {
             match tree.begin(file)? {
@@ -160,7 +163,7 @@ impl<'a> Made<'a> {
             tree.note(file);
         }
         for document in &wanted.documents {
-            if tree.begin(document)?.is_some() {
+            if !tree.has(document)? {
                 tree.publish(&document.path, &self.fetch(&format!("{TREE}/{}", document.path)).await?)?;
             }
             tree.note(document);

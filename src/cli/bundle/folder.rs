@@ -7,14 +7,13 @@ use std::collections::HashSet;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::cli::bundle::part::{BadFolder, PART, Part, publish, sync_folders, whole};
+use crate::cli::bundle::lock::LOCK;
+use crate::cli::bundle::part::{BadFolder, FRESH, LOST_AND_FOUND, PART, Part, publish, sync_folders, whole};
 use crate::digest::{Claim, Expected};
 use crate::disk::{Disk as _, OsDisk};
 use crate::manifest::{BundlePath, File, MANIFEST, Manifest, SIGNATURE};
 
 const MAX_MANIFEST_BYTES: u64 = 256 << 20;
-/// What a kill leaves of a file that is put in its place whole.
-const FRESH: &str = ".new";
 
 /// The folder of one volume, with the files that belong there.
 #[derive(Debug)]
@@ -89,7 +88,7 @@ impl<'a> Folder<'a> {
     }
 
     fn is_empty(&self) -> Result<bool, BadFolder> {
-        let is_ours = |name: &String| *name == format!("{}{FRESH}", begun());
+        let is_ours = |name: &String| [LOCK, LOST_AND_FOUND].contains(&name.as_str()) || *name == format!("{}{FRESH}", begun());
         OsDisk.names(&self.path).map(|names| names.iter().all(is_ours)).map_err(|error| BadFolder::disk(&self.path, error))
     }
 
@@ -106,7 +105,8 @@ pub fn volumes(top: &Path, count: usize) -> Result<Vec<PathBuf>, BadFolder> {
     let names = OsDisk.names(top).map_err(|error| BadFolder::disk(top, error))?;
     let is_strange =
         |there: &String| if count == 1 { there.starts_with("volume-") } else { !(0..count).any(|number| name(number) == *there) };
-    if names.iter().any(is_strange) {
+    let is_nothing = |there: &&String| [LOCK, LOST_AND_FOUND].contains(&there.as_str());
+    if names.iter().filter(|there| !is_nothing(there)).any(is_strange) {
         return Err(BadFolder::NotEmpty(top.to_owned()));
     }
     Ok(if count == 1 { vec![top.to_owned()] } else { (0..count).map(|number| top.join(name(number))).collect() })

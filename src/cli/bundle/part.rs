@@ -7,6 +7,10 @@ use std::path::{Path, PathBuf};
 use crate::digest::{Expected, Hasher};
 use crate::disk::{self, Disk as _, File, OsDisk};
 
+/// What a kill leaves of a small file that is put in its place whole.
+pub const FRESH: &str = ".new";
+/// What every file system of ext4's kind has at its top.
+pub const LOST_AND_FOUND: &str = "lost+found";
 /// What stands after the name of a file that is not whole.
 pub const PART: &str = ".part";
 const READ_BYTES: usize = 256 * 1024;
@@ -26,8 +30,11 @@ pub struct Part {
 #[derive(Debug, thiserror::Error)]
 pub enum BadFolder {
     /// Somebody's files are in it.
-    #[error("{} is not empty, and none of what is in it was exported to it; give a folder of its own", .0.display())]
+    #[error("{} is not empty, and what is in it is no export that could be gone on with; give a folder of its own", .0.display())]
     NotEmpty(PathBuf),
+    /// Two would undo each other's work.
+    #[error("another export writes to {}; wait until it has ended", .0.display())]
+    Busy(PathBuf),
     /// Another bundle is in it.
     #[error("{} holds another bundle; give a folder of its own, or remove that one", .0.display())]
     Other(PathBuf),
@@ -88,24 +95,31 @@ pub fn sync_folders<'a>(top: &Path, files: impl Iterator<Item = &'a str>) -> Res
 pub fn publish(path: &Path, bytes: &[u8]) -> Result<(), BadFolder> {
     let put = || {
         OsDisk.create_directory(path.parent().unwrap_or(Path::new(".")))?;
+        remove_link(&with_suffix(path, FRESH))?;
         disk::replace(&OsDisk, path, bytes)?;
         OsDisk.restrict(path, MODE)
     };
     put().map_err(|error| BadFolder::disk(path, error))
 }
 
+/// Removes what is no plain file. A link that somebody prepared leads elsewhere.
+fn remove_link(path: &Path) -> io::Result<()> {
+    if OsDisk.open_own(path)?.is_none() { OsDisk.remove(path) } else { Ok(()) }
+}
+
+fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.to_owned().into_os_string();
+    name.push(suffix);
+    name.into()
+}
+
 impl Part {
     /// Begins a file, or goes on with what is there of it, which is hashed again.
     pub fn begin(whole: PathBuf, expected: Expected) -> Result<Self, BadFolder> {
-        let mut path = whole.clone().into_os_string();
-        path.push(PART);
-        let path = PathBuf::from(path);
+        let path = with_suffix(&whole, PART);
         let open = || {
             OsDisk.create_directory(whole.parent().unwrap_or(Path::new(".")))?;
-            // A link that somebody prepared leads elsewhere.
-            if OsDisk.open_own(&path)?.is_none() {
-                OsDisk.remove(&path)?;
-            }
+            remove_link(&path)?;
             let file = OsDisk.create(&path)?;
             if expected.size.is_some_and(|size| file.len().is_ok_and(|len| len > size)) {
                 OsDisk.truncate(&file, 0)?;

@@ -11,11 +11,14 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::api::{ExportedFile, ExportedTree};
-use crate::cli::bundle::part::{BadFolder, Part, publish, sync_folders, whole};
+use crate::cli::bundle::lock::LOCK;
+use crate::cli::bundle::part::{BadFolder, LOST_AND_FOUND, Part, publish, sync_folders, whole};
 use crate::digest::{Claim, Digest, Expected};
-use crate::disk::{self, Disk as _, OsDisk};
+use crate::disk::{Disk as _, OsDisk};
+use crate::http::path::StreamPath;
 
 const NOTES: &str = ".cistern.json";
+const NEW_NOTES: &str = ".cistern.json.new";
 const MAX_NOTES_BYTES: u64 = 256 << 20;
 
 /// A tree that is being brought up to date.
@@ -43,11 +46,11 @@ impl Tree {
     /// Opens a tree, or makes one of an empty folder; notes what is to be written, so that an interrupted run is gone on with.
     pub fn open(folder: &Path, wanted: &ExportedTree, now: Timestamp) -> Result<Self, BadFolder> {
         OsDisk.create_directory(folder).map_err(|error| BadFolder::disk(folder, error))?;
-        let notes = load(&folder.join(NOTES)).map_err(|error| BadFolder::disk(&folder.join(NOTES), error))?;
+        let notes = load(&folder.join(NOTES))?;
         let names = OsDisk.names(folder).map_err(|error| BadFolder::disk(folder, error))?;
         let notes = match notes {
             Some(notes) => notes,
-            None if names.is_empty() => Notes::default(),
+            None if names.iter().all(|name| [LOCK, LOST_AND_FOUND, NEW_NOTES].contains(&name.as_str())) => Notes::default(),
             None => return Err(BadFolder::NotEmpty(folder.to_owned())),
         };
         let mut tree = Self { folder: folder.to_owned(), notes };
@@ -56,16 +59,26 @@ impl Tree {
         Ok(tree)
     }
 
-    /// Begins or goes on with a file; `None` if it is there.
+    /// Begins or goes on with a file; `None` if it is there. One that is not noted yet may be whole all the same, if the run before
+    /// was interrupted.
     pub fn begin(&self, file: &ExportedFile) -> Result<Option<Part>, BadFolder> {
-        let path = self.folder.join(&file.path);
-        let Some(digest) = Digest::from_hex(&file.sha256) else {
-            return Err(BadFolder::disk(&path, io::Error::other("the server does not say what it is")));
-        };
-        let expected = Expected { claim: Claim::Sha256(digest), size: Some(file.size) };
+        let (path, expected) = self.place(file)?;
         let is_noted = self.notes.files.get(&file.path).is_some_and(|note| note.sha256.as_ref() == Some(&file.sha256));
-        // One that is not noted yet may be whole all the same, if the run before was interrupted.
         if whole(&path, expected, is_noted)? { Ok(None) } else { Part::begin(path, expected).map(Some) }
+    }
+
+    /// Whether a document is there as it is to be. It is read for that: it is small, and everything hangs on it.
+    pub fn has(&self, document: &ExportedFile) -> Result<bool, BadFolder> {
+        let (path, expected) = self.place(document)?;
+        whole(&path, expected, false)
+    }
+
+    fn place(&self, file: &ExportedFile) -> Result<(PathBuf, Expected), BadFolder> {
+        let path = self.folder.join(&file.path);
+        match Digest::from_hex(&file.sha256) {
+            Some(digest) => Ok((path, Expected { claim: Claim::Sha256(digest), size: Some(file.size) })),
+            None => Err(BadFolder::disk(&path, io::Error::other("the server does not say what it is"))),
+        }
     }
 
     /// Notes that a file is whole.
@@ -84,8 +97,7 @@ impl Tree {
         let due = self.notes.due(grace, now);
         // Removed first and forgotten then: an interrupted run removes them again.
         for path in &due {
-            let path = self.folder.join(path);
-            OsDisk.remove(&path).map_err(|error| BadFolder::disk(&path, error))?;
+            remove_file(&self.folder, path).map_err(|error| BadFolder::disk(&self.folder.join(path), error))?;
         }
         due.iter().for_each(|path| drop(self.notes.files.remove(path)));
         self.save()?;
@@ -95,7 +107,7 @@ impl Tree {
     fn save(&self) -> Result<(), BadFolder> {
         let path = self.folder.join(NOTES);
         let json = serde_json::to_vec_pretty(&self.notes).map_err(|error| BadFolder::disk(&path, error.into()))?;
-        disk::replace(&OsDisk, &path, &json).map_err(|error| BadFolder::disk(&path, error))
+        publish(&path, &json)
     }
 }
 
@@ -121,9 +133,31 @@ impl Notes {
     }
 }
 
-fn load(path: &Path) -> io::Result<Option<Notes>> {
-    let Some(file) = OsDisk.open_own(path)? else { return Ok(None) };
-    Ok(Some(serde_json::from_slice(&file.read_all(MAX_NOTES_BYTES)?)?))
+/// Removes a plain file that no link leads to; whatever else has its name is not ours.
+fn remove_file(top: &Path, path: &str) -> io::Result<()> {
+    let mut folder = top.to_owned();
+    let mut segments = path.split('/').peekable();
+    while let Some(segment) = segments.next() {
+        let Some(found) = OsDisk.list(&folder)?.into_iter().find(|found| found.name == segment) else { return Ok(()) };
+        if found.is_directory != segments.peek().is_some() {
+            return Ok(());
+        }
+        folder = found.path;
+    }
+    if OsDisk.open_own(&folder)?.is_some() { OsDisk.remove(&folder) } else { Ok(()) }
+}
+
+/// Reads what is known of a tree. Its paths come from a folder that others may write to, and lead nowhere else.
+fn load(path: &Path) -> Result<Option<Notes>, BadFolder> {
+    let unreadable = |reason: &dyn std::fmt::Display| BadFolder::Unreadable { path: path.to_owned(), reason: reason.to_string() };
+    let read = OsDisk.open_own(path).and_then(|file| file.map(|file| file.read_all(MAX_NOTES_BYTES)).transpose());
+    let Some(bytes) = read.map_err(|error| unreadable(&error))? else { return Ok(None) };
+    let notes: Notes = serde_json::from_slice(&bytes).map_err(|error| unreadable(&error))?;
+    let is_plain = |path: &&String| StreamPath::from_document(path).is_ok_and(|plain| plain.as_str() == path.as_str());
+    match notes.files.keys().find(|path| !is_plain(path)) {
+        Some(strange) => Err(unreadable(&format!("'{}' is no place in a tree", strange.escape_debug()))),
+        None => Ok(Some(notes)),
+    }
 }
 
 #[cfg(test)]
