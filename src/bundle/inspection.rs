@@ -5,7 +5,7 @@ use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::bundle::volume::{BadBundle, open_all};
+use crate::bundle::volume::{BadBundle, LOCK, LOST_AND_FOUND, open_all};
 use crate::digest::{Claim, Expected, Hasher, Mismatch};
 use crate::disk::Disk;
 use crate::manifest::{BundlePath, File, MANIFEST, Manifest, SIGNATURE};
@@ -201,9 +201,8 @@ impl<'a> Inspection<'a> {
                 return tell(Told::Wrong(Finding { path: folder.join(below), fault }));
             }
         };
-        // Every file system of ext4's kind has it at its top.
-        let is_of_the_disk = |name: &str| below.is_empty() && name == "lost+found";
-        for entry in found.into_iter().filter(|entry| !is_of_the_disk(&entry.name)) {
+        let is_nothing = |name: &str| below.is_empty() && [LOCK, LOST_AND_FOUND].contains(&name);
+        for entry in found.into_iter().filter(|entry| !is_nothing(&entry.name)) {
             let path = if below.is_empty() { entry.name } else { format!("{below}/{}", entry.name) };
             let is_expected = || BundlePath::parse(&path).is_some_and(|path| expected.contains(&path));
             if entry.is_directory {

@@ -462,7 +462,9 @@ async fn an_export_that_is_killed_again_and_again_comes_to_its_end() {
                 assert_eq!(digest.to_string(), path.file_name().unwrap().to_str().unwrap(), "what has its last name is whole");
             }
         }
-        assert!(killed.is_ok() || !to.join(MANIFEST).exists() || bytes(&to) == bytes(&clean));
+        if killed.is_err() && to.join(MANIFEST).exists() {
+            done(&mirror, &["bundle", "verify", &to.display().to_string()]).await;
+        }
     }
     export(&mirror, &to, &["lab:"]).await;
     assert_eq!(bytes(&to), bytes(&clean));

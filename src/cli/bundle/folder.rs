@@ -7,8 +7,8 @@ use std::collections::HashSet;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::cli::bundle::lock::LOCK;
-use crate::cli::bundle::part::{BadFolder, FRESH, LOST_AND_FOUND, PART, Part, publish, sync_folders, whole};
+use crate::bundle::volume::{LOCK, LOST_AND_FOUND};
+use crate::cli::bundle::part::{BadFolder, FRESH, PART, Part, publish, sync_folders, whole};
 use crate::digest::{Claim, Expected};
 use crate::disk::{Disk as _, OsDisk};
 use crate::manifest::{BundlePath, File, MANIFEST, Manifest, SIGNATURE};

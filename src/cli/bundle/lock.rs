@@ -3,11 +3,9 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use crate::bundle::volume::LOCK;
 use crate::cli::bundle::part::BadFolder;
 use crate::disk::{Disk as _, File, OsDisk};
-
-/// The file that is held locked; it is there only while somebody writes, or was killed.
-pub const LOCK: &str = ".cistern.lock";
 
 /// The right to write to a folder, until it is dropped.
 #[derive(Debug)]

@@ -9,8 +9,6 @@ use crate::disk::{self, Disk as _, File, OsDisk};
 
 /// What a kill leaves of a small file that is put in its place whole.
 pub const FRESH: &str = ".new";
-/// What every file system of ext4's kind has at its top.
-pub const LOST_AND_FOUND: &str = "lost+found";
 /// What stands after the name of a file that is not whole.
 pub const PART: &str = ".part";
 const READ_BYTES: usize = 256 * 1024;

@@ -11,8 +11,8 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::api::{ExportedFile, ExportedTree};
-use crate::cli::bundle::lock::LOCK;
-use crate::cli::bundle::part::{BadFolder, LOST_AND_FOUND, Part, publish, sync_folders, whole};
+use crate::bundle::volume::{LOCK, LOST_AND_FOUND};
+use crate::cli::bundle::part::{BadFolder, Part, publish, sync_folders, whole};
 use crate::digest::{Claim, Digest, Expected};
 use crate::disk::{Disk as _, OsDisk};
 use crate::http::path::StreamPath;
