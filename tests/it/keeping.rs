@@ -663,7 +663,9 @@ async fn what_the_database_does_not_know_of_an_offline_remote_is_adopted_or_refu
         .await;
     assert_eq!(mirror.body("lab/b/squashfs").await, root("b"));
     let answers = futures_util::future::join_all((0..5).map(|_| mirror.get("lab/a/squashfs"))).await;
-    assert!(answers.iter().all(|answer| answer.status() == 503), "it is listed, and wrong bytes are nobody's: {answers:?}");
+    // On a busy machine the last of them may come when it is listed no more.
+    let is_refused = |answer: &reqwest::Response| [503, 404].contains(&answer.status().as_u16());
+    assert!(answers.iter().all(is_refused) && answers[0].status() == 503, "it is listed, and wrong bytes are nobody's: {answers:?}");
     wait_for(async || mirror.get("lab/a/squashfs").await.status() == 404).await;
     crate::deeds::is_sound(&mirror).await.unwrap();
 }
