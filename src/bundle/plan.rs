@@ -20,6 +20,9 @@ use crate::simplestreams::file::ListedFile;
 use crate::simplestreams::products::Products;
 use crate::store::{Store, exports, keys};
 
+/// What a bundle is called as a tree, where its files are asked for.
+pub const TREE: &str = "tree";
+
 /// What a bundle is to have.
 #[derive(Clone, Debug)]
 pub struct Order {

@@ -2,6 +2,7 @@
 
 pub mod export;
 pub mod folder;
+pub mod key;
 pub mod lock;
 pub mod part;
 pub mod tree;

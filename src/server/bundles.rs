@@ -7,7 +7,7 @@ use hyper::StatusCode;
 
 use crate::api::{ExportRequest, ExportedFile, ExportedImage, ExportedTree};
 use crate::bundle::export::{Content, Exporter, NoBundle};
-use crate::bundle::plan::{Order, Plan, Tree};
+use crate::bundle::plan::{Order, Plan, TREE, Tree};
 use crate::catalog::listing::Image;
 use crate::digest::Digest;
 use crate::fetch::Found;
@@ -19,8 +19,6 @@ use crate::server::reply::{self, Reply, error, json, steps};
 
 /// How long an image server may take to accept to send what went meanwhile.
 const PATIENCE: Duration = Duration::from_mins(1);
-/// What is asked for the bundle as a tree.
-const TREE: &str = "tree";
 
 /// Makes a bundle.
 pub fn begin(exporter: &Arc<Exporter>, mut wish: ExportRequest) -> Reply {
@@ -94,9 +92,11 @@ fn tree(tree: &Tree, grace: Duration) -> ExportedTree {
 }
 
 async fn content(exporter: &Exporter, plan: &Plan, path: &str, from: u64) -> Reply {
-    if let Some(ready) = path.strip_prefix(TREE).and_then(|path| plan.tree.documents.iter().find(|ready| path[1..] == *ready.path.as_str()))
-    {
-        return reply::bytes(body::full(ready.bytes.clone()));
+    if let Some(path) = path.strip_prefix(TREE).and_then(|below| below.strip_prefix('/')) {
+        return match plan.tree.documents.iter().find(|ready| ready.path.as_str() == path) {
+            Some(ready) => reply::bytes(body::full(ready.bytes.clone())),
+            None => error(StatusCode::NOT_FOUND, format!("'{path}' is no document of the tree")),
+        };
     }
     let Some(path) = BundlePath::parse(path) else { return error(StatusCode::NOT_FOUND, format!("'{path}' is no place in a bundle")) };
     match exporter.open(plan, &path, from).await {

@@ -223,7 +223,8 @@ impl Drop for Place {
     }
 }
 
-fn rehash(file: &File, hasher: &mut Hasher) -> io::Result<()> {
+/// Hashes a file from where the hash is on, to its end.
+pub fn rehash(file: &File, hasher: &mut Hasher) -> io::Result<()> {
     let mut buffer = vec![0; REHASH_BYTES];
     loop {
         let read = file.read_at(&mut buffer, hasher.len())?;

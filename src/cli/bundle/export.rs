@@ -7,9 +7,11 @@ use http_body_util::BodyExt as _;
 use hyper::Method;
 use indicatif::ProgressBar;
 
-use crate::api::{ExportRequest, ExportedImage, ExportedTree};
+use crate::api::{ExportRequest, ExportedFile, ExportedImage, ExportedTree};
+use crate::bundle::plan::TREE;
 use crate::cli::admin::{Target, ask, bar, body, follow, request};
 use crate::cli::bundle::folder::{Folder, volumes};
+use crate::cli::bundle::key::read_key;
 use crate::cli::bundle::lock::Lock;
 use crate::cli::bundle::part::{BadFolder, Part};
 use crate::cli::bundle::tree::Tree;
@@ -17,12 +19,8 @@ use crate::cli::exit::{FAILED, Failure, TRY_AGAIN, WRONG_USAGE};
 use crate::cli::table::{Format, print, size};
 use crate::clock::{Clock as _, SystemClock};
 use crate::config::value::{Amount, BadValue};
-use crate::disk::{Disk as _, OsDisk};
-use crate::manifest::{MANIFEST, Manifest, SIGNATURE};
-
-/// What the server calls a bundle as a tree.
-const TREE: &str = "tree";
-const MAX_KEY_BYTES: u64 = 32 << 10;
+use crate::digest::Digest;
+use crate::manifest::{BundlePath, MANIFEST, Manifest, SIGNATURE};
 
 /// What is exported, and where to.
 #[derive(Debug, Args)]
@@ -85,11 +83,6 @@ pub async fn run(socket: &Path, format: Format, arguments: &Arguments) -> Result
 impl Arguments {
     fn wish(&self) -> Result<ExportRequest, Failure> {
         let Self { images, select, arch, vm, versions, volume_size, key, .. } = self;
-        let unreadable = |path: &Path, error| Failure::new(FAILED, format!("cannot read the key {}: {error}", path.display()));
-        let read = |path: &PathBuf| {
-            let bytes = OsDisk.open(path).and_then(|file| file.read_all(MAX_KEY_BYTES)).map_err(|error| unreadable(path, error))?;
-            Ok::<_, Failure>(String::from_utf8_lossy(&bytes).into_owned())
-        };
         Ok(ExportRequest {
             images: images.clone(),
             select: select.clone(),
@@ -97,7 +90,7 @@ impl Arguments {
             vm: *vm,
             versions: *versions,
             volume_size: volume_size.map(|Amount(bytes)| bytes),
-            key: key.as_ref().map(read).transpose()?,
+            key: key.as_deref().map(read_key).transpose()?,
         })
     }
 }
@@ -157,7 +150,7 @@ impl<'a> Made<'a> {
         let mut tree = Tree::open(folder, &wanted, SystemClock.now())?;
         for file in &wanted.files {
             match tree.begin(file)? {
-                Some(part) => self.copy(part, &blob(&file.sha256), file.size, bar).await?,
+                Some(part) => self.copy(part, &blob(file), file.size, bar).await?,
                 None => bar.inc(file.size),
             }
             tree.note(file);
@@ -191,9 +184,9 @@ impl<'a> Made<'a> {
     }
 }
 
-/// Where a blob is, in a bundle.
-fn blob(digest: &str) -> String {
-    format!("blobs/sha256/{}/{digest}", digest.get(..2).unwrap_or_default())
+/// Where a file of a tree is, in the bundle.
+fn blob(file: &ExportedFile) -> String {
+    Digest::from_hex(&file.sha256).map(|digest| BundlePath::Blob(digest).to_string()).unwrap_or_default()
 }
 
 /// Disks are sold by decimal units: what is called 64G has 64 GB.

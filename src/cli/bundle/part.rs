@@ -6,12 +6,12 @@ use std::path::{Path, PathBuf};
 
 use crate::digest::{Expected, Hasher};
 use crate::disk::{self, Disk as _, File, OsDisk};
+use crate::store::partial::rehash;
 
 /// What a kill leaves of a small file that is put in its place whole.
 pub const FRESH: &str = ".new";
 /// What stands after the name of a file that is not whole.
 pub const PART: &str = ".part";
-const READ_BYTES: usize = 256 * 1024;
 /// Whoever gets the folder may read it: web servers, and people elsewhere.
 const MODE: u32 = 0o644;
 
@@ -158,11 +158,7 @@ impl Part {
 }
 
 fn hash(file: &File, expected: Expected) -> io::Result<Hasher> {
-    let (mut hasher, mut buffer) = (Hasher::new(expected), vec![0; READ_BYTES]);
-    loop {
-        match file.read_at(&mut buffer, hasher.len())? {
-            0 => return Ok(hasher),
-            read => hasher.update(&buffer[..read]),
-        }
-    }
+    let mut hasher = Hasher::new(expected);
+    rehash(file, &mut hasher)?;
+    Ok(hasher)
 }

@@ -7,13 +7,12 @@ use serde::Serialize;
 use crate::bundle::inspection::{Finding, Inspection, State, Told};
 use crate::bundle::volume::BadBundle;
 use crate::cli::admin::bar;
+use crate::cli::bundle::key::read_public_key;
 use crate::cli::exit::{FAILED, Failure};
 use crate::cli::table::{Format, print, size};
-use crate::disk::{Disk as _, OsDisk};
+use crate::disk::OsDisk;
 use crate::manifest::Manifest;
 use crate::seal::PublicKey;
-
-const MAX_KEY_BYTES: u64 = 64 << 10;
 
 /// What came of a verification.
 #[derive(Debug, Serialize)]
@@ -42,7 +41,7 @@ struct Faulty {
 
 /// Reads everything, and says what it found.
 pub fn run(format: Format, folders: &[PathBuf], key: Option<&Path>) -> Result<(), Failure> {
-    let key = key.map(read_key).transpose()?;
+    let key = key.map(read_public_key).transpose()?;
     let inspection = Inspection::open(&OsDisk, folders, key.as_ref())?;
     let bar = bar("verifying");
     bar.set_length(inspection.manifest().size());
@@ -71,12 +70,6 @@ fn verdict(faults: usize) -> Result<(), Failure> {
         0 => Ok(()),
         _ => Err(Failure::new(FAILED, format!("the bundle has {faults} faults; remove what is named, and copy or export it again"))),
     }
-}
-
-fn read_key(path: &Path) -> Result<PublicKey, Failure> {
-    let unreadable = |error: &dyn std::fmt::Display| Failure::new(FAILED, format!("cannot read the key {}: {error}", path.display()));
-    let bytes = OsDisk.open(path).and_then(|file| file.read_all(MAX_KEY_BYTES)).map_err(|error| unreadable(&error))?;
-    PublicKey::from_pem(&String::from_utf8_lossy(&bytes)).map_err(|error| unreadable(&error))
 }
 
 impl Verified {

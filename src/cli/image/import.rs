@@ -14,6 +14,7 @@ use crate::cli::admin::{Target, bar, follow, send};
 use crate::cli::exit::{FAILED, Failure, WRONG_USAGE};
 use crate::digest::{Claim, Digest, Expected, Hasher};
 use crate::disk::{Disk as _, File, OsDisk};
+use crate::store::partial::rehash;
 
 const READ_BYTES: usize = 256 * 1024;
 /// No client takes more files for an image.
@@ -83,14 +84,7 @@ fn open(path: PathBuf) -> Result<Outgoing, Failure> {
     let unreadable = |error: std::io::Error| Failure::new(FAILED, format!("cannot read {}: {error}", path.display()));
     let file = OsDisk.open(&path).map_err(unreadable)?;
     let mut hasher = Hasher::new(Expected { claim: Claim::Sha256(Digest::of(b"")), size: None });
-    let mut buffer = vec![0; READ_BYTES];
-    loop {
-        let read = file.read_at(&mut buffer, hasher.len()).map_err(unreadable)?;
-        if read == 0 {
-            break;
-        }
-        hasher.update(&buffer[..read]);
-    }
+    rehash(&file, &mut hasher).map_err(unreadable)?;
     let (size, digest) = (hasher.len(), hasher.digest());
     Ok(Outgoing { path, file, size, digest })
 }
