@@ -31,6 +31,8 @@ use crate::store::{keys, snapshots};
 
 /// So many bundles can be fetched at once; documents of earlier ones are forgotten.
 const MOST_PLANS: usize = 8;
+/// So often an export begins anew at most.
+const MOST_TRIES: usize = 4;
 /// How many steps may wait for whoever reads them.
 const QUEUED_STEPS: usize = 64;
 
@@ -95,7 +97,7 @@ impl Exporter {
         let (steps, told) = mpsc::channel(QUEUED_STEPS);
         let exporter = Arc::clone(self);
         self.library.begin(async move {
-            let step = match exporter.export(&order, &steps).await {
+            let step = match exporter.export_of_now(&order, &steps).await {
                 Ok(plan) => Step::Done { text: plan.id.to_string() },
                 Err(error) => Step::Failed { error: error.to_string() },
             };
@@ -156,6 +158,17 @@ impl Exporter {
             return Ok(Content::Blob(found.map_err(unavailable)?, wanted.expected.size.unwrap_or_default()));
         }
         plan.document(path).cloned().map(Content::Document).ok_or(NoBundle::Forgotten)
+    }
+
+    /// Begins anew if documents change meanwhile, as they do when a new version has just come.
+    async fn export_of_now(&self, order: &Order, steps: &mpsc::Sender<Step>) -> Result<Arc<Plan>, NoBundle> {
+        for _ in 1..MOST_TRIES {
+            match self.export(order, steps).await {
+                Err(NoBundle::Changed(remote)) => tracing::debug!(%remote, "documents changed during an export; it begins anew"),
+                exported => return exported,
+            }
+        }
+        self.export(order, steps).await
     }
 
     async fn export(&self, order: &Order, steps: &mpsc::Sender<Step>) -> Result<Arc<Plan>, NoBundle> {
