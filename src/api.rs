@@ -76,6 +76,9 @@ pub struct ExportRequest {
     /// A private key to sign with from now on, as PEM.
     #[serde(default)]
     pub key: Option<String>,
+    /// The inventory of the site that it is for, which has that already.
+    #[serde(default)]
+    pub have: Option<String>,
 }
 
 /// A bundle as a tree that any web server can serve.
@@ -245,6 +248,77 @@ pub enum Step {
         /// One line that says what and why.
         error: String,
     },
+}
+
+/// What a site wants of a bundle that is offered.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ImportPlan {
+    /// What the bundle is called while it is imported.
+    pub id: String,
+    /// Whether it is imported already.
+    pub is_known: bool,
+    /// The documents that are to be sent.
+    pub documents: Vec<String>,
+    /// The blobs that are to be sent: those that are not held.
+    pub blobs: Vec<String>,
+}
+
+/// What came of an import, or what would come of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ImportReport {
+    /// The number of the bundle.
+    pub generation: u64,
+    /// When it was made.
+    pub created_at: String,
+    /// What the key is called that signed it.
+    pub signed_by: String,
+    /// Whether it is listed now.
+    pub listed: bool,
+    /// What becomes of each remote.
+    pub remotes: Vec<ImportedRemote>,
+    /// The volumes of which something is not held yet.
+    pub missing: Vec<MissingVolume>,
+}
+
+/// What becomes of a remote.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ImportedRemote {
+    /// Its name.
+    pub remote: String,
+    /// Images that were not listed.
+    pub added: Vec<String>,
+    /// Images that are listed no more.
+    pub gone: Vec<String>,
+    /// How many are listed.
+    pub images: usize,
+}
+
+/// A volume of which something is not held yet.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MissingVolume {
+    /// Its number, from 1.
+    pub volume: usize,
+    /// How many blobs of it are missing.
+    pub blobs: usize,
+    /// Their size.
+    pub size: u64,
+}
+
+/// A wish to take the bundles of a key.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TrustRequest {
+    /// The public key.
+    pub pem: String,
+}
+
+/// A key whose bundles are taken.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TrustedKey {
+    /// What it is called.
+    pub name: String,
+    /// The key itself.
+    pub pem: String,
 }
 
 /// What the store holds, and what it may hold.

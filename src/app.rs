@@ -26,8 +26,10 @@ use crate::app::outside::Outside;
 use crate::app::storage::{Storage, StorageError};
 use crate::app::team::{Means, Team, TeamError};
 use crate::bundle::export::Exporter;
+use crate::bundle::import::{Importer, Newcomers};
 use crate::cache::books::Counting;
-use crate::cache::{Cache, scribe};
+use crate::cache::{Cache, blocking, scribe};
+use crate::catalog::mode::Mode;
 use crate::config::Config;
 use crate::config::error::ConfigError;
 use crate::database::Database;
@@ -48,14 +50,16 @@ use crate::server::connection::{self, Broken};
 use crate::server::door::{Door, Peer};
 use crate::server::listener::{self, CannotListen, Listener};
 use crate::server::observe::{self, Readiness};
-use crate::store::facts;
-use crate::store::{Store, StoreError};
+use crate::store::{Store, StoreError, facts, imports};
 
 /// How often certificates are looked at, and what nobody came back for is removed.
 const HOUSEKEEPING: Duration = Duration::from_hours(24);
 
 /// How many wishes, for refreshes and for writing down, may wait until they are passed on.
 const QUEUED_WISHES: usize = 1024;
+
+/// How many imports may wait for the remotes that they bring.
+const QUEUED_NEWCOMERS: usize = 16;
 
 /// Why an app does not start.
 #[derive(Debug, thiserror::Error)]
@@ -110,6 +114,8 @@ pub struct App {
     tasks: Vec<JoinHandle<()>>,
     /// What people do with images.
     library: Arc<Library>,
+    /// Remotes that bundles bring.
+    newcomers: mpsc::Receiver<Newcomers>,
     /// Cancelled when nothing changes any more.
     closed: CancellationToken,
     /// Writes the ledger down, and ends after everything else.
@@ -145,9 +151,10 @@ impl Sockets {
 
 impl App {
     /// Starts: the last good documents are served as soon as this returns, upstream or none.
-    pub async fn start(config: Config, outside: Outside) -> Result<Self, StartError> {
+    pub async fn start(mut config: Config, outside: Outside) -> Result<Self, StartError> {
         let metrics = Arc::new(Metrics::new());
         let store = Arc::new(Store::open(Arc::clone(&outside.disk), &config.file.storage.path)?);
+        config.feed(imports::remotes(&**store.disk(), store.layout()).map_err(StartError::Intent)?)?;
         let sockets = Sockets::bind(&config, &*outside.disk).await?;
         let certificates = Certificates::new(&config, store.layout().tls(), outside.clone(), Arc::clone(&metrics));
         let tls = Arc::new(ArcSwap::from_pointee(certificates.load(false)?));
@@ -173,7 +180,8 @@ impl App {
         };
         let shelf = Shelf::load(Arc::clone(&cache), publisher.clone()).map_err(StartError::Intent)?;
         let library = Arc::new(Library::new(Arc::clone(&cache), Arc::clone(&fetcher), Arc::clone(&means.desk), publisher.clone(), shelf));
-        let office = office(&means, Arc::clone(&library));
+        let (brought, newcomers) = mpsc::channel(QUEUED_NEWCOMERS);
+        let office = office(&means, Arc::clone(&library), brought);
         let team = Team::assemble(&config, means).await?;
         if let Err(error) = library.start().await {
             tracing::error!(%error, "images of our own are not listed");
@@ -200,6 +208,7 @@ impl App {
             closed,
             scribe,
             library,
+            newcomers,
         };
         app.listen(sockets, office);
         Ok(app)
@@ -250,6 +259,7 @@ impl App {
                 () = stop.cancelled() => break Ok(()),
                 Some(ended) = self.essential.join_next() => break Err(Ended(ended.unwrap_or("it panicked"))),
                 // What these wait for may never come, and whoever stops does not wait for it.
+                Some(newcomers) = self.newcomers.recv() => drop(stop.run_until_cancelled(self.house(newcomers)).await),
                 Some(reload) = reloads.recv() => drop(stop.run_until_cancelled(self.reload(reload)).await),
                 _ = housekeeping.tick() => drop(stop.run_until_cancelled(self.keep_house()).await),
             }
@@ -271,8 +281,42 @@ impl App {
         }
     }
 
-    async fn take(&mut self, config: Config) -> Result<(), StartError> {
+    /// Has the remotes there that a bundle brings.
+    async fn house(&mut self, Newcomers { names, is_trial, reply }: Newcomers) {
+        let housed = if is_trial { self.can_house(&names) } else { self.have(names).await.map_err(|error| error.to_string()) };
+        // Whoever asked may have left.
+        drop(reply.send(housed));
+    }
+
+    fn can_house(&self, names: &[String]) -> Result<(), String> {
+        match names.iter().find(|name| !self.config.is_feedable(name)) {
+            Some(name) => Err(format!(
+                "it has images of remote '{name}', which is not offline here; set remotes.{name}.mode to \"offline\" for it to be fed by bundles"
+            )),
+            None => Ok(()),
+        }
+    }
+
+    async fn have(&mut self, names: Vec<String>) -> Result<(), StartError> {
+        let mut config = self.config.clone();
+        config.feed(names.clone())?;
+        let store = Arc::clone(self.door.cache.store());
+        let is_there = |name: &String| self.config.remotes.iter().any(|remote| **remote.name() == **name && remote.mode == Mode::Offline);
+        if names.iter().all(is_there) {
+            return Ok(());
+        }
+        let note = move || names.iter().try_for_each(|name| imports::note_remote(&**store.disk(), store.layout(), name));
+        blocking(note).await.map_err(StartError::Intent)?;
+        self.team.reassemble(&config).await?;
+        self.config = config;
+        Ok(())
+    }
+
+    async fn take(&mut self, mut config: Config) -> Result<(), StartError> {
         config.is_successor_of(&self.config)?;
+        let store = Arc::clone(self.door.cache.store());
+        let fed = blocking(move || imports::remotes(&**store.disk(), store.layout())).await.map_err(StartError::Intent)?;
+        config.feed(fed)?;
         let certificates = self.certificates.with(&config);
         let tls = load(&certificates).await?;
         // What is rendered depends on the rules.
@@ -366,9 +410,17 @@ fn door(config: &Config, fetcher: Arc<Fetcher>, cache: &Arc<Cache>, outside: &Ou
 }
 
 /// Where people's commands come in.
-fn office(means: &Means, library: Arc<Library>) -> Office {
+fn office(means: &Means, library: Arc<Library>, newcomers: mpsc::Sender<Newcomers>) -> Office {
     let exporter = Arc::new(Exporter::new(Arc::clone(&library), Arc::clone(&means.outside.clock)));
-    Office { status: Arc::clone(&means.status), desk: Arc::clone(&means.desk), cache: Arc::clone(&means.cache), library, exporter }
+    let importer = Arc::new(Importer::new(Arc::clone(&library), newcomers));
+    Office {
+        status: Arc::clone(&means.status),
+        desk: Arc::clone(&means.desk),
+        cache: Arc::clone(&means.cache),
+        library,
+        exporter,
+        importer,
+    }
 }
 
 /// Writes the ledger down, and whenever a person waits for it.

@@ -4,10 +4,16 @@
 //! documents that list them and nothing else, [`split`] spreads files over volumes; [`plan`] names and signs it, and the command
 //! fetches file by file. [`inspection`] reads a bundle without a server.
 
+pub mod arrival;
 pub mod choosing;
+pub mod error;
 pub mod export;
+pub mod import;
 pub mod inspection;
+pub mod joining;
+pub mod outlook;
 pub mod plan;
 pub mod rendering;
 pub mod split;
+pub mod stocktaking;
 pub mod volume;

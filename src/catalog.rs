@@ -5,6 +5,7 @@
 pub mod document;
 pub mod listing;
 pub mod mode;
+pub mod name;
 pub mod query;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -55,6 +56,8 @@ pub struct Remote {
     pub held_back: Vec<HeldBack>,
     /// Whether the last refresh failed, so that its documents may be behind upstream's.
     pub stale: bool,
+    /// Whether its documents came in bundles: then what these brought goes when they list it no more.
+    pub fed: bool,
 }
 
 /// An image that is listed when it is held, and until then an older one in its place.
@@ -151,6 +154,11 @@ impl Catalog {
         self.mode(remote) == Some(Mode::Offline)
     }
 
+    /// Whether a remote is offline and lists what bundles brought.
+    pub fn is_fed(&self, remote: &str) -> bool {
+        self.mode(remote) == Some(Mode::Offline) && self.remotes.get(remote).is_some_and(|remote| remote.fed)
+    }
+
     /// How a remote is held; `None` if there is no such remote.
     pub fn mode(&self, remote: &str) -> Option<Mode> {
         self.modes.get(remote).copied()
@@ -163,7 +171,7 @@ impl Catalog {
             match self.mode(name) {
                 Some(Mode::Proxy) if is_in(&remote.listing) => Standing::Upstream,
                 Some(Mode::Mirror | Mode::Offline) if is_in(&remote.listing) => Standing::Protected,
-                Some(Mode::Offline) if is_in(&remote.held) => Standing::Protected,
+                Some(Mode::Offline) if !remote.fed && is_in(&remote.held) => Standing::Protected,
                 _ if remote.retired.iter().any(is_in) => Standing::Retired,
                 _ => Standing::Unlisted,
             }
@@ -345,6 +353,8 @@ mod tests {
             (Mode::Mirror, listed(), Standing::Protected),
             (Mode::Offline, listed(), Standing::Protected),
             (Mode::Offline, held(), Standing::Protected),
+            (Mode::Offline, Remote { fed: true, ..listed() }, Standing::Protected),
+            (Mode::Offline, Remote { fed: true, ..held() }, Standing::Unlisted),
             (Mode::Proxy, held(), Standing::Unlisted),
             (Mode::Proxy, retired(), Standing::Retired),
             (Mode::Own, listed(), Standing::Unlisted),

@@ -13,6 +13,7 @@ pub mod remote;
 pub mod serve;
 pub mod table;
 pub mod trial;
+pub mod upload;
 
 use std::ffi::OsString;
 use std::net::SocketAddr;

@@ -208,6 +208,27 @@ impl Config {
         remotes
     }
 
+    /// Has these remotes, which came in bundles, offline: those that it does not name, and those that it has only because it names
+    /// none.
+    pub fn feed(&mut self, names: impl IntoIterator<Item = String>) -> Result<(), ConfigError> {
+        for name in names {
+            let section = self.file.remotes.0.iter().find(|(other, _)| *other == name).map(|(_, section)| section.clone());
+            let offline = file::Remote { mode: file::Mode::Offline, ..section.unwrap_or_default() };
+            match self.remotes.iter().position(|remote| **remote.name() == *name) {
+                None => self.remotes.push(Remote::new(&name, &offline, &self.file)?),
+                Some(place) if self.is_built_in => self.remotes[place] = Remote::new(&name, &offline, &self.file)?,
+                Some(_) => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether a remote can be fed by bundles: it is offline, or would be by [`Self::feed`].
+    pub fn is_feedable(&self, name: &str) -> bool {
+        let known = self.remotes.iter().find(|remote| **remote.name() == *name);
+        self.is_built_in || known.is_none_or(|remote| remote.mode == Mode::Offline)
+    }
+
     /// How long a stop waits for what is under way.
     pub fn drain(&self) -> Duration {
         self.file.server.drain.0

@@ -36,14 +36,15 @@
 //! 1 decisions   render · retention
 //!               catalog · ledger · revalidation · selection · health
 //! ──────────────────────────────────────────────────────────────────
-//! 0 words       simplestreams · manifest · api
+//! 0 words       simplestreams · manifest · inventory · api
 //!               image · signature · seal
 //!               digest · http
 //! ```
 //!
 //! - **Floor 0, words**: types and parsing. No I/O, no async, no clock. [`digest`] names bytes; [`http`] has paths, ranges
 //!   and conditions; [`image`] has what LXD and Incus call the parts of an image; [`signature`] takes the frame off a
-//!   signed document; [`seal`] has the keys that bundles are signed with; [`simplestreams`] reads documents into spans; [`manifest`] is what a bundle says that it has; [`api`] is what travels over the admin socket.
+//!   signed document; [`seal`] has the keys that bundles are signed with; [`simplestreams`] reads documents into spans; [`manifest`] is what a bundle says that it has, and [`inventory`] what a site
+//!   says; [`api`] is what travels over the admin socket.
 //! - **Floor 1, decisions**: values in, values out; `now` is an argument. [`catalog`] is what is served; [`render`] makes
 //!   it of upstream's documents; [`revalidation`] says which of those are taken; [`selection`] which part of them is
 //!   listed; [`health`] which URL is asked next; [`ledger`] what is held and whether there is room; [`retention`] what
@@ -163,6 +164,7 @@ pub mod fetch;
 pub mod health;
 pub mod http;
 pub mod image;
+pub mod inventory;
 pub mod ledger;
 pub mod library;
 pub mod manifest;

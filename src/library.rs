@@ -89,7 +89,7 @@ impl Library {
     }
 
     /// Waits until what changed is written down. Without a database it is not, and the files of images have to do.
-    async fn written_down(&self) {
+    pub async fn written_down(&self) {
         let (waiting, written) = oneshot::channel();
         if let Some(scribe) = self.wishes.get()
             && scribe.send(waiting).await.is_ok()

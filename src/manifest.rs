@@ -143,6 +143,13 @@ struct Head {
     format: String,
 }
 
+impl Selection {
+    /// What tells it from every other selection.
+    pub fn id(&self) -> Digest {
+        Digest::of(&serde_json::to_vec(self).expect("strings and numbers always serialize"))
+    }
+}
+
 impl Manifest {
     /// Reads one. The format is looked at first: what a newer one has besides is nothing that this one could judge.
     pub fn parse(bytes: &[u8]) -> Result<Self, BadManifest> {

@@ -1,7 +1,8 @@
 //! Keeps each remote's documents like upstream's: one task for each remote.
 //!
 //! A refresh gathers a whole set of documents from one URL, lets `revalidation` judge it, writes it down, and has it
-//! published. Whatever goes wrong before that changes nothing.
+//! published. Whatever goes wrong before that changes nothing. A remote that is offline gets its sets from bundles, and
+//! otherwise the same happens to them.
 
 pub mod desk;
 pub mod gather;
@@ -10,6 +11,7 @@ pub mod past;
 pub mod probe;
 pub mod status;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,16 +24,22 @@ use crate::clock::Clock;
 use crate::fetch::source::Source;
 use crate::metrics::Metrics;
 use crate::publish::Publisher;
-use crate::refresh::desk::Demand;
+use crate::refresh::desk::{Demand, Fed};
 use crate::refresh::gather::{Bounds, Gatherer, NotGathered};
 use crate::refresh::gathered::Gathered;
 use crate::refresh::past::Past;
 use crate::refresh::status::StatusBoard;
 use crate::revalidation::census::Census;
+use crate::revalidation::refusal::Refusal;
 use crate::revalidation::schedule::next_wait;
 use crate::revalidation::verdict;
+use crate::simplestreams::snapshot::Snapshot;
 use crate::store::Store;
 use crate::upstream::Failure;
+
+/// How often it is looked whether replaced documents of a remote that is offline may go: as often as grace, within these.
+const SHORTEST_PAUSE: Duration = Duration::from_secs(1);
+const LONGEST_PAUSE: Duration = Duration::from_mins(10);
 
 /// How a remote is kept.
 #[derive(Clone, Copy, Debug)]
@@ -114,6 +122,43 @@ impl Refresher {
         }
     }
 
+    /// Takes what bundles bring, and lets go of replaced documents when their grace is over, until it is stopped.
+    pub async fn be_fed(mut self, mut queue: mpsc::Receiver<Fed>, stop: CancellationToken) {
+        let pause = self.options.grace.clamp(SHORTEST_PAUSE, LONGEST_PAUSE);
+        loop {
+            let fed = tokio::select! {
+                () = stop.cancelled() => return,
+                () = tokio::time::sleep(pause) => None,
+                fed = queue.recv() => match fed {
+                    Some(fed) => Some(fed),
+                    None => return,
+                },
+            };
+            // Half of it would be worse than a stop that waits.
+            match fed {
+                Some(fed) => self.feed(fed).await,
+                None => self.retire().await,
+            }
+        }
+    }
+
+    async fn feed(&mut self, Fed { bundle, documents, reply }: Fed) {
+        let url = Snapshot::url_of_bundle(&bundle);
+        let accepted_at = self.past.next_time(self.means.clock.now());
+        let snapshot = Arc::new(Snapshot { url, accepted_at, documents });
+        let report = match gathered(&self.past, snapshot).await {
+            Ok(gathered) => self.take(gathered, true).await,
+            Err(refusal) => self.report(RefreshResult::Refused, Some(refusal.to_string())),
+        };
+        tell(vec![reply], &self.conclude(report).await);
+    }
+
+    async fn retire(&mut self) {
+        if self.past.retire(self.means.clock.now(), self.options.grace).await {
+            self.publish().await;
+        }
+    }
+
     /// Refreshes for everybody who waits, or because it is time. Those who take whatever comes are answered by themselves.
     async fn answer(&mut self, waiting: Vec<Demand>) {
         let is_only_gone = !waiting.is_empty() && waiting.iter().all(|demand| matches!(demand, Demand::Gone));
@@ -138,6 +183,13 @@ impl Refresher {
     async fn refresh(&mut self, accept: bool) -> RefreshReport {
         self.last = Some(Instant::now());
         let report = self.try_urls(accept).await;
+        let report = self.conclude(report).await;
+        self.source.refreshed();
+        report
+    }
+
+    /// Has served what came of a refresh, and shows how it went.
+    async fn conclude(&mut self, report: RefreshReport) -> RefreshReport {
         let is_success = matches!(report.result, RefreshResult::Changed | RefreshResult::Unchanged);
         self.failures = if is_success { 0 } else { self.failures.saturating_add(1) };
         let now = self.means.clock.now();
@@ -147,7 +199,6 @@ impl Refresher {
             self.publish().await;
         }
         self.means.status.refreshed(&report, now, self.past.newest());
-        self.source.refreshed();
         log(&report);
         report
     }
@@ -249,6 +300,15 @@ impl Refresher {
             ..self.report(result, reason)
         }
     }
+}
+
+/// What came in bundles, as if an image server had sent it.
+async fn gathered(past: &Past, snapshot: Arc<Snapshot>) -> Result<Gathered, Refusal> {
+    let census = Census::of(&snapshot)?;
+    let staged = if past.has(&snapshot) { Ok(()) } else { past.stage(Arc::clone(&snapshot)).await };
+    // Nobody is asked next time.
+    let validators = (Snapshot::url_of_bundle(""), BTreeMap::new());
+    Ok(Gathered { snapshot, staged, census, validators })
 }
 
 /// Tells people how it went; they may have left.

@@ -5,6 +5,7 @@
 //! [`root`] what is served of all remotes together.
 
 pub mod hold_back;
+pub mod join;
 pub mod own;
 pub mod part;
 pub mod policy;

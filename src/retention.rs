@@ -133,13 +133,15 @@ impl Scene<'_> {
     fn reason(&self, record: &Record) -> Option<Reason> {
         let mode = self.catalog.mode(&record.remote);
         let is_unused = |time| self.is_over(record.last_used_at, time);
-        let is_selected = record.owner == Owner::Selection && mode == Some(Mode::Mirror);
+        let is_fed = self.catalog.is_fed(&record.remote);
+        let is_selected = record.owner == Owner::Selection && (mode == Some(Mode::Mirror) || is_fed);
         // The shortest time first: where else a file is to be had takes many look-ups.
         if !is_selected && !is_unused(self.rules.idle.unwrap_or(self.rules.grace).min(self.rules.grace)) {
             return None;
         }
         let standing = self.standing(record);
-        if !self.is_known(&record.remote) || mode == Some(Mode::Offline) || (standing == Standing::Protected && mode != Some(Mode::Own)) {
+        let loses_nothing = mode == Some(Mode::Offline) && !(is_fed && is_selected);
+        if !self.is_known(&record.remote) || loses_nothing || (standing == Standing::Protected && mode != Some(Mode::Own)) {
             None
         } else if is_selected {
             // Its selection lists it no more, or the remote would protect it.
@@ -153,10 +155,11 @@ impl Scene<'_> {
         }
     }
 
-    /// An offline remote loses nothing but what a person takes away.
+    /// An offline remote loses nothing but what a person takes away, or whoever makes its bundles.
     fn may_go(&self, record: &Record, reason: Reason) -> bool {
-        reason == Reason::Deleted
-            || (self.catalog.mode(&record.remote) != Some(Mode::Offline) && self.standing(record) != Standing::Protected)
+        let is_offline = self.catalog.mode(&record.remote) == Some(Mode::Offline);
+        let is_taken_away = reason == Reason::Withdrawn && self.catalog.is_fed(&record.remote);
+        reason == Reason::Deleted || ((!is_offline || is_taken_away) && self.standing(record) != Standing::Protected)
     }
 
     fn sentence(&self, record: &Record, reason: Reason, deed: Deed) -> Option<Sentence> {

@@ -13,6 +13,7 @@ pub mod connection;
 pub mod document;
 pub mod door;
 pub mod images;
+pub mod imports;
 pub mod intake;
 pub mod lane;
 pub mod listener;

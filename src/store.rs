@@ -14,6 +14,9 @@
 //!   state/published/<fingerprint>     images of our own
 //!   state/aliases/<name>              names that people gave
 //!   state/bundles/                    the key that bundles are signed with, and which were made
+//!   state/bundles/trusted/<key>       keys whose bundles are taken
+//!   state/bundles/imported/<bundle>/  the newest bundle of each key and selection, without its blobs
+//!   state/bundles/remotes/<remote>    remotes that came in bundles
 //!   wrong/<hex>                       an image whose files are not what it was listed as
 //!   scrub.json                        how far everything was read again
 //!   trash/                            on its way out
@@ -26,6 +29,7 @@ pub mod blob;
 pub mod decisions;
 pub mod exports;
 pub mod facts;
+pub mod imports;
 pub mod keys;
 pub mod layout;
 pub mod partial;

@@ -22,7 +22,7 @@ use crate::metrics::Metrics;
 use crate::prefetch::Prefetcher;
 use crate::publish::Publisher;
 use crate::publish::command::Settings;
-use crate::refresh::desk::Desk;
+use crate::refresh::desk::{Desk, Keeper};
 use crate::refresh::status::StatusBoard;
 use crate::refresh::{self, Refresher};
 use crate::store::Store;
@@ -115,7 +115,7 @@ impl Team {
         if let Err(error) = publisher.configure(settings).await {
             tracing::error!(%error, "nothing can be published");
         }
-        let mut demands = HashMap::new();
+        let mut keepers = HashMap::new();
         for (remote, source) in config.remotes.iter().zip(&sources) {
             let means = refresh::Means {
                 store: Arc::clone(store),
@@ -125,20 +125,27 @@ impl Team {
                 metrics: Arc::clone(metrics),
             };
             let refresher = Refresher::start(Arc::clone(source), remote.refresh, means).await;
-            let demand = remote.mode.has_upstream().then(|| {
-                let (demand, queue) = mpsc::channel(QUEUED_DEMANDS);
-                self.tasks.spawn(refresher.run(queue, self.stop.clone()));
-                demand
-            });
-            demands.insert(Arc::clone(source.name()), demand);
+            keepers.insert(Arc::clone(source.name()), self.keep(remote.mode, refresher));
             if remote.mode != Mode::Mirror {
                 metrics.mirror_is_missing(remote.name(), 0);
             }
         }
-        desk.staff(demands);
+        desk.staff(keepers);
         for (remote, source) in config.remotes.iter().zip(&sources).filter(|(remote, _)| remote.mode.has_upstream()) {
             self.tasks.spawn(self.prefetcher(config, remote, source).run(self.means.publisher.generations(), self.stop.clone()));
         }
+    }
+
+    /// Has the documents of a remote kept.
+    fn keep(&self, mode: Mode, refresher: Refresher) -> Keeper {
+        if mode.has_upstream() {
+            let (demand, queue) = mpsc::channel(QUEUED_DEMANDS);
+            self.tasks.spawn(refresher.run(queue, self.stop.clone()));
+            return Keeper::Asking(demand);
+        }
+        let (fed, queue) = mpsc::channel(QUEUED_DEMANDS);
+        self.tasks.spawn(refresher.be_fed(queue, self.stop.clone()));
+        Keeper::Fed(fed)
     }
 
     fn prefetcher(&self, config: &Config, remote: &Remote, source: &Arc<Source>) -> Prefetcher {

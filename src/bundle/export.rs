@@ -12,6 +12,7 @@ use crate::api::Step;
 use crate::bundle::choosing::{Chosen, NotChosen, choose};
 use crate::bundle::plan::{Held, NotSealed, Order, Plan, seal, tree};
 use crate::bundle::rendering::{listing_only, served};
+use crate::bundle::stocktaking;
 use crate::cache::blocking;
 use crate::catalog::listing::Image;
 use crate::catalog::mode::Mode;
@@ -19,7 +20,6 @@ use crate::clock::Clock;
 use crate::digest::{Digest, Expected, Fingerprint};
 use crate::fetch::{Found, NotFound};
 use crate::http::path::StreamPath;
-use crate::ledger::holdings::Holdings;
 use crate::library::Library;
 use crate::library::error::LibraryError;
 use crate::library::names::{Named, held_back};
@@ -27,7 +27,7 @@ use crate::manifest::{BundlePath, Selection};
 use crate::render::remote::Rendered;
 use crate::seal::PublicKey;
 use crate::simplestreams::file::ListedFile;
-use crate::store::{keys, snapshots};
+use crate::store::{imports, keys, snapshots};
 
 /// So many bundles can be fetched at once; documents of earlier ones are forgotten.
 const MOST_PLANS: usize = 8;
@@ -137,6 +137,19 @@ impl Exporter {
         Ok(key.await?.public())
     }
 
+    /// What is held here, signed.
+    pub async fn inventory(&self) -> Result<String, NoBundle> {
+        let (cache, desk, now) = (Arc::clone(&self.library.cache), Arc::clone(&self.desk), self.clock.now());
+        let made = blocking(move || {
+            let _turn = desk.lock().unwrap_or_else(PoisonError::into_inner);
+            let (disk, layout) = (&**cache.store().disk(), cache.store().layout());
+            let (imported, trusted, catalog) = (imports::load(disk, layout)?, keys::trusted(disk, layout)?, cache.current().load());
+            let inventory = cache.books().read(|ledger| stocktaking::inventory(ledger, &catalog, &imported, &trusted, now));
+            Ok(inventory.seal(&keys::own(disk, layout)?))
+        });
+        Ok(made.await?)
+    }
+
     /// The bundle with this id.
     pub fn plan(&self, id: Digest) -> Result<Arc<Plan>, NoBundle> {
         let found = self.with_plans(|plans| {
@@ -173,6 +186,7 @@ impl Exporter {
 
     async fn export(&self, order: &Order, steps: &mpsc::Sender<Step>) -> Result<Arc<Plan>, NoBundle> {
         let chosen = self.choose_newest(&order.selection, steps).await?;
+        self.tell_of_stranger(order, steps).await?;
         let mut held: Vec<(Arc<str>, Held)> = self.hold_all(&chosen, steps).await?.into_iter().collect();
         let catalog = self.library.cache.current().load();
         // Should a file go before the command has it, whoever has an image server is asked.
@@ -196,6 +210,19 @@ impl Exporter {
             plans.truncate(MOST_PLANS);
         });
         Ok(plan)
+    }
+
+    /// Says so if nobody here trusts whoever says what the site has. What it says wrongly is found missing there.
+    async fn tell_of_stranger(&self, order: &Order, steps: &mpsc::Sender<Step>) -> Result<(), NoBundle> {
+        let Some((_, signer)) = order.have.as_deref() else { return Ok(()) };
+        let store = Arc::clone(self.library.cache.store());
+        let trusted = blocking(move || keys::trusted(&**store.disk(), store.layout())).await?;
+        if !trusted.contains(signer) {
+            let text =
+                format!("the inventory is signed by key {signer}, which is not trusted here ('cistern bundle trust' says whose are)");
+            drop(steps.try_send(Step::Note { text }));
+        }
+        Ok(())
     }
 
     /// Chooses, and has what is held back brought in first: hosts do not see it yet, and whoever carries a bundle wants the newest.
@@ -280,12 +307,10 @@ impl Exporter {
     async fn add_documents(&self, remote: &Arc<str>, held: &Held, all: &mut BTreeMap<BundlePath, Bytes>) -> Result<Rendered, NoBundle> {
         let catalog = self.library.cache.current().load();
         let listed = catalog.remotes.get(remote).and_then(|remote| served(remote)).ok_or_else(|| NoBundle::Changed(Arc::clone(remote)))?;
-        let learnt = held.iter().map(|(file, digest, _)| (file.expected.claim, *digest));
-        let holdings = Holdings::new(held.iter().map(|(_, digest, size)| (*digest, *size)), learnt);
-        let (store, name) = (Arc::clone(self.library.cache.store()), Arc::clone(remote));
+        let (store, name, files) = (Arc::clone(self.library.cache.store()), Arc::clone(remote), held.clone());
         let is_own = catalog.mode(remote) == Some(Mode::Own);
         let made = blocking(move || {
-            let rendered = listing_only(&name, &listed, holdings);
+            let rendered = listing_only(&name, &listed, &files);
             let newest = if is_own { None } else { snapshots::load(&**store.disk(), store.layout(), &name)?.into_iter().next() };
             Ok((rendered, newest))
         });

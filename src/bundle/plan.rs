@@ -11,11 +11,12 @@ use jiff::Timestamp;
 use crate::bundle::split::{TooSmall, split};
 use crate::digest::{Claim, Digest, Expected};
 use crate::fetch::download::Wanted;
+use crate::inventory::Inventory;
 use crate::manifest::{BundlePath, FORMAT, File, Manifest, Selection};
 use crate::render::part::Ready;
 use crate::render::remote::Rendered;
 use crate::render::root;
-use crate::seal::SigningKey;
+use crate::seal::{PublicKey, SigningKey};
 use crate::simplestreams::file::ListedFile;
 use crate::simplestreams::products::Products;
 use crate::store::{Store, exports, keys};
@@ -32,6 +33,8 @@ pub struct Order {
     pub volume_size: Option<u64>,
     /// The key to sign with, from now on.
     pub key: Option<Arc<SigningKey>>,
+    /// What the site has that it is for, and who says so.
+    pub have: Option<Arc<(Inventory, PublicKey)>>,
 }
 
 /// The files of one remote: what is claimed of each, and what it is.
@@ -134,24 +137,28 @@ pub fn seal(
         blobs.entry(*digest).or_insert(wanted);
         sizes.insert(*digest, *size);
     }
+    if let Some(key) = &order.key {
+        keys::keep(disk, layout, key)?;
+    }
+    let (key, have) = (keys::own(disk, layout)?, order.have.as_ref().map(|have| &have.0));
+    for digest in have.into_iter().flat_map(Inventory::digests) {
+        blobs.remove(&digest);
+        sizes.remove(&digest);
+    }
     let blob = |(sha256, size): (Digest, u64)| File { path: BundlePath::Blob(sha256), size, sha256 };
     let volumes = split(sizes.into_iter().map(blob).collect(), &files, order.volume_size)?;
     let mut manifest = Manifest {
         format: FORMAT.to_owned(),
         generation: 0,
-        parent: None,
+        parent: have.and_then(|have| have.generation(&key.public(), order.selection.id())),
         created_at: String::new(),
         selection: order.selection.clone(),
         documents: files,
         volumes,
     };
-    let selection = serde_json::to_vec(&order.selection).map_err(io::Error::from)?;
-    let export = exports::enter(disk, layout, Digest::of(&selection), Digest::of(&manifest.to_json()), now)?;
+    let export = exports::enter(disk, layout, order.selection.id(), Digest::of(&manifest.to_json()), now)?;
     (manifest.generation, manifest.created_at) = (export.generation, export.created_at);
     let text = manifest.to_json();
-    if let Some(key) = &order.key {
-        keys::keep(disk, layout, key)?;
-    }
-    let signature = keys::own(disk, layout)?.sign(&text);
+    let signature = key.sign(&text);
     Ok(Plan { id: Digest::of(&text), manifest: text.into(), signature: signature.into(), tree, documents, blobs })
 }

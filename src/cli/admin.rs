@@ -137,7 +137,8 @@ pub fn bar(what: &str) -> ProgressBar {
     bar.with_style(ProgressStyle::with_template(FORM).unwrap_or_else(|_| ProgressStyle::default_bar()))
 }
 
-async fn collect(reply: Response<Incoming>) -> Result<Bytes, Failure> {
+/// The whole body of an answer.
+pub async fn collect(reply: Response<Incoming>) -> Result<Bytes, Failure> {
     reply.into_body().collect().await.map(http_body_util::Collected::to_bytes).map_err(broken)
 }
 

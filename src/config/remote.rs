@@ -11,6 +11,7 @@ use hyper::header::{
 use reqwest::Url;
 
 use crate::catalog::mode::Mode;
+use crate::catalog::name;
 use crate::config::error::ConfigError;
 use crate::config::file::{self, File};
 use crate::config::value::Span;
@@ -43,8 +44,6 @@ const OURS: [HeaderName; 14] = [
 ];
 /// What is shown in the place of a secret.
 const HIDDEN: &str = "(hidden)";
-/// Paths at the root that are none of a remote's; and our own images, later.
-const RESERVED: [&str; 3] = ["streams", "blobs", "local"];
 /// How often documents are refreshed when images are not kept up to date by themselves.
 const DOCUMENTS_INTERVAL: std::time::Duration = std::time::Duration::from_hours(6);
 /// The least time between two refreshes that a 404 asks for.
@@ -69,7 +68,7 @@ impl Remote {
     /// Checks a remote's section.
     pub fn new(name: &str, remote: &file::Remote, file: &File) -> Result<Self, ConfigError> {
         let key = |key: &str| format!("remotes.{name}.{key}");
-        check_name(name).map_err(|reason| ConfigError::of_key(&format!("remotes.{name}"), reason))?;
+        name::check(name).map_err(|reason| ConfigError::of_key(&format!("remotes.{name}"), reason))?;
         let urls = remote
             .url
             .iter()
@@ -154,20 +153,6 @@ fn without_password(mut url: Url) -> Option<String> {
     }
     url.set_username("hidden").and_then(|()| url.set_password(None)).ok()?;
     Some(url.into())
-}
-
-/// A name is a path segment and part of file names at the root, where a dot ends it.
-fn check_name(name: &str) -> Result<(), &'static str> {
-    if RESERVED.contains(&name) {
-        return Err("this name is taken by a path of the server; choose another");
-    }
-    let is_good = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
-    let is_name = name.starts_with(|c: char| c.is_ascii_lowercase() || c.is_ascii_digit()) && name.chars().all(is_good) && name.len() <= 63;
-    if is_name {
-        Ok(())
-    } else {
-        Err("a remote's name has lower-case letters, digits and hyphens, begins with no hyphen, and is no longer than 63")
-    }
 }
 
 fn parse_url(text: &str) -> Result<Url, String> {

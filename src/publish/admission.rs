@@ -49,6 +49,8 @@ pub fn admit(
 ) -> Admitted {
     let owner = match catalog.mode(remote) {
         Some(Mode::Mirror) => Owner::Selection,
+        // What a bundle lists is there because somebody selected it, and goes when that one does so no more.
+        Some(Mode::Offline) if catalog.is_fed(remote) => Owner::Selection,
         Some(Mode::Offline | Mode::Own) => Owner::Operator,
         Some(Mode::Proxy) | None => Owner::Hosts,
     };
@@ -56,7 +58,8 @@ pub fn admit(
     let auto_update = match owner {
         // A request for a version that is not the newest is for that one.
         Owner::Hosts => rules.auto_update_cached && is_current,
-        Owner::Selection => true,
+        // Nothing newer comes by itself where nobody is asked.
+        Owner::Selection => catalog.mode(remote) == Some(Mode::Mirror),
         Owner::Operator => false,
     };
     let pieces = image.files.iter().zip(blobs);

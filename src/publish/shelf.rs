@@ -13,6 +13,8 @@ use crate::catalog::mode::Mode;
 use crate::catalog::{Catalog, HeldBack, Remote};
 use crate::digest::Digest;
 use crate::http::path::StreamPath;
+use crate::ledger::Ledger;
+use crate::ledger::record::{Owner, Record};
 use crate::metrics::Metrics;
 use crate::publish::command::{Command, Documents, RemoteSettings, Settings};
 use crate::publish::stock::{self, Relevant};
@@ -184,7 +186,8 @@ impl Shelf {
             self.relevant.remove(name);
         }
         let stale = self.documents.get(name).is_some_and(|documents| documents.is_stale);
-        let remote = Remote { documents: HashMap::new(), listing, retired, held, private, held_back, stale };
+        let fed = newest.is_of_bundles();
+        let remote = Remote { documents: HashMap::new(), listing, retired, held, private, held_back, stale, fed };
         let fresh = Fresh { name: Arc::clone(name), documents: std::mem::take(&mut rendered.documents), remote };
         Some((fresh, rendered))
     }
@@ -202,7 +205,10 @@ impl Shelf {
     /// Renders again if something is held that upstream does not list and that has to stay listed; whether all that may have
     /// to is known.
     fn retain(&self, name: &Arc<str>, newest: &Snapshot, policy: &mut Policy, rendered: &mut Rendered) -> bool {
-        let unlisted = self.cache.books().read(|ledger| stock::unlisted(ledger, name, &rendered.listing).cloned().collect::<Vec<_>>());
+        // What a bundle brought and none lists any more goes.
+        let may_stay = |record: &&Record| !newest.is_of_bundles() || record.owner != Owner::Selection;
+        let unlisted = |ledger: &Ledger| stock::unlisted(ledger, name, &rendered.listing).filter(may_stay).cloned().collect::<Vec<_>>();
+        let unlisted = self.cache.books().read(unlisted);
         if unlisted.is_empty() {
             return true;
         }

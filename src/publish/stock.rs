@@ -10,7 +10,7 @@ use crate::digest::{Digest, Fingerprint};
 use crate::http::path::StreamPath;
 use crate::image::ftype::ImageType;
 use crate::ledger::holdings::Holdings;
-use crate::ledger::record::{Owner, Piece, Record};
+use crate::ledger::record::{Fate, Owner, Piece, Reason, Record};
 use crate::ledger::{Held, Ledger};
 use crate::render::policy::{Retained, Slot, Stock};
 use crate::simplestreams::file::ListedFile;
@@ -147,7 +147,7 @@ fn image(record: &Record) -> Image {
 }
 
 /// What is held that a remote without an upstream can list. The roots of images that are listed no more are not, unless
-/// another image needs them.
+/// another image needs them, or it is for its documents to say whether they are.
 pub fn holdings(ledger: &Ledger) -> Holdings {
     let leaves = |digest: Digest, held: &Held| {
         let needs = |image: &Fingerprint| ledger.image(*image).is_some_and(|record| !leaves_with(record, digest));
@@ -159,7 +159,8 @@ pub fn holdings(ledger: &Ledger) -> Holdings {
 
 /// Whether a file is the root of an image that is on its way out.
 fn leaves_with(record: &Record, digest: Digest) -> bool {
-    !record.stays() && record.root().is_some_and(|root| root.digest == digest)
+    let is_on_its_way = matches!(record.fate, Fate::Leaves(_, reason) if reason != Reason::Withdrawn);
+    is_on_its_way && record.root().is_some_and(|root| root.digest == digest)
 }
 
 fn of_remote<'a>(ledger: &'a Ledger, remote: &'a str) -> impl Iterator<Item = &'a Record> {

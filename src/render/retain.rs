@@ -13,7 +13,7 @@ use crate::render::prune::{Rest, prune};
 use crate::selection::Selection;
 use crate::simplestreams::images;
 use crate::simplestreams::object::Object;
-use crate::simplestreams::products::{Product, Version};
+use crate::simplestreams::products::{Item, Product, Version};
 
 /// Puts images back into a product that has something newer; the places of those that need a product of their own.
 ///
@@ -35,7 +35,9 @@ pub fn put_back<'a>(
         match taken {
             None if there.iter().any(is_newer) => product.versions.extend(excerpt.versions.iter().cloned()),
             // Another image of that version was put back already.
-            Some(place) if place >= upstreams => merge(&mut product.versions[place], excerpt),
+            Some(place) if place >= upstreams => {
+                excerpt.versions.iter().for_each(|other| merge(&mut product.versions[place], &other.items));
+            }
             _ if retained.is_selected => {}
             _ => apart.push(place),
         }
@@ -51,8 +53,9 @@ fn has_heir(product: &Product<'_>, retained: &Retained, stock: &Stock) -> bool {
     images.any(|image| image.image_type == retained.slot.image_type && stock.whole.contains(&image.fingerprint))
 }
 
-fn merge<'a>(version: &mut Version<'a>, excerpt: &Product<'a>) {
-    for item in excerpt.versions.iter().flat_map(|version| &version.items) {
+/// Adds the items of another image of the same version.
+pub fn merge<'a>(version: &mut Version<'a>, items: &[Item<'a>]) {
+    for item in items {
         match version.items.iter_mut().find(|other| other.name == item.name) {
             // One metadata file may serve several roots, and says of each which image it makes.
             Some(other) => {

@@ -6,7 +6,6 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http_body_util::{BodyExt as _, Limited};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper::{Request, StatusCode};
@@ -22,6 +21,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::api::{AliasRequest, CopyRequest, ImageChange, ImageFile, PruneRequest, RefreshRequest, Step, VerifyRequest};
 use crate::bundle::export::Exporter;
+use crate::bundle::import::Importer;
 use crate::cache::Cache;
 use crate::disk::Disk;
 use crate::fetch::Found;
@@ -32,7 +32,7 @@ use crate::refresh::status::StatusBoard;
 use crate::server::images::{self, Wish};
 use crate::server::reply::{self, Reply, error, json, steps};
 use crate::server::verdict::status;
-use crate::server::{aliases, body, bundles, intake, stock, verify};
+use crate::server::{aliases, body, bundles, imports, intake, stock, verify};
 use crate::simplestreams::file::ListedFile;
 
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
@@ -41,6 +41,8 @@ const SOCKET_MODE: u32 = 0o660;
 /// Commands at once.
 const CONNECTIONS: usize = 64;
 const MAX_REQUEST_BYTES: usize = 64 * 1024;
+/// An inventory may come with the wish for a bundle: 67 bytes for each file that a site holds.
+const MAX_EXPORT_BYTES: usize = 64 << 20;
 
 /// What people's commands reach.
 #[derive(Debug)]
@@ -55,6 +57,8 @@ pub struct Office {
     pub library: Arc<Library>,
     /// Who makes bundles.
     pub exporter: Arc<Exporter>,
+    /// Who takes them in.
+    pub importer: Arc<Importer>,
 }
 
 /// Binds the socket, in the place of one that a killed process left. Its owner and group may open it.
@@ -134,16 +138,7 @@ async fn answer(office: &Office, request: Request<Incoming>) -> Reply {
         ("GET", ["1.0", "images", name, "files"]) => of_images(files(office, decoded(name), wish).await),
         ("GET", ["1.0", "images", name, "files", number]) => file(office, decoded(name), wish, number).await,
         ("POST", ["1.0", "imports"]) => intake::publish(Arc::clone(&office.library), request).await,
-        ("POST", ["1.0", "bundles"]) => match read(request).await {
-            Ok(wish) => bundles::begin(&office.exporter, wish),
-            Err(reply) => reply,
-        },
-        ("POST", ["1.0", "bundles", "preview"]) => match read(request).await {
-            Ok(wish) => bundles::preview(&office.exporter, wish).await,
-            Err(reply) => reply,
-        },
-        ("GET", ["1.0", "bundles", "key"]) => bundles::key(&office.exporter).await,
-        ("GET", ["1.0", "bundles", id, file @ ..]) => bundles::file(&office.exporter, id, &decoded(&file.join("/")), wish.from()).await,
+        (_, ["1.0", "bundles", rest @ ..]) => of_bundles(office, rest, wish, request).await,
         ("GET", ["1.0", "aliases"]) => json(StatusCode::OK, &aliases::list(&office.library)),
         ("PUT" | "PATCH" | "DELETE", ["1.0", "aliases", name]) => of_images(alias(office, decoded(name), request).await),
         ("GET", ["1.0", "cache"]) => stock::info(cache).await,
@@ -155,8 +150,38 @@ async fn answer(office: &Office, request: Request<Incoming>) -> Reply {
             Ok(wish) => verify::verify(&office.library, wish.repair),
             Err(reply) => reply,
         },
-        _ => error(StatusCode::NOT_FOUND, "this cistern has no such command; is the program of another version than the server?"),
+        _ => no_such_command(),
     }
+}
+
+/// Answers what is asked about bundles.
+async fn of_bundles(office: &Office, segments: &[&str], wish: Wish, request: Request<Incoming>) -> Reply {
+    let (exporter, importer) = (&office.exporter, &office.importer);
+    match (request.method().as_str(), segments) {
+        ("POST", []) => match reply::read(request, MAX_EXPORT_BYTES).await {
+            Ok(wish) => bundles::begin(exporter, wish),
+            Err(reply) => reply,
+        },
+        ("POST", ["preview"]) => match read(request).await {
+            Ok(wish) => bundles::preview(exporter, wish).await,
+            Err(reply) => reply,
+        },
+        ("GET", ["key"]) => bundles::key(exporter).await,
+        ("GET", ["inventory"]) => bundles::inventory(exporter).await,
+        ("GET", ["trusted"]) => imports::trusted(importer).await,
+        ("POST", ["trusted"]) => imports::trust(importer, request).await,
+        ("DELETE", ["trusted", name]) => imports::distrust(importer, decoded(name)).await,
+        ("POST", ["imports"]) => imports::begin(importer, request).await,
+        ("GET", ["imports", id]) => imports::look(importer, id).await,
+        ("POST", ["imports", id]) => imports::commit(&office.library, importer, id).await,
+        ("PUT", ["imports", id, file @ ..]) => imports::take(importer, id, &decoded(&file.join("/")), request).await,
+        ("GET", [id, file @ ..]) => bundles::file(exporter, id, &decoded(&file.join("/")), wish.from()).await,
+        _ => no_such_command(),
+    }
+}
+
+fn no_such_command() -> Reply {
+    error(StatusCode::NOT_FOUND, "this cistern has no such command; is the program of another version than the server?")
 }
 
 fn decoded(name: &str) -> String {
@@ -165,11 +190,7 @@ fn decoded(name: &str) -> String {
 
 /// Reads what a command wants.
 async fn read<T: DeserializeOwned>(request: Request<Incoming>) -> Result<T, Reply> {
-    let body = Limited::new(request.into_body(), MAX_REQUEST_BYTES).collect().await;
-    let too_long =
-        |reason| error(StatusCode::BAD_REQUEST, format!("what was sent cannot be taken: {reason}; {MAX_REQUEST_BYTES} bytes are the most"));
-    let body = body.map_err(too_long)?.to_bytes();
-    serde_json::from_slice(&body).map_err(|reason| error(StatusCode::BAD_REQUEST, reason))
+    reply::read(request, MAX_REQUEST_BYTES).await
 }
 
 fn of_images<T: Serialize>(answer: Result<T, LibraryError>) -> Reply {
@@ -282,7 +303,9 @@ async fn refresh(office: &Office, name: &str, request: Request<Incoming>) -> Rep
     match office.desk.refresh(name, wish.accept).await {
         Ok(report) => json(StatusCode::OK, &report),
         Err(NoRefresh::NoRemote) => error(StatusCode::NOT_FOUND, format!("there is no remote '{name}'; cistern remote list shows them")),
-        Err(reason @ NoRefresh::Offline) => error(StatusCode::CONFLICT, format!("remote '{name}' cannot be refreshed: {reason}")),
+        Err(reason @ (NoRefresh::Offline | NoRefresh::NotOffline)) => {
+            error(StatusCode::CONFLICT, format!("remote '{name}' cannot be refreshed: {reason}"))
+        }
         Err(reason @ NoRefresh::Stopped) => error(StatusCode::SERVICE_UNAVAILABLE, reason),
     }
 }

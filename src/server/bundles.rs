@@ -11,6 +11,7 @@ use crate::bundle::plan::{Order, Plan, TREE, Tree};
 use crate::catalog::listing::Image;
 use crate::digest::Digest;
 use crate::fetch::Found;
+use crate::inventory::Inventory;
 use crate::manifest::{BundlePath, MANIFEST, SIGNATURE, Selection};
 use crate::render::part::Ready;
 use crate::seal::SigningKey;
@@ -23,9 +24,13 @@ const PATIENCE: Duration = Duration::from_mins(1);
 /// Makes a bundle.
 pub fn begin(exporter: &Arc<Exporter>, mut wish: ExportRequest) -> Reply {
     let volume_size = wish.volume_size;
-    match wish.key.take().map(|key| SigningKey::from_pem(&key)).transpose() {
-        Ok(key) => steps(exporter.begin(Order { selection: selection(wish), volume_size, key: key.map(Arc::new) })),
-        Err(reason) => error(StatusCode::BAD_REQUEST, format!("the key cannot be taken: {reason}")),
+    let key = match wish.key.take().map(|key| SigningKey::from_pem(&key)).transpose() {
+        Ok(key) => key.map(Arc::new),
+        Err(reason) => return error(StatusCode::BAD_REQUEST, format!("the key cannot be taken: {reason}")),
+    };
+    match wish.have.take().map(|have| Inventory::read(&have)).transpose() {
+        Ok(have) => steps(exporter.begin(Order { selection: selection(wish), volume_size, key, have: have.map(Arc::new) })),
+        Err(reason) => error(StatusCode::BAD_REQUEST, format!("the inventory cannot be taken: {reason}")),
     }
 }
 
@@ -51,6 +56,14 @@ pub async fn preview(exporter: &Exporter, wish: ExportRequest) -> Reply {
 pub async fn key(exporter: &Exporter) -> Reply {
     match exporter.key().await {
         Ok(key) => json(StatusCode::OK, &key.to_pem()),
+        Err(reason) => error(StatusCode::INTERNAL_SERVER_ERROR, reason),
+    }
+}
+
+/// Says what is held, signed.
+pub async fn inventory(exporter: &Exporter) -> Reply {
+    match exporter.inventory().await {
+        Ok(text) => reply::bytes(body::full(text.into())),
         Err(reason) => error(StatusCode::INTERNAL_SERVER_ERROR, reason),
     }
 }

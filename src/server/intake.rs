@@ -9,6 +9,7 @@ use hyper::body::Incoming;
 use hyper::{Request, StatusCode};
 use reqwest::Url;
 use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
 
 use crate::api::Step;
 use crate::digest::Digest;
@@ -30,17 +31,22 @@ pub async fn publish(library: Arc<Library>, request: Request<Incoming>) -> Reply
             "this is no image that could be taken in; is the program of another version than the server?",
         );
     };
-    let (pieces, queue) = mpsc::channel(QUEUED_PIECES);
-    let feeding = tokio::spawn(feed(request.into_body(), pieces));
+    let (supply, feeding) = supply(request.into_body());
     // Once all is here it is done to the end, also if the command leaves.
     let publisher = Arc::clone(&library);
-    let published = library.to_the_end(async move { publisher.publish(offer, Supply::new(queue)).await }).await;
+    let published = library.to_the_end(async move { publisher.publish(offer, supply).await }).await;
     // An answer in the middle of what a command sends would be lost.
     drop(feeding.await);
     match published {
         Ok(fingerprint) => json(StatusCode::OK, &Step::Done { text: fingerprint.to_string() }),
         Err(reason) => error(verdict::status(&reason), reason),
     }
+}
+
+/// The bytes of a body, as a file's; and the task that reads them.
+pub fn supply(body: Incoming) -> (Supply, JoinHandle<()>) {
+    let (pieces, queue) = mpsc::channel(QUEUED_PIECES);
+    (Supply::new(queue), tokio::spawn(feed(body, pieces)))
 }
 
 async fn feed(mut body: Incoming, pieces: mpsc::Sender<Result<Bytes, String>>) {

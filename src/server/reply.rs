@@ -1,12 +1,13 @@
-//! What commands are answered: one JSON value, lines about work under way, or the bytes of a file.
+//! What commands send and are answered: one JSON value, lines about work under way, or the bytes of a file.
 
 use bytes::Bytes;
 use futures_util::stream;
-use http_body_util::{BodyExt as _, StreamBody};
-use hyper::body::Frame;
+use http_body_util::{BodyExt as _, Limited, StreamBody};
+use hyper::body::{Frame, Incoming};
 use hyper::header::CONTENT_TYPE;
-use hyper::{Response, StatusCode};
+use hyper::{Request, Response, StatusCode};
 use serde::Serialize;
+use serde::de::DeserializeOwned;
 use tokio::sync::mpsc;
 
 use crate::api::{ErrorBody, Step};
@@ -14,6 +15,19 @@ use crate::server::body::{self, Body};
 
 /// An answer to a command.
 pub type Reply = Response<Body>;
+
+/// Reads the body of a request, of so many bytes at most.
+pub async fn collect(request: Request<Incoming>, most: usize) -> Result<Bytes, Reply> {
+    let body = Limited::new(request.into_body(), most).collect().await;
+    let too_long = |reason| error(StatusCode::BAD_REQUEST, format!("what was sent cannot be taken: {reason}; {most} bytes are the most"));
+    Ok(body.map_err(too_long)?.to_bytes())
+}
+
+/// Reads what a command wants.
+pub async fn read<T: DeserializeOwned>(request: Request<Incoming>, most: usize) -> Result<T, Reply> {
+    let body = collect(request, most).await?;
+    serde_json::from_slice(&body).map_err(|reason| error(StatusCode::BAD_REQUEST, reason))
+}
 
 /// A value.
 pub fn json<T: Serialize>(status: StatusCode, value: &T) -> Reply {

@@ -21,7 +21,7 @@ pub fn status(reason: &LibraryError) -> StatusCode {
         | LibraryError::Wrong
         | LibraryError::NoUpdates
         | LibraryError::AliasTaken(..)
-        | LibraryError::Refresh(NoRefresh::Offline) => StatusCode::CONFLICT,
+        | LibraryError::Refresh(NoRefresh::Offline | NoRefresh::NotOffline) => StatusCode::CONFLICT,
         LibraryError::InUse(_) | LibraryError::Uncounted | LibraryError::Ending(_) | LibraryError::Refresh(NoRefresh::Stopped) => {
             StatusCode::SERVICE_UNAVAILABLE
         }

@@ -7,6 +7,9 @@ use serde::{Deserialize, Serialize};
 use crate::digest::Digest;
 use crate::http::path::StreamPath;
 
+/// What the URL of documents begins with that came in bundles.
+const BUNDLE: &str = "bundle:";
+
 /// A whole set of documents that belong together.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Snapshot {
@@ -46,6 +49,16 @@ pub enum Role {
 }
 
 impl Snapshot {
+    /// The URL of documents that came in the bundle that is called `name`.
+    pub fn url_of_bundle(name: &str) -> String {
+        format!("{BUNDLE}{name}")
+    }
+
+    /// Whether it came in bundles.
+    pub fn is_of_bundles(&self) -> bool {
+        self.url.starts_with(BUNDLE)
+    }
+
     /// The document at a path.
     pub fn document(&self, path: &StreamPath) -> Option<&Source> {
         self.documents.iter().find(|source| source.path == *path)

@@ -119,6 +119,21 @@ impl Layout {
         self.bundles().join("exports.json")
     }
 
+    /// The folder of the keys whose bundles are taken.
+    pub fn trusted_keys(&self) -> PathBuf {
+        self.bundles().join("trusted")
+    }
+
+    /// The folder of what was imported: manifests, and the documents with them.
+    pub fn imports(&self) -> PathBuf {
+        self.bundles().join("imported")
+    }
+
+    /// The folder with the names of the remotes that bundles brought.
+    pub fn fed_remotes(&self) -> PathBuf {
+        self.bundles().join("remotes")
+    }
+
     fn bundles(&self) -> PathBuf {
         self.root.join("state").join("bundles")
     }
@@ -152,12 +167,15 @@ impl Layout {
             self.publications(),
             self.aliases(),
             self.bundles(),
+            self.trusted_keys(),
+            self.imports(),
+            self.fed_remotes(),
             self.trash(),
             self.tls(),
         ];
         folders.into_iter().try_for_each(|folder| disk.create_directory(&folder).map_err(|error| (folder, error)))?;
         let sync = |folder: PathBuf| disk.sync_directory(&folder).map_err(|error| (folder, error));
-        [self.root.join("state"), self.root.clone()].into_iter().try_for_each(sync)
+        [self.bundles(), self.root.join("state"), self.root.clone()].into_iter().try_for_each(sync)
     }
 }
 

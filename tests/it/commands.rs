@@ -140,7 +140,6 @@ fn without_a_configuration_the_public_servers_are_mirrored() {
 #[test]
 fn wrong_usage_and_a_server_that_does_not_run_have_codes_of_their_own() {
     assert_eq!(cistern(&["nonsense"]).status.code(), Some(2));
-    assert_eq!(cistern(&["bundle", "inventory"]).status.code(), Some(2), "what is not built does not exist");
     assert_eq!(cistern(&["--version"]).status.code(), Some(0));
     assert_eq!(cistern(&["completions", "bash"]).status.code(), Some(0));
     let (code, line) = failure(&["remote", "list", "--socket", "/nowhere/admin.sock"]);

@@ -14,6 +14,7 @@ mod fetching;
 mod fuzzing;
 mod holding;
 mod images;
+mod importing;
 mod keeping;
 mod killing;
 mod managing;

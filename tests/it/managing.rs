@@ -11,7 +11,7 @@ use crate::support::mirror::{Builder, Mirror, wait_for};
 use crate::support::origin::{Act, Origin};
 use crate::support::stream::{Stream, Version, fingerprint, noise};
 
-const CISTERN: &str = env!("CARGO_BIN_EXE_cistern");
+pub const CISTERN: &str = env!("CARGO_BIN_EXE_cistern");
 
 /// What a command did: its exit code, standard output and standard error.
 pub async fn typed(mirror: &Mirror, arguments: &[&str], input: &str) -> (i32, String, String) {

@@ -29,7 +29,7 @@ const ROWS: &[&[&str]] = &[
     &["clock", "disk", "metrics"],
     &["render", "retention"],
     &["catalog", "ledger", "revalidation", "selection", "health"],
-    &["simplestreams", "manifest", "api"],
+    &["simplestreams", "manifest", "inventory", "api"],
     &["image", "signature", "seal"],
     &["digest", "http"],
 ];

@@ -10,6 +10,7 @@ use indicatif::ProgressBar;
 use crate::api::{ExportRequest, ExportedFile, ExportedImage, ExportedTree};
 use crate::bundle::plan::TREE;
 use crate::cli::admin::{Target, ask, bar, body, follow, request};
+use crate::cli::bundle::archive::Archive;
 use crate::cli::bundle::folder::{Folder, volumes};
 use crate::cli::bundle::key::read_key;
 use crate::cli::bundle::lock::Lock;
@@ -20,7 +21,11 @@ use crate::cli::table::{Format, print, size};
 use crate::clock::{Clock as _, SystemClock};
 use crate::config::value::{Amount, BadValue};
 use crate::digest::Digest;
+use crate::disk::{Disk as _, OsDisk};
 use crate::manifest::{BundlePath, MANIFEST, Manifest, SIGNATURE};
+
+/// The inventory of a site with half a million files.
+const MAX_INVENTORY_BYTES: u64 = 48 << 20;
 
 /// What is exported, and where to.
 #[derive(Debug, Args)]
@@ -29,8 +34,11 @@ pub struct Arguments {
     #[arg(value_name = "[REMOTE:][ALIAS]")]
     images: Vec<String>,
     /// The folder that it is written to
-    #[arg(long, value_name = "DIR", required_unless_present_any = ["tree", "dry_run"])]
+    #[arg(long, value_name = "DIR", required_unless_present_any = ["tree", "stdout", "dry_run"])]
     to: Option<PathBuf>,
+    /// Write it to standard output as a tar archive, which 'bundle import -' reads: for a line that goes one way
+    #[arg(long, conflicts_with_all = ["to", "tree", "volume_size"])]
+    stdout: bool,
     /// Write a plain simplestreams tree instead, for any web server; the same folder is brought up to date again and again
     #[arg(long, value_name = "DIR", conflicts_with_all = ["to", "volume_size", "key"])]
     tree: Option<PathBuf>,
@@ -52,6 +60,9 @@ pub struct Arguments {
     /// Sign with this private key, from now on; without it one is made and kept
     #[arg(long, value_name = "FILE")]
     key: Option<PathBuf>,
+    /// Leave out what a site has: a file with what 'cistern bundle inventory' prints there
+    #[arg(long, value_name = "FILE", conflicts_with = "tree")]
+    have: Option<PathBuf>,
     /// Show what would be in it, and neither fetch nor write anything
     #[arg(long)]
     dry_run: bool,
@@ -76,13 +87,14 @@ pub async fn run(socket: &Path, format: Format, arguments: &Arguments) -> Result
     match (&arguments.to, &arguments.tree) {
         (Some(to), _) => made.write_volumes(to, &bar).await,
         (None, Some(tree)) => made.write_tree(tree, &bar).await,
-        (None, None) => Err(Failure::new(WRONG_USAGE, "--to or --tree says where it is written to")),
+        (None, None) if arguments.stdout => made.write_stream(&bar).await,
+        (None, None) => Err(Failure::new(WRONG_USAGE, "--to, --tree or --stdout says where it is written to")),
     }
 }
 
 impl Arguments {
     fn wish(&self) -> Result<ExportRequest, Failure> {
-        let Self { images, select, arch, vm, versions, volume_size, key, .. } = self;
+        let Self { images, select, arch, vm, versions, volume_size, key, have, .. } = self;
         Ok(ExportRequest {
             images: images.clone(),
             select: select.clone(),
@@ -91,8 +103,15 @@ impl Arguments {
             versions: *versions,
             volume_size: volume_size.map(|Amount(bytes)| bytes),
             key: key.as_deref().map(read_key).transpose()?,
+            have: have.as_deref().map(read_inventory).transpose()?,
         })
     }
+}
+
+fn read_inventory(path: &Path) -> Result<String, Failure> {
+    let read = OsDisk.open(path).and_then(|file| file.read_all(MAX_INVENTORY_BYTES));
+    let bytes = read.map_err(|error| Failure::new(FAILED, format!("cannot read the inventory {}: {error}", path.display())))?;
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
 fn preview(format: Format, images: &[ExportedImage]) -> Result<(), Failure> {
@@ -167,6 +186,31 @@ impl<'a> Made<'a> {
         Ok(())
     }
 
+    /// Writes it as a tar archive: what tells what is to come first, then documents, then blobs.
+    async fn write_stream(&self, bar: &ProgressBar) -> Result<(), Failure> {
+        let mut archive = Archive::new(std::io::stdout().lock(), &self.manifest);
+        let signature = self.fetch(SIGNATURE).await?;
+        archive.file(SIGNATURE, &signature)?;
+        archive.file(MANIFEST, &self.text)?;
+        bar.set_length(self.manifest.size());
+        for file in self.manifest.files() {
+            let name = file.path.to_string();
+            archive.begin(&name, file.size)?;
+            let mut bytes = request(self.socket, Method::GET, &target(&self.id, &name)?.to_string(), Vec::new()).await?.into_body();
+            while let Some(frame) = bytes.frame().await {
+                let piece = frame.map_err(|error| broken_off(&error))?.into_data().unwrap_or_default();
+                archive.append(&piece)?;
+                bar.inc(piece.len() as u64);
+            }
+            archive.end(&name)?;
+        }
+        archive.finish()?;
+        bar.finish_and_clear();
+        let Manifest { generation, .. } = self.manifest;
+        eprintln!("bundle {generation}: {} files, {}", self.manifest.files().count(), size(self.manifest.size()));
+        Ok(())
+    }
+
     /// Writes one file, from where it was left.
     async fn copy(&self, mut part: Part, name: &str, size: u64, bar: &ProgressBar) -> Result<(), Failure> {
         bar.inc(part.len());
@@ -174,7 +218,7 @@ impl<'a> Made<'a> {
             let target = target(&self.id, name)?.with("from", Some(&part.len().to_string()));
             let mut bytes = request(self.socket, Method::GET, &target.to_string(), Vec::new()).await?.into_body();
             while let Some(frame) = bytes.frame().await {
-                let frame = frame.map_err(|error| Failure::new(TRY_AGAIN, format!("the server broke off: {error}; run this again")))?;
+                let frame = frame.map_err(|error| broken_off(&error))?;
                 let Ok(piece) = frame.into_data() else { continue };
                 part.append(&piece)?;
                 bar.inc(piece.len() as u64);
@@ -182,6 +226,10 @@ impl<'a> Made<'a> {
         }
         if part.finish()? { Ok(()) } else { Err(Failure::new(TRY_AGAIN, format!("{name} did not come whole; run this again"))) }
     }
+}
+
+fn broken_off(error: &hyper::Error) -> Failure {
+    Failure::new(TRY_AGAIN, format!("the server broke off: {error}; run this again"))
 }
 
 /// Where a file of a tree is, in the bundle.

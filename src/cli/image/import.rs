@@ -2,21 +2,16 @@
 
 use std::path::{Path, PathBuf};
 
-use bytes::Bytes;
 use clap::Args;
-use futures_util::stream;
-use http_body_util::StreamBody;
 use hyper::Method;
-use hyper::body::Frame;
-use indicatif::ProgressBar;
 
 use crate::cli::admin::{Target, bar, follow, send};
 use crate::cli::exit::{FAILED, Failure, WRONG_USAGE};
+use crate::cli::upload::{Outgoing, body};
 use crate::digest::{Claim, Digest, Expected, Hasher};
-use crate::disk::{Disk as _, File, OsDisk};
+use crate::disk::{Disk as _, OsDisk};
 use crate::store::partial::rehash;
 
-const READ_BYTES: usize = 256 * 1024;
 /// No client takes more files for an image.
 const MOST_FILES: usize = 2;
 
@@ -34,14 +29,6 @@ pub struct Arguments {
     public: bool,
 }
 
-/// A file that is to be sent.
-struct Outgoing {
-    path: PathBuf,
-    file: File,
-    size: u64,
-    digest: Digest,
-}
-
 /// Sends it, and prints its fingerprint.
 pub async fn run(socket: &Path, arguments: &Arguments) -> Result<(), Failure> {
     let (paths, properties) = split(&arguments.given)?;
@@ -50,7 +37,7 @@ pub async fn run(socket: &Path, arguments: &Arguments) -> Result<(), Failure> {
         files.push(tokio::task::spawn_blocking(move || open(path)).await.map_err(|error| Failure::new(FAILED, error))??);
     }
     let mut target = Target::new(&["1.0", "imports"])?;
-    for Outgoing { path, size, digest, .. } in &files {
+    for (Outgoing { path, size, .. }, digest) in &files {
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         target = target.with("file", Some(&format!("{digest}:{size}:{name}")));
     }
@@ -58,6 +45,7 @@ pub async fn run(socket: &Path, arguments: &Arguments) -> Result<(), Failure> {
     let target = properties.iter().fold(target, |target, property| target.with("property", Some(property)));
     let target = target.with("public", arguments.public.then_some("true"));
     let bar = bar("sending");
+    let files: Vec<Outgoing> = files.into_iter().map(|(file, _)| file).collect();
     bar.set_length(files.iter().map(|file| file.size).sum());
     let reply = send(socket, Method::POST, &target.to_string(), body(files, bar.clone())).await?;
     bar.finish_and_clear();
@@ -80,33 +68,11 @@ fn split(arguments: &[String]) -> Result<(Vec<PathBuf>, &[String]), Failure> {
 }
 
 /// Opens a file and computes what it is called in the store.
-fn open(path: PathBuf) -> Result<Outgoing, Failure> {
+fn open(path: PathBuf) -> Result<(Outgoing, Digest), Failure> {
     let unreadable = |error: std::io::Error| Failure::new(FAILED, format!("cannot read {}: {error}", path.display()));
     let file = OsDisk.open(&path).map_err(unreadable)?;
     let mut hasher = Hasher::new(Expected { claim: Claim::Sha256(Digest::of(b"")), size: None });
     rehash(&file, &mut hasher).map_err(unreadable)?;
     let (size, digest) = (hasher.len(), hasher.digest());
-    Ok(Outgoing { path, file, size, digest })
-}
-
-/// All bytes of all files, one after the other.
-fn body(files: Vec<Outgoing>, bar: ProgressBar) -> StreamBody<impl futures_util::Stream<Item = std::io::Result<Frame<Bytes>>> + Send> {
-    let first = (files.into_iter().filter(|file| file.size > 0), None::<Outgoing>, 0_u64, bar);
-    StreamBody::new(stream::try_unfold(first, |(mut files, current, position, bar)| async move {
-        let (current, position) = match current.filter(|current| position < current.size) {
-            Some(current) => (current, position),
-            None => match files.next() {
-                Some(next) => (next, 0),
-                None => return Ok(None),
-            },
-        };
-        let mut buffer = vec![0; READ_BYTES];
-        let read = current.file.read_at(&mut buffer, position)?;
-        if read == 0 {
-            return Err(std::io::Error::other(format!("{} became shorter", current.path.display())));
-        }
-        buffer.truncate(read);
-        bar.inc(read as u64);
-        Ok(Some((Frame::data(Bytes::from(buffer)), (files, Some(current), position + read as u64, bar))))
-    }))
+    Ok((Outgoing { path, file, size }, digest))
 }

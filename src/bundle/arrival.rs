@@ -1,0 +1,94 @@
+//! A bundle on its way in: what it says, who signed that, and what of it came so far.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
+
+use bytes::Bytes;
+
+use crate::bundle::error::NotImported;
+use crate::digest::{Claim, Digest, Expected};
+use crate::manifest::{BundlePath, File, Manifest};
+use crate::seal::PublicKey;
+use crate::store::imports::Imported;
+
+/// All documents of a bundle are in memory while it is imported.
+const MOST_DOCUMENT_BYTES: u64 = 512 << 20;
+
+/// A bundle on its way in.
+#[derive(Debug)]
+pub struct Arrival {
+    /// What tells it from every other: the digest of its manifest.
+    pub id: Digest,
+    /// What tells its key and selection from every other.
+    pub place: Digest,
+    /// Who signed it.
+    pub key: PublicKey,
+    /// What it says.
+    pub manifest: Manifest,
+    /// The same, as it was signed.
+    pub text: Bytes,
+    /// Its signature.
+    pub signature: Bytes,
+    /// Whether it may take the place of a newer one.
+    pub allow_rollback: bool,
+    /// The same bundle, if it is imported already: then its documents are not sent again.
+    pub kept: Option<Imported>,
+    documents: Mutex<BTreeMap<BundlePath, Bytes>>,
+}
+
+impl Arrival {
+    /// A bundle that one of these keys signed. Nothing of it is read before that is known.
+    pub fn new(trusted: &[PublicKey], text: Bytes, signature: Bytes, allow_rollback: bool) -> Result<Self, NotImported> {
+        let key = *trusted.iter().find(|key| key.has_signed(&text, &signature)).ok_or(NotImported::NotTrusted)?;
+        let manifest = Manifest::parse(&text)?;
+        let documents = manifest.documents.iter().map(|document| document.size).fold(0, u64::saturating_add);
+        if documents > MOST_DOCUMENT_BYTES {
+            return Err(NotImported::DocumentsTooLarge { bytes: documents, most: MOST_DOCUMENT_BYTES });
+        }
+        let place = Digest::of(format!("{key} {}", manifest.selection.id()).as_bytes());
+        let id = Digest::of(&text);
+        Ok(Self { id, place, key, manifest, text, signature, allow_rollback, kept: None, documents: Mutex::default() })
+    }
+
+    /// Takes a document in.
+    pub fn add(&self, path: &BundlePath, bytes: Bytes) -> Result<(), NotImported> {
+        let expected = self.document(path)?;
+        if bytes.len() as u64 != expected.size || Digest::of(&bytes) != expected.sha256 {
+            return Err(NotImported::Broken(path.clone()));
+        }
+        self.documents.lock().unwrap_or_else(PoisonError::into_inner).insert(path.clone(), bytes);
+        Ok(())
+    }
+
+    /// What is said of a document.
+    pub fn document(&self, path: &BundlePath) -> Result<&File, NotImported> {
+        self.manifest.documents.iter().find(|file| file.path == *path).ok_or_else(|| NotImported::NotInIt(path.clone()))
+    }
+
+    /// What is said of a blob.
+    pub fn blob(&self, digest: Digest) -> Result<&File, NotImported> {
+        let path = BundlePath::Blob(digest);
+        let found = self.manifest.blobs().find(|(_, file)| file.path == path).map(|(_, file)| file);
+        found.ok_or(NotImported::NotInIt(path))
+    }
+
+    /// The bundle as it is kept, if all its documents came.
+    pub fn whole(&self) -> Result<(Imported, BTreeMap<BundlePath, Bytes>), NotImported> {
+        let documents = self.documents.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if let Some(kept) = &self.kept {
+            return Ok((kept.clone(), documents));
+        }
+        if let Some(missing) = self.manifest.documents.iter().find(|document| !documents.contains_key(&document.path)) {
+            return Err(NotImported::NotSent(missing.path.clone()));
+        }
+        let is_rendered = |path: &BundlePath| matches!(path, BundlePath::Rendered(..));
+        let rendered = documents.iter().filter(|(path, _)| is_rendered(path)).map(|(path, bytes)| (path.clone(), bytes.clone())).collect();
+        let (text, signature) = (self.text.clone(), self.signature.clone());
+        Ok((Imported { place: self.place, manifest: self.manifest.clone(), text, signature, rendered }, documents))
+    }
+}
+
+/// What a file of a bundle is, as the store asks for it.
+pub fn expected(file: &File) -> Expected {
+    Expected { claim: Claim::Sha256(file.sha256), size: Some(file.size) }
+}

@@ -1,0 +1,173 @@
+//! What would become of a site's remotes if a bundle were taken, and what keeps it from being taken. Nothing is changed here.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use foldhash::HashSet;
+use jiff::Timestamp;
+
+use crate::api::ImportedRemote;
+use crate::bundle::arrival::{Arrival, expected};
+use crate::bundle::error::NotImported;
+use crate::bundle::joining::{listed, remotes, sets};
+use crate::cache::books::Books;
+use crate::catalog::Catalog;
+use crate::catalog::listing::{Image, Listing};
+use crate::catalog::name;
+use crate::digest::{Digest, Expected, Fingerprint};
+use crate::manifest::File;
+use crate::render::policy::Policy;
+use crate::render::remote::listing_of;
+use crate::revalidation::census::Census;
+use crate::simplestreams::snapshot::{Snapshot, Source};
+use crate::store::imports::Imported;
+
+/// So many things that are missing are named.
+const NAMED: usize = 20;
+
+/// What would become of the remotes.
+#[derive(Debug)]
+pub struct Outlook {
+    /// Each remote that is concerned.
+    pub remotes: Vec<Prospect>,
+    /// The blobs that are in the bundle and not held, with the number of their volume, from 0.
+    pub missing: Vec<(usize, File)>,
+    /// Whether the bundle is kept already.
+    pub is_known: bool,
+}
+
+/// What would become of one remote.
+#[derive(Debug)]
+pub struct Prospect {
+    /// Its name.
+    pub remote: String,
+    /// Whether the bundle has something of it; otherwise the one before had.
+    pub is_in_it: bool,
+    /// What would be listed.
+    pub documents: Vec<Source>,
+    added: Vec<String>,
+    gone: Vec<String>,
+    images: usize,
+}
+
+impl Outlook {
+    /// Looks at a bundle whose documents came, beside all others that were imported.
+    pub fn new(arrival: &Arrival, mut imported: Vec<Imported>, catalog: &Catalog, books: &Books) -> Result<Self, NotImported> {
+        let (bundle, _) = arrival.whole()?;
+        let mut names = remotes(&bundle.manifest);
+        for remote in &names {
+            name::check(remote).map_err(|reason| NotImported::Remote(format!("it has a remote '{}': {reason}", remote.escape_debug())))?;
+        }
+        check_listed(&bundle, &names)?;
+        check_whole(arrival, &bundle, &names, &imported, books)?;
+        let before = imported.iter().position(|other| other.place == bundle.place).map(|place| imported.swap_remove(place));
+        let is_known = before.as_ref().is_some_and(|before| before.text == bundle.text);
+        let in_it = names.clone();
+        names.extend(before.iter().flat_map(|before| remotes(&before.manifest)));
+        imported.push(bundle);
+        let of_remote = |remote: String| Prospect::new(&imported, catalog, in_it.contains(&remote), remote);
+        let missing = books.read(|ledger| {
+            let blobs = arrival.manifest.blobs().filter(|(_, file)| !ledger.has(expected(file)));
+            blobs.map(|(volume, file)| (volume, file.clone())).collect()
+        });
+        Ok(Self { remotes: names.into_iter().map(of_remote).collect(), missing, is_known })
+    }
+}
+
+impl Prospect {
+    fn new(bundles: &[Imported], catalog: &Catalog, is_in_it: bool, remote: String) -> Self {
+        let documents = listed(bundles, &remote);
+        let now = catalog.remotes.get(&*remote).map(|remote| &*remote.listing);
+        let then = listing(documents.clone());
+        let prints = |listing: &Listing| listing.images().iter().map(|image| image.fingerprint).collect::<HashSet<Fingerprint>>();
+        let (old, new) = (now.map(prints).unwrap_or_default(), prints(&then));
+        let without = |listing: &Listing, other: &HashSet<Fingerprint>| {
+            let shown = listing.images().iter().filter(|image| !other.contains(&image.fingerprint)).map(called);
+            // One image may be listed for LXD and for Incus.
+            shown.collect::<BTreeSet<String>>().into_iter().collect()
+        };
+        let (added, gone) = (without(&then, &old), now.map(|now| without(now, &new)).unwrap_or_default());
+        Self { remote, is_in_it, documents, added, gone, images: new.len() }
+    }
+
+    /// What people see of it.
+    pub fn shown(&self) -> ImportedRemote {
+        let Self { remote, added, gone, images, .. } = self;
+        ImportedRemote { remote: remote.clone(), added: added.clone(), gone: gone.clone(), images: *images }
+    }
+}
+
+/// Whether every document of a bundle can be read.
+fn check_listed(bundle: &Imported, names: &BTreeSet<String>) -> Result<(), NotImported> {
+    for remote in names {
+        for documents in sets(bundle, remote) {
+            let refused = |reason| NotImported::Documents { remote: remote.clone(), reason };
+            Census::of(&snapshot(documents)).map_err(refused)?;
+        }
+    }
+    Ok(())
+}
+
+/// Whether every file that a bundle lists is in it or held.
+fn check_whole(
+    arrival: &Arrival,
+    bundle: &Imported,
+    names: &BTreeSet<String>,
+    imported: &[Imported],
+    books: &Books,
+) -> Result<(), NotImported> {
+    let brought: HashSet<Digest> = bundle.manifest.blobs().map(|(_, file)| file.sha256).collect();
+    let mut lacking: BTreeMap<String, String> = BTreeMap::new();
+    for remote in names {
+        for listing in sets(bundle, remote).into_iter().map(listing) {
+            if let Some(file) = listing.files().iter().find(|file| file.expected.digest().is_none()) {
+                return Err(NotImported::NoDigest { remote: remote.clone(), path: file.path.to_string() });
+            }
+            let is_brought = |file: Expected| file.digest().is_some_and(|digest| brought.contains(&digest));
+            let not_here = |file: &Expected| !is_brought(*file) && !books.read(|ledger| ledger.has(*file));
+            for file in listing.files().iter().filter(|file| not_here(&file.expected)) {
+                let of = listing.images_with(file.expected).next().map(called).unwrap_or_default();
+                lacking.insert(format!("{remote}/{}", file.path), of);
+            }
+        }
+    }
+    if lacking.is_empty() {
+        return Ok(());
+    }
+    if !books.is_counted() {
+        return Err(NotImported::Uncounted);
+    }
+    Err(NotImported::Lacking(say(arrival, imported, &lacking)))
+}
+
+/// What is missing, why, and what to do.
+fn say(arrival: &Arrival, imported: &[Imported], lacking: &BTreeMap<String, String>) -> String {
+    let count = lacking.len();
+    let name = |(path, of): (&String, &String)| if of.is_empty() { path.clone() } else { format!("{path} of {of}") };
+    let mut names: Vec<String> = lacking.iter().take(NAMED).map(name).collect();
+    if count > NAMED {
+        names.push(format!("{} more", count - NAMED));
+    }
+    let known = imported.iter().find(|bundle| bundle.place == arrival.place).map(|bundle| bundle.manifest.generation);
+    let whose = match (arrival.manifest.parent, known) {
+        (Some(parent), Some(known)) if known >= parent => format!("it was made for this site as it was with bundle {parent}"),
+        (Some(parent), _) => format!("it is what came after bundle {parent}, which was never imported here"),
+        (None, _) => "it was made for a site that has more than this one".to_owned(),
+    };
+    format!(
+        "{whose}; {count} files are neither in it nor held: {}; make an inventory here with 'cistern bundle inventory', and a new bundle with 'cistern bundle export --have' and that",
+        names.join(", ")
+    )
+}
+
+/// What people call an image.
+fn called(image: &Image) -> String {
+    format!("{} {} ({})", image.version.product.name, image.version.serial, image.image_type)
+}
+
+fn listing(documents: Vec<Source>) -> Listing {
+    listing_of(&snapshot(documents), &Policy::default())
+}
+
+fn snapshot(documents: Vec<Source>) -> Snapshot {
+    Snapshot { url: String::new(), accepted_at: Timestamp::UNIX_EPOCH, documents }
+}

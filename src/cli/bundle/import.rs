@@ -1,0 +1,174 @@
+//! Sends a bundle to the server of a site, which says what it wants of it.
+
+use std::path::{Path, PathBuf};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64;
+use clap::Args;
+use hyper::Method;
+use indicatif::ProgressBar;
+
+use crate::api::{ImportPlan, ImportReport};
+use crate::bundle::inspection::{Inspection, Told};
+use crate::bundle::volume::{Sealed, open_all};
+use crate::cli::admin::{Target, ask, bar, send};
+use crate::cli::bundle::report::show;
+use crate::cli::exit::{FAILED, Failure};
+use crate::cli::table::Format;
+use crate::cli::upload::{self, Outgoing};
+use crate::digest::Digest;
+use crate::disk::{Disk as _, OsDisk};
+use crate::manifest::{BundlePath, File, Manifest};
+
+/// What is imported.
+#[derive(Clone, Debug, Args)]
+pub struct Arguments {
+    /// The folders of a bundle, one or more of its volumes; or - for what 'bundle export --stdout' wrote
+    #[arg(required = true, value_name = "DIR")]
+    pub folders: Vec<PathBuf>,
+    /// Say what would come of it, and change nothing
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Take a bundle in the place of a newer one
+    #[arg(long)]
+    pub allow_rollback: bool,
+}
+
+impl Arguments {
+    /// Whether it comes through standard input.
+    pub fn is_stream(&self) -> bool {
+        matches!(&self.folders[..], [only] if only.as_os_str() == "-")
+    }
+}
+
+/// A bundle that the server knows of.
+#[derive(Debug)]
+pub struct Offered<'a> {
+    socket: &'a Path,
+    /// What it wants of it.
+    pub plan: ImportPlan,
+}
+
+/// Sends what is wanted, and has the bundle listed.
+pub async fn run(socket: &Path, format: Format, arguments: &Arguments) -> Result<(), Failure> {
+    let folders = &arguments.folders;
+    let Sealed { manifest, text, signature } = open_all(&OsDisk, folders, None)?;
+    let offered = Offered::new(socket, text, &signature, arguments.allow_rollback).await?;
+    glance(folders, &manifest)?;
+    offered.send_documents(folders, &manifest).await?;
+    let outlook = offered.look().await?;
+    if arguments.dry_run {
+        return show(format, &outlook, &offered.plan, true);
+    }
+    let bar = bar("importing");
+    offered.send_blobs(folders, &manifest, &bar).await?;
+    bar.finish_and_clear();
+    show(format, &offered.commit().await?, &offered.plan, false)
+}
+
+/// Names everything that is missing, too short, too long or too much, before anything is sent.
+fn glance(folders: &[PathBuf], manifest: &Manifest) -> Result<(), Failure> {
+    let mut faults = Vec::new();
+    Inspection::at_a_glance(&OsDisk, folders, manifest.clone()).run(&mut |told| {
+        if let Told::Wrong(finding) = told {
+            faults.push(finding.to_string());
+        }
+    });
+    refuse(&faults)
+}
+
+/// Nothing of a bundle is listed that has faults.
+fn refuse(faults: &[String]) -> Result<(), Failure> {
+    if faults.is_empty() {
+        return Ok(());
+    }
+    faults.iter().for_each(|fault| println!("{fault}"));
+    Err(Failure::new(FAILED, format!("the bundle has {} faults, and nothing of it is listed; copy or export it again", faults.len())))
+}
+
+impl<'a> Offered<'a> {
+    /// Shows the server a manifest.
+    pub async fn new(socket: &'a Path, text: Vec<u8>, signature: &[u8], allow_rollback: bool) -> Result<Self, Failure> {
+        let target = Target::new(&["1.0", "bundles", "imports"])?.with("signature", Some(&BASE64.encode(signature)));
+        let target = target.with("allow_rollback", allow_rollback.then_some("true"));
+        let plan = ask(socket, Method::POST, &target.to_string(), text).await?;
+        Ok(Self { socket, plan })
+    }
+
+    /// Sends a document whole.
+    pub async fn send_document(&self, path: &BundlePath, bytes: Vec<u8>) -> Result<(), Failure> {
+        ask(self.socket, Method::PUT, &self.target(path)?, bytes).await
+    }
+
+    /// Where a file is sent to.
+    pub fn target(&self, path: &BundlePath) -> Result<String, Failure> {
+        let path = path.to_string();
+        let segments: Vec<&str> = ["1.0", "bundles", "imports", &self.plan.id].into_iter().chain(path.split('/')).collect();
+        Ok(Target::new(&segments)?.to_string())
+    }
+
+    /// What would come of it.
+    pub async fn look(&self) -> Result<ImportReport, Failure> {
+        ask(self.socket, Method::GET, &self.own()?, Vec::new()).await
+    }
+
+    /// Has it listed.
+    pub async fn commit(&self) -> Result<ImportReport, Failure> {
+        ask(self.socket, Method::POST, &self.own()?, Vec::new()).await
+    }
+
+    fn own(&self) -> Result<String, Failure> {
+        Ok(Target::new(&["1.0", "bundles", "imports", &self.plan.id])?.to_string())
+    }
+
+    /// Whether the server wants a file.
+    pub fn wants(&self, path: &BundlePath) -> bool {
+        let path = path.to_string();
+        // Blobs stand in the order of the manifest, which is no order if there are volumes.
+        self.plan.documents.contains(&path) || self.plan.blobs.contains(&path)
+    }
+
+    async fn send_documents(&self, folders: &[PathBuf], manifest: &Manifest) -> Result<(), Failure> {
+        // All volumes have the same documents.
+        let Some(folder) = folders.first() else { return Ok(()) };
+        let mut faults = Vec::new();
+        for document in manifest.documents.iter().filter(|document| self.wants(&document.path)) {
+            let path = folder.join(document.path.to_string());
+            match read(&path, document) {
+                Ok(Some(bytes)) => self.send_document(&document.path, bytes).await?,
+                Ok(None) => faults.push(format!("{}: is not what the manifest says", path.display())),
+                Err(error) => faults.push(format!("{}: {error}", path.display())),
+            }
+        }
+        refuse(&faults)
+    }
+
+    /// Sends what is wanted of these volumes. What is broken is named when all else is there.
+    async fn send_blobs(&self, folders: &[PathBuf], manifest: &Manifest, bar: &ProgressBar) -> Result<(), Failure> {
+        let wanted: std::collections::HashSet<&str> = self.plan.blobs.iter().map(String::as_str).collect();
+        let blobs = manifest.blobs().map(|(_, file)| (file, file.path.to_string())).filter(|(_, path)| wanted.contains(path.as_str()));
+        let blobs: Vec<(&File, String)> = blobs.collect();
+        bar.set_length(blobs.iter().map(|(file, _)| file.size).sum());
+        let mut faults = Vec::new();
+        for (blob, name) in blobs {
+            let here = folders.iter().map(|folder| folder.join(&name)).find_map(|path| Some((OsDisk.open_own(&path).ok()??, path)));
+            // It is on another disk.
+            let Some((file, path)) = here else { continue };
+            let outgoing = Outgoing { path: path.clone(), file, size: blob.size };
+            let body = upload::body(vec![outgoing], bar.clone());
+            match send(self.socket, Method::PUT, &self.target(&blob.path)?, body).await {
+                Ok(_) => {}
+                Err(failure) if failure.code == FAILED => faults.push(format!("{}: {}", path.display(), failure.message)),
+                Err(failure) => return Err(failure),
+            }
+        }
+        refuse(&faults)
+    }
+}
+
+/// Reads a document, if it is what the manifest says.
+fn read(path: &Path, expected: &File) -> std::io::Result<Option<Vec<u8>>> {
+    let Some(file) = OsDisk.open_own(path)? else { return Ok(None) };
+    let bytes = file.read_all(expected.size.saturating_add(1))?;
+    Ok(Some(bytes).filter(|bytes| Digest::of(bytes) == expected.sha256))
+}

@@ -1,0 +1,225 @@
+//! Joins what several bundles list of one remote into one set of documents.
+//!
+//! Each bundle lists what its own selection has. Where two of them list the same product, its versions stand side by side, and
+//! the newest bundle says everything else of it. An alias is where the newest bundle has it: an older one may still give it to
+//! what was the newest release then.
+
+use bytes::Bytes;
+use foldhash::HashSet;
+
+use crate::http::path::StreamPath;
+use crate::render::retain::merge;
+use crate::simplestreams::images;
+use crate::simplestreams::index::{Entry, INDEX_PATH, Index};
+use crate::simplestreams::products::{Product, Products};
+use crate::simplestreams::snapshot::{Role, Source};
+
+/// An alias, with the architecture and the type of the images that it means.
+type Meaning = (String, String, String);
+
+/// What is made of documents that the index calls the same.
+struct Joined<'a> {
+    entry: Entry<'a>,
+    path: StreamPath,
+    role: Role,
+    document: Products<'a>,
+}
+
+/// The documents of each bundle, the newest first, as one set. Those of a single one stay as they are.
+pub fn join(bundles: &[Vec<Source>]) -> Vec<Source> {
+    if let [only] = bundles {
+        return only.clone();
+    }
+    let (mut joined, mut taken): (Vec<Joined<'_>>, HashSet<Meaning>) = (Vec::new(), HashSet::default());
+    for bundle in bundles {
+        // What a bundle itself has twice is its own business.
+        let mut meanings = Vec::new();
+        for (entry, source) in entries(bundle) {
+            let Some(document) = text(source).and_then(|text| Products::parse(text).ok()) else { continue };
+            add(&mut joined, entry, source, document.0, &taken, &mut meanings);
+        }
+        taken.extend(meanings);
+    }
+    let mut index = Index::empty();
+    let mut sources = Vec::new();
+    for Joined { mut entry, path, role, document } in joined {
+        let names: Vec<&str> = document.products.iter().map(|product| &*product.name).collect();
+        entry.fields.set("products", &names);
+        index.entries.push(entry);
+        sources.push(Source::new(path, role, Bytes::from(document.to_json())));
+    }
+    let path = StreamPath::from_document(INDEX_PATH).expect("the path of the index is a path");
+    sources.insert(0, Source::new(path, Role::Index, Bytes::from(index.to_json())));
+    sources
+}
+
+/// What the indexes of a bundle name, and is there.
+fn entries(bundle: &[Source]) -> Vec<(Entry<'_>, &Source)> {
+    let indexes = bundle.iter().filter(|source| source.role == Role::Index).filter_map(text);
+    let entries = indexes.filter_map(|text| Index::parse(text).ok()).flat_map(|(index, _)| index.entries);
+    entries.filter_map(|entry| Some((document_of(bundle, &entry)?, entry))).map(|(source, entry)| (entry, source)).collect()
+}
+
+fn document_of<'a>(bundle: &'a [Source], entry: &Entry<'_>) -> Option<&'a Source> {
+    let path = StreamPath::from_document(&entry.fields.text_or_none("path")?).ok()?;
+    bundle.iter().find(|source| source.path == path && matches!(source.role, Role::Images | Role::Other))
+}
+
+fn text(source: &Source) -> Option<&str> {
+    std::str::from_utf8(&source.bytes).ok()
+}
+
+/// Adds a document of a bundle to what newer ones have.
+fn add<'a>(
+    joined: &mut Vec<Joined<'a>>,
+    entry: Entry<'a>,
+    source: &Source,
+    mut document: Products<'a>,
+    taken: &HashSet<Meaning>,
+    meanings: &mut Vec<Meaning>,
+) {
+    for product in &mut document.products {
+        let own = of_product(product);
+        let is_free = |alias: &str| own.is_empty() || own.iter().any(|(other, ..)| other == alias) && !is_taken(&own, alias, taken);
+        keep_aliases(product, is_free);
+        meanings.extend(own);
+    }
+    let Some(newer) = joined.iter_mut().find(|newer| newer.entry.content_id == entry.content_id) else {
+        joined.push(Joined { entry, path: source.path.clone(), role: source.role, document });
+        return;
+    };
+    for product in document.products {
+        match newer.document.products.iter_mut().find(|other| other.name == product.name) {
+            Some(known) => add_versions(known, product),
+            None => newer.document.products.push(product),
+        }
+    }
+}
+
+/// Whether newer bundles give an alias to something else, for each type of image that a product has.
+fn is_taken(own: &[Meaning], alias: &str, taken: &HashSet<Meaning>) -> bool {
+    own.iter().filter(|(other, ..)| other == alias).all(|meaning| taken.contains(meaning))
+}
+
+fn of_product(product: &Product<'_>) -> Vec<Meaning> {
+    let arch = product.fields.text_or_none("arch").unwrap_or_default().into_owned();
+    let images = product.versions.iter().flat_map(|version| images::of_version(&product.name, version).0);
+    let types: HashSet<String> = images.map(|image| image.image_type.to_string()).collect();
+    let of_types = |alias: &String| types.iter().map(|of| (alias.clone(), arch.clone(), of.clone())).collect::<Vec<_>>();
+    product.aliases().iter().flat_map(of_types).collect()
+}
+
+fn keep_aliases(product: &mut Product<'_>, is_kept: impl Fn(&str) -> bool) {
+    let aliases = product.aliases();
+    let kept: Vec<&str> = aliases.iter().map(String::as_str).filter(|alias| is_kept(alias)).collect();
+    if kept.len() == aliases.len() {
+        return;
+    }
+    if kept.is_empty() {
+        product.fields.remove("aliases");
+    } else {
+        product.fields.set("aliases", &kept.join(","));
+    }
+}
+
+/// Adds the versions of an older bundle's product.
+fn add_versions<'a>(known: &mut Product<'a>, older: Product<'a>) {
+    for version in older.versions {
+        match known.versions.iter_mut().find(|other| other.name == version.name) {
+            Some(other) => merge(other, &version.items),
+            None => known.versions.push(version),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use crate::digest::Digest;
+    use crate::http::path::StreamPath;
+    use crate::render::join::join;
+    use crate::revalidation::census::Census;
+    use crate::simplestreams::snapshot::{Role, Snapshot, Source};
+
+    fn source(path: &str, role: Role, value: &Value) -> Source {
+        Source::new(StreamPath::from_document(path).unwrap(), role, value.to_string().into())
+    }
+
+    fn index(products: &[&str]) -> Source {
+        let entry = json!({"datatype": "image-downloads", "path": "streams/v1/images.json", "products": products});
+        source("streams/v1/index.json", Role::Index, &json!({"format": "index:1.0", "index": {"images": entry}}))
+    }
+
+    fn version(name: &str, root: &str) -> Value {
+        let digest = Digest::of(name.as_bytes()).to_string();
+        json!({"items": {
+            "m": {"ftype": "lxd.tar.xz", "path": format!("{name}/meta"), "sha256": digest, "size": 1, "combined_squashfs_sha256": digest, "combined_disk-kvm-img_sha256": digest},
+            root: {"ftype": root, "path": format!("{name}/{root}"), "sha256": digest, "size": 2},
+        }})
+    }
+
+    fn product(aliases: &str, versions: &[(&str, &str)]) -> Value {
+        let versions: serde_json::Map<String, Value> =
+            versions.iter().map(|(name, root)| ((*name).to_owned(), version(name, root))).collect();
+        json!({"aliases": aliases, "arch": "amd64", "versions": versions})
+    }
+
+    fn bundle(products: &[(&str, Value)]) -> Vec<Source> {
+        let names: Vec<&str> = products.iter().map(|(name, _)| *name).collect();
+        let products: serde_json::Map<String, Value> = products.iter().map(|(name, of)| ((*name).to_owned(), of.clone())).collect();
+        let document = json!({"format": "products:1.0", "content_id": "images", "products": products});
+        vec![index(&names), source("streams/v1/images.json", Role::Images, &document)]
+    }
+
+    fn joined(bundles: &[Vec<Source>]) -> (Value, Value) {
+        let sources = join(bundles);
+        let snapshot = Snapshot { url: String::new(), accepted_at: jiff::Timestamp::UNIX_EPOCH, documents: sources.clone() };
+        Census::of(&snapshot).unwrap();
+        let read = |place: usize| sources.get(place).map_or(Value::Null, |source: &Source| serde_json::from_slice(&source.bytes).unwrap());
+        (read(0), read(1)["products"].clone())
+    }
+
+    fn keys(value: &Value) -> Vec<&str> {
+        value.as_object().unwrap().keys().map(String::as_str).collect()
+    }
+
+    #[test]
+    fn one_bundle_stays_as_it_is_and_none_lists_nothing() {
+        let only = bundle(&[("a", product("x", &[("20260101", "squashfs")]))]);
+        assert_eq!(join(std::slice::from_ref(&only)), only);
+        assert_eq!(joined(&[]), (json!({"format": "index:1.0", "index": {}}), Value::Null));
+    }
+
+    #[test]
+    fn products_and_versions_stand_side_by_side_and_the_newest_bundle_says_the_rest() {
+        let newer = bundle(&[("a", product("x,new", &[("20260102", "squashfs")]))]);
+        let older = bundle(&[("a", product("x", &[("20260101", "squashfs")])), ("b", product("y", &[("20260101", "squashfs")]))]);
+        let (index, products) = joined(&[newer.clone(), older.clone()]);
+        assert_eq!(index["index"]["images"]["products"], json!(["a", "b"]));
+        assert_eq!((keys(&products["a"]["versions"]), &products["a"]["aliases"]), (vec!["20260101", "20260102"], &json!("x,new")));
+        assert_eq!(products["b"]["aliases"], json!("y"));
+        assert_eq!(join(&[newer.clone(), older.clone()]), join(&[newer, older]), "the same bundles give the same bytes");
+    }
+
+    #[test]
+    fn types_of_one_version_come_together_again() {
+        let containers = bundle(&[("a", product("x", &[("20260101", "squashfs")]))]);
+        let machines = bundle(&[("a", product("x", &[("20260101", "disk-kvm.img")]))]);
+        let (_, products) = joined(&[containers, machines]);
+        assert_eq!(keys(&products["a"]["versions"]["20260101"]["items"]), ["disk-kvm.img", "m", "squashfs"]);
+    }
+
+    #[test]
+    fn an_alias_is_where_the_newest_bundle_has_it() {
+        let newer = bundle(&[("noble", product("lts,24.04", &[("20260102", "squashfs")]))]);
+        let older =
+            bundle(&[("jammy", product("lts,22.04", &[("20260101", "squashfs")])), ("old", product("lts", &[("20260101", "squashfs")]))]);
+        let (_, products) = joined(&[newer.clone(), older]);
+        let aliases = |name: &str| products[name]["aliases"].clone();
+        assert_eq!([aliases("noble"), aliases("jammy"), aliases("old")], [json!("lts,24.04"), json!("22.04"), Value::Null]);
+        let machines = bundle(&[("jammy", product("lts", &[("20260101", "disk-kvm.img")]))]);
+        let (_, products) = joined(&[newer, machines]);
+        assert_eq!(products["jammy"]["aliases"], "lts", "nothing newer has a machine of that name");
+    }
+}

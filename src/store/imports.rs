@@ -1,0 +1,192 @@
+//! What was imported: of each key and selection the newest bundle, as it came, but for its blobs.
+//!
+//! A bundle is written beside the one before and gets its name last, so that one with a name is whole.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::path::Path;
+
+use bytes::Bytes;
+
+use crate::digest::Digest;
+use crate::disk::{self, Disk};
+use crate::manifest::{BundlePath, MANIFEST, Manifest, SIGNATURE};
+use crate::store::layout::Layout;
+
+/// A bundle without its last name.
+const FRESH: &str = ".new";
+const MAX_MANIFEST_BYTES: u64 = 256 << 20;
+const MAX_SIGNATURE_BYTES: u64 = 4096;
+
+/// A bundle that was imported.
+#[derive(Clone, Debug)]
+pub struct Imported {
+    /// What tells its key and selection from every other.
+    pub place: Digest,
+    /// What it says.
+    pub manifest: Manifest,
+    /// The same, as it was signed.
+    pub text: Bytes,
+    /// Its signature.
+    pub signature: Bytes,
+    /// The documents that list what it has. Upstream's own stay on the disk.
+    pub rendered: BTreeMap<BundlePath, Bytes>,
+}
+
+/// Puts a bundle in its place. The one that was there is gone when this returns.
+pub fn save(
+    disk: &dyn Disk,
+    layout: &Layout,
+    place: Digest,
+    [text, signature]: [&[u8]; 2],
+    documents: &BTreeMap<BundlePath, Bytes>,
+) -> io::Result<()> {
+    let folder = layout.imports().join(place.to_string());
+    let older = numbers(disk, &folder)?;
+    stage(disk, &folder.join(FRESH), [text, signature], documents)?;
+    let next = older.last().map_or(1, |newest| newest + 1);
+    disk.rename(&folder.join(FRESH), &folder.join(name(next)))?;
+    disk.sync_directory(&folder)?;
+    disk.sync_directory(&layout.imports())?;
+    older.into_iter().try_for_each(|number| {
+        let trash = layout.trash().join(format!("{place}-{}", name(number)));
+        disk.rename(&folder.join(name(number)), &trash)?;
+        disk.remove(&trash)
+    })
+}
+
+/// The newest bundle of every key and selection. One that cannot be read is an error: what it lists would go.
+pub fn load(disk: &dyn Disk, layout: &Layout) -> io::Result<Vec<Imported>> {
+    let places = disk.names(&layout.imports())?.into_iter().filter_map(|name| Digest::from_hex(&name));
+    let newest = |place: Digest| {
+        let folder = layout.imports().join(place.to_string());
+        let Some(number) = numbers(disk, &folder)?.pop() else { return Ok(None) };
+        let path = folder.join(name(number));
+        let unreadable = |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", path.display()));
+        read(disk, &path, place).map(Some).map_err(unreadable)
+    };
+    let mut imported = places.filter_map(|place| newest(place).transpose()).collect::<io::Result<Vec<_>>>()?;
+    imported.sort_by_key(|imported| imported.place);
+    Ok(imported)
+}
+
+/// Notes that a remote came in a bundle.
+pub fn note_remote(disk: &dyn Disk, layout: &Layout, remote: &str) -> io::Result<()> {
+    disk::replace(disk, &layout.fed_remotes().join(remote), b"")
+}
+
+/// The remotes that came in bundles.
+pub fn remotes(disk: &dyn Disk, layout: &Layout) -> io::Result<BTreeSet<String>> {
+    Ok(disk.names(&layout.fed_remotes())?.into_iter().filter(|name| !name.contains('.')).collect())
+}
+
+fn stage(disk: &dyn Disk, fresh: &Path, [text, signature]: [&[u8]; 2], documents: &BTreeMap<BundlePath, Bytes>) -> io::Result<()> {
+    disk.remove(fresh)?;
+    disk.create_directory(fresh)?;
+    let mut folders = BTreeSet::from([fresh.to_owned()]);
+    for (path, bytes) in documents {
+        let path = fresh.join(path.to_string());
+        let parent = path.parent().unwrap_or(fresh).to_owned();
+        disk.create_directory(&parent)?;
+        folders.extend(parent.ancestors().take_while(|above| *above != fresh).map(Path::to_owned));
+        write(disk, &path, bytes)?;
+    }
+    write(disk, &fresh.join(SIGNATURE), signature)?;
+    write(disk, &fresh.join(MANIFEST), text)?;
+    folders.iter().rev().try_for_each(|folder| disk.sync_directory(folder))
+}
+
+fn write(disk: &dyn Disk, path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let file = disk.create(path)?;
+    disk.write_at(&file, bytes, 0)?;
+    disk.sync(&file)
+}
+
+fn read(disk: &dyn Disk, folder: &Path, place: Digest) -> io::Result<Imported> {
+    let file = |name: &str, limit: u64| disk.open(&folder.join(name)).and_then(|file| file.read_all(limit)).map(Bytes::from);
+    let (text, signature) = (file(MANIFEST, MAX_MANIFEST_BYTES)?, file(SIGNATURE, MAX_SIGNATURE_BYTES)?);
+    let manifest = Manifest::parse(&text).map_err(io::Error::other)?;
+    let mut rendered = BTreeMap::new();
+    for document in manifest.documents.iter().filter(|document| matches!(document.path, BundlePath::Rendered(..))) {
+        let bytes = file(&document.path.to_string(), document.size.saturating_add(1))?;
+        if Digest::of(&bytes) != document.sha256 {
+            return Err(io::Error::other(format!("{} is not what was written", document.path)));
+        }
+        rendered.insert(document.path.clone(), bytes);
+    }
+    Ok(Imported { place, manifest, text, signature, rendered })
+}
+
+/// The numbers of the bundles in a place, the newest last.
+fn numbers(disk: &dyn Disk, folder: &Path) -> io::Result<Vec<u64>> {
+    let mut numbers: Vec<u64> = disk.names(folder)?.iter().filter_map(|name| name.parse().ok()).collect();
+    numbers.sort_unstable();
+    Ok(numbers)
+}
+
+/// A name that sorts by number.
+fn name(number: u64) -> String {
+    format!("{number:020}")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use bytes::Bytes;
+
+    use crate::digest::Digest;
+    use crate::disk::{Disk as _, OsDisk};
+    use crate::manifest::{BundlePath, FORMAT, File, Manifest, Selection};
+    use crate::store::imports::{load, note_remote, remotes, save};
+    use crate::store::layout::Layout;
+
+    fn bundle(generation: u64, list: &'static str) -> (Vec<u8>, BTreeMap<BundlePath, Bytes>) {
+        let paths = ["documents/lab/streams/v1/a:b.json".replace(':', "%3A"), "rendered/lab/streams/v1/images.json".to_owned()];
+        let documents: BTreeMap<BundlePath, Bytes> =
+            paths.iter().map(|path| (BundlePath::parse(path).unwrap(), Bytes::from_static(list.as_bytes()))).collect();
+        let file = |(path, bytes): (&BundlePath, &Bytes)| File { path: path.clone(), size: bytes.len() as u64, sha256: Digest::of(bytes) };
+        let manifest = Manifest {
+            format: FORMAT.to_owned(),
+            generation,
+            parent: None,
+            created_at: "2026-11-27T00:00:00Z".to_owned(),
+            selection: Selection::default(),
+            documents: documents.iter().map(file).collect(),
+            volumes: Vec::new(),
+        };
+        (manifest.to_json(), documents)
+    }
+
+    #[test]
+    fn the_newest_bundle_of_each_place_is_kept_as_it_came() {
+        let folder = tempfile::tempdir().unwrap();
+        let layout = Layout::new(folder.path());
+        layout.create(&OsDisk).unwrap();
+        let [one, other] = [b"1", b"2"].map(|name| Digest::of(name));
+        for (place, generation, list) in [(one, 1, "a"), (other, 1, "b"), (one, 2, "c")] {
+            let (text, documents) = bundle(generation, list);
+            save(&OsDisk, &layout, place, [&text, b"signature"], &documents).unwrap();
+        }
+        let imported = load(&OsDisk, &layout).unwrap();
+        let mut found: Vec<_> = imported.iter().map(|bundle| (bundle.place, bundle.manifest.generation, bundle.rendered.len())).collect();
+        found.sort();
+        let mut expected = [(one, 2, 1), (other, 1, 1)];
+        expected.sort();
+        assert_eq!(found, expected);
+        assert_eq!(OsDisk.names(&layout.imports().join(one.to_string())).unwrap().len(), 1);
+        let damaged = layout.imports().join(one.to_string()).join("00000000000000000002/rendered/lab/streams/v1/images.json");
+        let file = OsDisk.open(&damaged).and_then(|_| OsDisk.create(&damaged)).unwrap();
+        OsDisk.write_at(&file, b"x", 0).unwrap();
+        assert!(load(&OsDisk, &layout).unwrap_err().to_string().contains("images.json is not what was written"));
+    }
+
+    #[test]
+    fn remotes_that_came_in_bundles_are_known() {
+        let folder = tempfile::tempdir().unwrap();
+        let layout = Layout::new(folder.path());
+        layout.create(&OsDisk).unwrap();
+        ["lab", "lab", "ubuntu"].iter().for_each(|remote| note_remote(&OsDisk, &layout, remote).unwrap());
+        assert_eq!(remotes(&OsDisk, &layout).unwrap(), ["lab", "ubuntu"].map(str::to_owned).into());
+    }
+}
