@@ -3,6 +3,7 @@
 //! Absolute times mean little on a shared machine; what is compared is a limit with room to spare, or one time with
 //! another of the same run.
 
+mod carrying;
 mod holding;
 mod large_store;
 #[path = "../tests/support/main.rs"]
@@ -43,6 +44,12 @@ async fn main() {
     if is_wanted("ledger") {
         holding::decisions();
         holding::large_store().await;
+    }
+    if is_wanted("bundles") {
+        carrying::run().await;
+    }
+    if is_wanted("verify") {
+        carrying::verify();
     }
     if is_wanted("list") {
         holding::list().await;
@@ -141,12 +148,21 @@ struct Server {
 
 impl Server {
     async fn start(folder: &Path, origin: &str) -> Self {
+        Self::start_with(folder, &format!("[remotes.ubuntu]\nurl = [\"{origin}\"]\n")).await
+    }
+
+    /// One that asks nobody.
+    async fn start_offline(folder: &Path) -> Self {
+        Self::start_with(folder, "[remotes.other]\nmode = \"offline\"\n").await
+    }
+
+    async fn start_with(folder: &Path, remotes: &str) -> Self {
         let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let address = format!("127.0.0.1:{port}");
         let path = folder.display();
         let config = format!(
             "[server]\nlisten = [\"{address}\"]\nmetrics = \"127.0.0.1:0\"\nadmin_socket = \"{path}/admin.sock\"\n\
-             [storage]\npath = \"{path}/store\"\nmin_free = \"0%\"\n[remotes.ubuntu]\nurl = [\"{origin}\"]\n"
+             [storage]\npath = \"{path}/store\"\nmin_free = \"0%\"\n{remotes}"
         );
         std::fs::write(folder.join("cistern.toml"), config).unwrap();
         let config = folder.join("cistern.toml");

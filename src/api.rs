@@ -324,6 +324,8 @@ pub struct TrustedKey {
 /// What the store holds, and what it may hold.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CacheStatus {
+    /// Where the store is.
+    pub path: String,
     /// Bytes that are held.
     pub size: u64,
     /// Bytes that may be.

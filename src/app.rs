@@ -351,6 +351,8 @@ impl App {
 
     /// Accepts no more, lets answers under way finish for as long as the operator allows, and stops.
     async fn drain(mut self) {
+        // Whoever waits for remotes gets none any more.
+        drop(self.newcomers);
         self.readiness.set(false);
         self.stop.cancel();
         self.connections.close();

@@ -3,6 +3,9 @@
 //! On the connected side [`choosing`] says which images a selection means, [`export`] has them held, [`rendering`] makes
 //! documents that list them and nothing else, [`split`] spreads files over volumes; [`plan`] names and signs it, and the command
 //! fetches file by file. [`inspection`] reads a bundle without a server.
+//!
+//! At a site [`import`] takes them in: an [`arrival`] is a bundle on its way, its [`outlook`] what would become of each remote, and
+//! [`joining`] what is listed then. [`stocktaking`] says what is there, for the next bundle.
 
 pub mod arrival;
 pub mod choosing;

@@ -115,7 +115,7 @@
 //! place of the old one whole.
 //!
 //! **Modes.** A remote in *proxy* mode is fetched from when a host first asks. One in *mirror* mode has a [`prefetch::Prefetcher`]
-//! that asks first, for everything that is listed. One that is *offline* has no refresher and no source: of its documents
+//! that asks first, for everything that is listed. One that is *offline* asks nobody and is fed by bundles: of its documents
 //! only what is held is listed ([`ledger::holdings`]).
 //!
 //! **Hold-back.** An image that is kept up to date is listed until its newer version is held: [`render::hold_back`] hides
@@ -137,6 +137,12 @@
 //! wanted. What a person decides is written down before it counts, and answered when the database has it. Bytes of own images
 //! travel over the socket and come into the store as a fetch's do ([`library::intake`]); [`library::inspect`] looks into them,
 //! and [`render::own`] makes the documents of the remote `local` of them.
+//!
+//! **Bundles.** [`bundle::export`] has everything held that is to be carried, [`bundle::plan`] names and signs it, and [`cli`] writes it to
+//! folders. At a site [`bundle::import`] checks whose it is and says what it wants; blobs come in as a fetch's do. When all that a
+//! bundle names is held, it is written down in the place of the one before ([`store::imports`]), what all bundles list of a remote
+//! is joined ([`render::join`]), and that is given to the remote's keeper ([`refresh::Refresher::be_fed`]), which does with it what a refresh
+//! does. What a bundle brought belongs to its selection ([`ledger::record::Owner::Selection`]) and goes when no bundle lists it.
 //!
 //! **Start.** Sockets are bound, the store is locked, the ledger is made of its database (without one, of all that lies in the
 //! store), the documents on disk are published, and the server listens, upstream or none. Refreshes begin, and the store is

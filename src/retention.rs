@@ -2,7 +2,8 @@
 //!
 //! Images go whole, the least recently used first; loose blobs by the same rules. What upstream still lists may go at
 //! once, since its path pulls through again. What only we hold is taken off the list first and goes when grace is over.
-//! What is being read stays, and so does everything that an offline remote or a selection lists. Nothing is done here:
+//! What is being read stays, and so does everything that an offline remote or a selection lists. An offline remote loses nothing
+//! but what bundles brought and list no more. Nothing is done here:
 //! the answer is a list of sentences, for the cache to carry out.
 
 use std::time::Duration;

@@ -11,7 +11,7 @@ use crate::manifest::{BundlePath, File, Manifest};
 use crate::seal::PublicKey;
 use crate::store::imports::Imported;
 
-/// All documents of a bundle are in memory while it is imported.
+/// All documents that list what a bundle has are in memory while it is imported.
 const MOST_DOCUMENT_BYTES: u64 = 512 << 20;
 
 /// A bundle on its way in.
@@ -41,7 +41,7 @@ impl Arrival {
     pub fn new(trusted: &[PublicKey], text: Bytes, signature: Bytes, allow_rollback: bool) -> Result<Self, NotImported> {
         let key = *trusted.iter().find(|key| key.has_signed(&text, &signature)).ok_or(NotImported::NotTrusted)?;
         let manifest = Manifest::parse(&text)?;
-        let documents = manifest.documents.iter().map(|document| document.size).fold(0, u64::saturating_add);
+        let documents = rendered(&manifest).map(|document| document.size).fold(0, u64::saturating_add);
         if documents > MOST_DOCUMENT_BYTES {
             return Err(NotImported::DocumentsTooLarge { bytes: documents, most: MOST_DOCUMENT_BYTES });
         }
@@ -50,19 +50,19 @@ impl Arrival {
         Ok(Self { id, place, key, manifest, text, signature, allow_rollback, kept: None, documents: Mutex::default() })
     }
 
+    /// The documents that list what it has. Upstream's own are for whoever wants to check them, and stay where they are.
+    pub fn rendered(&self) -> impl Iterator<Item = &File> {
+        rendered(&self.manifest)
+    }
+
     /// Takes a document in.
     pub fn add(&self, path: &BundlePath, bytes: Bytes) -> Result<(), NotImported> {
-        let expected = self.document(path)?;
+        let expected = self.rendered().find(|file| file.path == *path).ok_or_else(|| NotImported::NotInIt(path.clone()))?;
         if bytes.len() as u64 != expected.size || Digest::of(&bytes) != expected.sha256 {
             return Err(NotImported::Broken(path.clone()));
         }
         self.documents.lock().unwrap_or_else(PoisonError::into_inner).insert(path.clone(), bytes);
         Ok(())
-    }
-
-    /// What is said of a document.
-    pub fn document(&self, path: &BundlePath) -> Result<&File, NotImported> {
-        self.manifest.documents.iter().find(|file| file.path == *path).ok_or_else(|| NotImported::NotInIt(path.clone()))
     }
 
     /// What is said of a blob.
@@ -73,19 +73,21 @@ impl Arrival {
     }
 
     /// The bundle as it is kept, if all its documents came.
-    pub fn whole(&self) -> Result<(Imported, BTreeMap<BundlePath, Bytes>), NotImported> {
-        let documents = self.documents.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    pub fn whole(&self) -> Result<Imported, NotImported> {
         if let Some(kept) = &self.kept {
-            return Ok((kept.clone(), documents));
+            return Ok(kept.clone());
         }
-        if let Some(missing) = self.manifest.documents.iter().find(|document| !documents.contains_key(&document.path)) {
+        let rendered = self.documents.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if let Some(missing) = self.rendered().find(|document| !rendered.contains_key(&document.path)) {
             return Err(NotImported::NotSent(missing.path.clone()));
         }
-        let is_rendered = |path: &BundlePath| matches!(path, BundlePath::Rendered(..));
-        let rendered = documents.iter().filter(|(path, _)| is_rendered(path)).map(|(path, bytes)| (path.clone(), bytes.clone())).collect();
         let (text, signature) = (self.text.clone(), self.signature.clone());
-        Ok((Imported { place: self.place, manifest: self.manifest.clone(), text, signature, rendered }, documents))
+        Ok(Imported { place: self.place, manifest: self.manifest.clone(), text, signature, rendered })
     }
+}
+
+fn rendered(manifest: &Manifest) -> impl Iterator<Item = &File> {
+    manifest.documents.iter().filter(|document| matches!(document.path, BundlePath::Rendered(..)))
 }
 
 /// What a file of a bundle is, as the store asks for it.

@@ -69,16 +69,17 @@ impl Importer {
         let mut arrival = arrival?;
         arrival.kept = check_order(&arrival, &imported)?.filter(|known| known.text == arrival.text).cloned();
         let plan = self.plan(&arrival)?;
-        let mut arrivals = self.arrivals.lock().unwrap_or_else(PoisonError::into_inner);
-        arrivals.retain(|other| other.id != arrival.id);
-        arrivals.push_front(Arc::new(arrival));
-        arrivals.truncate(MOST_ARRIVALS);
+        self.with_arrivals(|arrivals| {
+            arrivals.retain(|other| other.id != arrival.id);
+            arrivals.push_front(Arc::new(arrival));
+            arrivals.truncate(MOST_ARRIVALS);
+        });
         Ok(plan)
     }
 
     fn plan(&self, arrival: &Arrival) -> Result<ImportPlan, NotImported> {
         let is_known = arrival.kept.is_some();
-        let documents = arrival.manifest.documents.iter().filter(|_| !is_known);
+        let documents = arrival.rendered().filter(|_| !is_known);
         let books = self.library.cache.books();
         let (bytes, capacity) = (arrival.manifest.size(), books.limits().capacity_bytes);
         if bytes > capacity {
@@ -93,8 +94,12 @@ impl Importer {
 
     /// The bundle with this id.
     pub fn arrival(&self, id: Digest) -> Result<Arc<Arrival>, NotImported> {
-        let arrivals = self.arrivals.lock().unwrap_or_else(PoisonError::into_inner);
-        arrivals.iter().find(|arrival| arrival.id == id).cloned().ok_or(NotImported::Forgotten)
+        let found = self.with_arrivals(|arrivals| arrivals.iter().find(|arrival| arrival.id == id).cloned());
+        found.ok_or(NotImported::Forgotten)
+    }
+
+    fn with_arrivals<T>(&self, act: impl FnOnce(&mut VecDeque<Arc<Arrival>>) -> T) -> T {
+        act(&mut self.arrivals.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Takes a blob in. What is held already is read past.
@@ -120,14 +125,13 @@ impl Importer {
             return Ok(report(arrival, &outlook, false));
         }
         self.house(&outlook, true).await?;
-        let (bundle, documents) = arrival.whole()?;
+        let bundle = arrival.whole()?;
         if !outlook.is_known {
             if arrival.kept.is_some() {
                 // Another one came in its place meanwhile, and its documents were not sent for that.
                 return Err(NotImported::Forgotten);
             }
-            self.with_store(move |disk, layout| imports::save(disk, layout, bundle.place, [&bundle.text, &bundle.signature], &documents))
-                .await?;
+            self.with_store(move |disk, layout| imports::save(disk, layout, &bundle)).await?;
         }
         self.house(&outlook, false).await?;
         for Prospect { remote, documents, .. } in &outlook.remotes {
@@ -136,6 +140,7 @@ impl Importer {
             served(fed).map_err(|reason| NotImported::NotServed { remote: remote.clone(), reason })?;
         }
         self.library.written_down().await;
+        self.with_arrivals(|arrivals| arrivals.retain(|other| other.id != arrival.id));
         tracing::info!(generation = arrival.manifest.generation, key = %arrival.key, "a bundle is listed");
         Ok(report(arrival, &outlook, true))
     }

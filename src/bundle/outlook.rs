@@ -52,7 +52,7 @@ pub struct Prospect {
 impl Outlook {
     /// Looks at a bundle whose documents came, beside all others that were imported.
     pub fn new(arrival: &Arrival, mut imported: Vec<Imported>, catalog: &Catalog, books: &Books) -> Result<Self, NotImported> {
-        let (bundle, _) = arrival.whole()?;
+        let bundle = arrival.whole()?;
         let mut names = remotes(&bundle.manifest);
         for remote in &names {
             name::check(remote).map_err(|reason| NotImported::Remote(format!("it has a remote '{}': {reason}", remote.escape_debug())))?;

@@ -55,6 +55,7 @@ fn info(status: &CacheStatus, format: Format) -> Result<(), Failure> {
         return print(format, &[], &[], status);
     }
     let CacheStatus { blobs, loose_blobs, images, cached_images, leaving_images, .. } = status;
+    println!("Path: {}", status.path);
     println!("Size: {} of {}", size(status.size), size(status.capacity));
     println!("File system: {} free, {} of that are kept free", size(status.free), size(status.min_free));
     println!("Files: {blobs}, {loose_blobs} of them belong to no image");

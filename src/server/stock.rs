@@ -22,6 +22,7 @@ pub async fn info(cache: &Arc<Cache>) -> Reply {
 fn status(cache: &Cache) -> std::io::Result<CacheStatus> {
     let (space, catalog, limits) = (cache.space()?, cache.current().load(), *cache.books().limits());
     Ok(cache.books().read(|ledger| CacheStatus {
+        path: cache.store().layout().root().display().to_string(),
         size: ledger.account.held(),
         capacity: limits.capacity_bytes,
         free: space.free,

@@ -1,4 +1,4 @@
-//! What was imported: of each key and selection the newest bundle, as it came, but for its blobs.
+//! What was imported: of each key and selection the newest bundle, but for its blobs and upstream's own documents.
 //!
 //! A bundle is written beside the one before and gets its name last, so that one with a name is whole.
 
@@ -29,27 +29,21 @@ pub struct Imported {
     pub text: Bytes,
     /// Its signature.
     pub signature: Bytes,
-    /// The documents that list what it has. Upstream's own stay on the disk.
+    /// The documents that list what it has.
     pub rendered: BTreeMap<BundlePath, Bytes>,
 }
 
 /// Puts a bundle in its place. The one that was there is gone when this returns.
-pub fn save(
-    disk: &dyn Disk,
-    layout: &Layout,
-    place: Digest,
-    [text, signature]: [&[u8]; 2],
-    documents: &BTreeMap<BundlePath, Bytes>,
-) -> io::Result<()> {
-    let folder = layout.imports().join(place.to_string());
+pub fn save(disk: &dyn Disk, layout: &Layout, bundle: &Imported) -> io::Result<()> {
+    let folder = layout.imports().join(bundle.place.to_string());
     let older = numbers(disk, &folder)?;
-    stage(disk, &folder.join(FRESH), [text, signature], documents)?;
+    stage(disk, &folder.join(FRESH), bundle)?;
     let next = older.last().map_or(1, |newest| newest + 1);
     disk.rename(&folder.join(FRESH), &folder.join(name(next)))?;
     disk.sync_directory(&folder)?;
     disk.sync_directory(&layout.imports())?;
     older.into_iter().try_for_each(|number| {
-        let trash = layout.trash().join(format!("{place}-{}", name(number)));
+        let trash = layout.trash().join(format!("{}-{}", bundle.place, name(number)));
         disk.rename(&folder.join(name(number)), &trash)?;
         disk.remove(&trash)
     })
@@ -80,19 +74,19 @@ pub fn remotes(disk: &dyn Disk, layout: &Layout) -> io::Result<BTreeSet<String>>
     Ok(disk.names(&layout.fed_remotes())?.into_iter().filter(|name| !name.contains('.')).collect())
 }
 
-fn stage(disk: &dyn Disk, fresh: &Path, [text, signature]: [&[u8]; 2], documents: &BTreeMap<BundlePath, Bytes>) -> io::Result<()> {
+fn stage(disk: &dyn Disk, fresh: &Path, bundle: &Imported) -> io::Result<()> {
     disk.remove(fresh)?;
     disk.create_directory(fresh)?;
     let mut folders = BTreeSet::from([fresh.to_owned()]);
-    for (path, bytes) in documents {
+    for (path, bytes) in &bundle.rendered {
         let path = fresh.join(path.to_string());
         let parent = path.parent().unwrap_or(fresh).to_owned();
         disk.create_directory(&parent)?;
         folders.extend(parent.ancestors().take_while(|above| *above != fresh).map(Path::to_owned));
         write(disk, &path, bytes)?;
     }
-    write(disk, &fresh.join(SIGNATURE), signature)?;
-    write(disk, &fresh.join(MANIFEST), text)?;
+    write(disk, &fresh.join(SIGNATURE), &bundle.signature)?;
+    write(disk, &fresh.join(MANIFEST), &bundle.text)?;
     folders.iter().rev().try_for_each(|folder| disk.sync_directory(folder))
 }
 
@@ -138,13 +132,12 @@ mod tests {
     use crate::digest::Digest;
     use crate::disk::{Disk as _, OsDisk};
     use crate::manifest::{BundlePath, FORMAT, File, Manifest, Selection};
-    use crate::store::imports::{load, note_remote, remotes, save};
+    use crate::store::imports::{Imported, load, note_remote, remotes, save};
     use crate::store::layout::Layout;
 
-    fn bundle(generation: u64, list: &'static str) -> (Vec<u8>, BTreeMap<BundlePath, Bytes>) {
-        let paths = ["documents/lab/streams/v1/a:b.json".replace(':', "%3A"), "rendered/lab/streams/v1/images.json".to_owned()];
-        let documents: BTreeMap<BundlePath, Bytes> =
-            paths.iter().map(|path| (BundlePath::parse(path).unwrap(), Bytes::from_static(list.as_bytes()))).collect();
+    fn bundle(place: Digest, generation: u64, list: &'static str) -> Imported {
+        let path = BundlePath::parse("rendered/lab/streams/v1/images%3Areleased.json").unwrap();
+        let rendered: BTreeMap<BundlePath, Bytes> = [(path, Bytes::from_static(list.as_bytes()))].into();
         let file = |(path, bytes): (&BundlePath, &Bytes)| File { path: path.clone(), size: bytes.len() as u64, sha256: Digest::of(bytes) };
         let manifest = Manifest {
             format: FORMAT.to_owned(),
@@ -152,10 +145,11 @@ mod tests {
             parent: None,
             created_at: "2026-11-27T00:00:00Z".to_owned(),
             selection: Selection::default(),
-            documents: documents.iter().map(file).collect(),
+            documents: rendered.iter().map(file).collect(),
             volumes: Vec::new(),
         };
-        (manifest.to_json(), documents)
+        let text = manifest.to_json().into();
+        Imported { place, manifest, text, signature: Bytes::from_static(b"signature"), rendered }
     }
 
     #[test]
@@ -165,8 +159,7 @@ mod tests {
         layout.create(&OsDisk).unwrap();
         let [one, other] = [b"1", b"2"].map(|name| Digest::of(name));
         for (place, generation, list) in [(one, 1, "a"), (other, 1, "b"), (one, 2, "c")] {
-            let (text, documents) = bundle(generation, list);
-            save(&OsDisk, &layout, place, [&text, b"signature"], &documents).unwrap();
+            save(&OsDisk, &layout, &bundle(place, generation, list)).unwrap();
         }
         let imported = load(&OsDisk, &layout).unwrap();
         let mut found: Vec<_> = imported.iter().map(|bundle| (bundle.place, bundle.manifest.generation, bundle.rendered.len())).collect();
@@ -175,10 +168,10 @@ mod tests {
         expected.sort();
         assert_eq!(found, expected);
         assert_eq!(OsDisk.names(&layout.imports().join(one.to_string())).unwrap().len(), 1);
-        let damaged = layout.imports().join(one.to_string()).join("00000000000000000002/rendered/lab/streams/v1/images.json");
+        let damaged = layout.imports().join(one.to_string()).join("00000000000000000002/rendered/lab/streams/v1/images%3Areleased.json");
         let file = OsDisk.open(&damaged).and_then(|_| OsDisk.create(&damaged)).unwrap();
         OsDisk.write_at(&file, b"x", 0).unwrap();
-        assert!(load(&OsDisk, &layout).unwrap_err().to_string().contains("images.json is not what was written"));
+        assert!(load(&OsDisk, &layout).unwrap_err().to_string().contains("released.json is not what was written"));
     }
 
     #[test]

@@ -49,9 +49,14 @@ impl Layout {
         self.partials().join(expected.to_string())
     }
 
+    /// The folder of all documents.
+    pub fn all_documents(&self) -> PathBuf {
+        self.root.join("documents")
+    }
+
     /// The folder of a remote's documents.
     pub fn documents(&self, remote: &str) -> PathBuf {
-        self.root.join("documents").join(remote)
+        self.all_documents().join(remote)
     }
 
     /// What is known of a claim that is no digest.
@@ -159,7 +164,7 @@ impl Layout {
         create_for_blobs(disk, &blobs).map_err(|error| (blobs, error))?;
         let folders = [
             self.partials(),
-            self.root.join("documents"),
+            self.all_documents(),
             self.learnt_folder(),
             self.all_wrong(),
             self.records(),

@@ -6,8 +6,8 @@ use std::panic::AssertUnwindSafe;
 use futures_util::FutureExt as _;
 
 use crate::deeds::{
-    Deed, Stage, Verdict, comes_to_hold, commit, decision, eviction, exposure, import, is_counted, is_sound, keeping, learning, refresh,
-    withdrawal,
+    Deed, Stage, Verdict, comes_to_hold, commit, decision, eviction, exposure, feeding, feeding_again, import, is_counted, is_sound,
+    keeping, learning, refresh, withdrawal,
 };
 use crate::support::mirror::Mirror;
 use crate::support::power::{Database, Outcome, Unsynced};
@@ -100,7 +100,7 @@ async fn what_only_we_hold_stays_listed_after_the_power_went() {
 
 #[tokio::test]
 async fn what_only_we_hold_needs_the_syncs_of_its_record() {
-    keeping().needs_every_sync_but(&["documents/lab/validators.json.new"]).await;
+    keeping().needs_every_sync_but(&["documents", "documents/lab/validators.json.new"]).await;
 }
 
 #[tokio::test]
@@ -155,7 +155,8 @@ async fn a_commit_needs_every_sync() {
 #[tokio::test]
 async fn a_refresh_needs_every_sync() {
     // Documents that are asked for whole are the same documents.
-    refresh().needs_every_sync_but(&["documents/lab/validators.json.new"]).await;
+    // The folder of the remote was there before.
+    refresh().needs_every_sync_but(&["documents", "documents/lab/validators.json.new"]).await;
 }
 
 #[tokio::test]
@@ -168,4 +169,23 @@ async fn decisions_need_every_sync() {
 async fn an_import_needs_every_sync() {
     // What was published says all that a record does.
     import().needs_every_sync_but(&["records", "records/*.new"]).await;
+}
+
+/// T40
+#[tokio::test]
+async fn what_a_bundle_brought_is_there_and_whole_after_the_power_went() {
+    feeding().survives().await;
+}
+
+/// T40
+#[tokio::test]
+async fn a_site_lists_one_bundle_or_the_next_after_the_power_went() {
+    feeding_again().survives().await;
+}
+
+#[tokio::test]
+async fn bundles_need_every_sync() {
+    // What is listed is found again without its record, and of a remote that came in a bundle only its name matters.
+    let harmless = ["documents/lab/validators.json.new", "records", "records/*.new", "state/bundles/remotes/lab.new"];
+    feeding().needs_every_sync_but(&harmless).await;
 }

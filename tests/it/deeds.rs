@@ -334,6 +334,91 @@ pub fn import() -> Deed<impl AsyncFn() -> Stage, impl AsyncFn(&Stage) -> bool, i
     Deed { stage, act, check }
 }
 
+/// A key, and two bundles of that key's owner: of one version, and of the next.
+struct Bundles {
+    key: String,
+    folders: [String; 2],
+    _folder: tempfile::TempDir,
+}
+
+/// They are made once: how is not what these are about.
+async fn bundles() -> &'static Bundles {
+    static MADE: tokio::sync::OnceCell<Bundles> = tokio::sync::OnceCell::const_new();
+    MADE.get_or_init(async || {
+        let stage = stage().await;
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name).display().to_string();
+        let (key, folders) = (path("key.pem"), [path("first"), path("second")]);
+        std::fs::write(&key, done(&stage.mirror, &["bundle", "key"]).await).unwrap();
+        done(&stage.mirror, &["bundle", "export", "lab:", "--to", &folders[0]]).await;
+        stage.origin.put(stream(&[("20260102", "b")]).tree());
+        done(&stage.mirror, &["remote", "refresh", "lab"]).await;
+        done(&stage.mirror, &["bundle", "export", "lab:", "--to", &folders[1]]).await;
+        Bundles { key, folders, _folder: folder }
+    })
+    .await
+}
+
+/// A site without a way out. The origin is nobody's.
+async fn site() -> Stage {
+    let disk = PowerDisk::default();
+    let faults = FaultyDisk::over(disk.clone());
+    let builder = Builder::default().disk(faults.clone()).section("[images]\ngrace = \"1h\"");
+    let mirror = builder.remote("other", &[], "mode = \"offline\"").start_without_waiting().await;
+    Stage { origin: Origin::start().await, mirror, disk, faults }
+}
+
+/// What a site lists can be had, and is what bundles brought: nothing, or all of one of them.
+async fn is_fed(mirror: &Mirror, promised: Option<&str>) -> Verdict {
+    let listed = serials(mirror).await;
+    ensure(listed.len() <= 1, || format!("parts of two bundles are listed: {listed:?}"))?;
+    for (serial, folder) in [("20260101", "a"), ("20260102", "b")] {
+        if listed.iter().any(|other| other == serial) {
+            let response = mirror.get(&format!("lab/{folder}/squashfs")).await;
+            let is_there = response.status() == 200 && response.bytes().await.is_ok_and(|bytes| bytes == root(folder));
+            ensure(is_there, || format!("{serial} is listed and cannot be had"))?;
+        }
+    }
+    let is_kept = async || promised.is_none_or(|promised| listed == [promised]);
+    ensure(is_kept().await, || format!("{listed:?} is listed and not {promised:?}"))
+}
+
+/// A site that knows nothing yet is told whom to trust, and fed. It promises that hosts can have that.
+pub fn feeding() -> Deed<impl AsyncFn() -> Stage, impl AsyncFn(&Stage) -> [bool; 2], impl AsyncFn(&Mirror, &[bool; 2]) -> Verdict> {
+    let act = async |stage: &Stage| {
+        let Bundles { key, folders: [first, _], .. } = bundles().await;
+        let trusts = typed(&stage.mirror, &["bundle", "trust", key], "").await.0 == 0;
+        let is_fed = typed(&stage.mirror, &["bundle", "import", first], "").await.0 == 0;
+        [trusts, is_fed]
+    };
+    let check = async |mirror: &Mirror, [trusts, was_fed]: &[bool; 2]| {
+        let (_, keys, error) = typed(mirror, &["bundle", "trust", "--format", "json"], "").await;
+        ensure(!trusts || keys.contains("PUBLIC KEY"), || format!("whoever was trusted is not: {error}"))?;
+        let (_, inventory, error) = typed(mirror, &["bundle", "inventory"], "").await;
+        ensure(!was_fed || inventory.contains("\"generation\":1"), || format!("what was imported is forgotten: {inventory}{error}"))?;
+        is_fed(mirror, was_fed.then_some("20260101")).await
+    };
+    Deed { stage: site, act, check }
+}
+
+/// A site is fed again. It promises the newer version, and otherwise there is the older one.
+pub fn feeding_again() -> Deed<impl AsyncFn() -> Stage, impl AsyncFn(&Stage) -> bool, impl AsyncFn(&Mirror, &bool) -> Verdict> {
+    let stage = async || {
+        let Bundles { key, folders: [first, _], .. } = bundles().await;
+        let stage = site().await;
+        done(&stage.mirror, &["bundle", "trust", key]).await;
+        done(&stage.mirror, &["bundle", "import", first]).await;
+        wait_for(async || held(&stage.mirror).await.len() == 1).await;
+        stage
+    };
+    let act = async |stage: &Stage| typed(&stage.mirror, &["bundle", "import", &bundles().await.folders[1]], "").await.0 == 0;
+    let check = async |mirror: &Mirror, was_fed: &bool| {
+        ensure(!serials(mirror).await.is_empty(), || "nothing is listed any more".to_owned())?;
+        is_fed(mirror, was_fed.then_some("20260102")).await
+    };
+    Deed { stage, act, check }
+}
+
 fn own_image() -> Vec<u8> {
     let yaml = format!("architecture: {}\ncreation_date: 1767225600\nproperties:\n  os: Own\n", std::env::consts::ARCH);
     let mut tarball = tar::Builder::new(flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast()));

@@ -13,6 +13,7 @@ use crate::managing::{CISTERN, done, failed, typed};
 use crate::publishing::{metadata_xz, squashfs};
 use crate::support::mirror::{Builder, Mirror, wait_for};
 use crate::support::origin::Origin;
+use crate::support::server::Server;
 use crate::support::stream::{Stream, Version, noise};
 
 /// Two Cisterns, of which only the first has a way to the origin, and what is carried from it to the second.
@@ -494,4 +495,73 @@ async fn imports_that_are_killed_at_any_moment_are_gone_on_with() {
     let said = setting.import(&bundle, &[]).await;
     assert!(said.contains("imported"), "{said}");
     assert_eq!(setting.site.body("lab/big7/squashfs").await, noise(2_000_007, 2_000_007));
+}
+
+/// A site that is fed two bundles in turn, and whose server is killed at random moments, lists one of them or the other.
+#[tokio::test]
+async fn a_site_whose_server_is_killed_while_it_is_fed_lists_all_of_a_bundle_or_nothing() {
+    const KILLS: u64 = 20;
+    let setting = Setting::new().await;
+    let [first, second] = [setting.export("first", &["lab:"]).await, {
+        setting.publish(&[SECOND]).await;
+        setting.export("second", &["lab:"]).await
+    }];
+    let config = "[server]\nlisten = [\"127.0.0.1:0\"]\nplain_http = \"all\"\nmetrics = \"127.0.0.1:0\"\n\
+                  admin_socket = \"{folder}/admin.sock\"\n[remotes.other]\nmode = \"offline\"";
+    let mut server = Server::start(config, &[]);
+    let socket = server.folder().join("admin.sock");
+    let command = |arguments: &[&str]| {
+        let mut command = tokio::process::Command::new(CISTERN);
+        command.args(arguments).env("CISTERN_SOCKET", &socket).stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null());
+        command.kill_on_drop(true);
+        command
+    };
+    let key = text(&setting.disk.path().join("key.pem"));
+    assert!(command(&["bundle", "trust", &key]).status().await.unwrap().success());
+    let client = reqwest::Client::builder().no_proxy().build().unwrap();
+    let mut random = fastrand::Rng::with_seed(7);
+    let mut listed_once = false;
+    for number in 0..KILLS {
+        let bundle = if number % 2 == 0 { &first } else { &second };
+        let importing = command(&["bundle", "import", "--allow-rollback", &text(bundle)]).spawn().unwrap();
+        tokio::time::sleep(Duration::from_millis(random.u64(5..150))).await;
+        server = server.kill_and_restart();
+        drop(importing);
+        let top = format!("http://{}/lab", server.addresses()[0]);
+        let response = client.get(format!("{top}/streams/v1/images.json")).send().await.unwrap();
+        if response.status() != 200 {
+            assert!(!listed_once, "kill {number}: what was listed is listed no more: {}", response.status());
+            continue;
+        }
+        listed_once = true;
+        let images: Value = serde_json::from_slice(&response.bytes().await.unwrap()).unwrap();
+        assert_eq!(images["products"].as_object().unwrap().len(), 2, "kill {number}: {images}");
+        for item in items(&images) {
+            let response = client.get(format!("{top}/{}", item["path"].as_str().unwrap())).send().await.unwrap();
+            assert_eq!(response.status(), 200, "kill {number}: {item}");
+            let digest = cistern::digest::Digest::of(&response.bytes().await.unwrap());
+            assert_eq!(digest.to_string(), item["sha256"].as_str().unwrap(), "kill {number}");
+        }
+    }
+    assert!(listed_once, "some import came to its end");
+    assert!(command(&["bundle", "import", "--allow-rollback", &text(&second)]).status().await.unwrap().success());
+}
+
+fn items(images: &Value) -> Vec<Value> {
+    let versions = images["products"].as_object().unwrap().values().flat_map(|product| product["versions"].as_object().unwrap().values());
+    versions.flat_map(|version| version["items"].as_object().unwrap().values().cloned()).collect()
+}
+
+#[tokio::test]
+async fn a_bundle_that_is_imported_already_is_compared_and_not_read() {
+    let setting = Setting::new().await;
+    let bundle = setting.export("first", &["lab:"]).await;
+    setting.import(&bundle, &[]).await;
+    // Nobody sees that, who does not read it; what `verify` is for.
+    for (_, blob) in manifest(&bundle).blobs() {
+        flip(&bundle.join(blob.path.to_string()), 0);
+    }
+    let said = setting.import(&bundle, &[]).await;
+    assert!(said.contains("was imported already; 0 files were not held before"), "{said}");
+    assert!(setting.is_served("busy/1/squashfs").await);
 }

@@ -286,6 +286,63 @@ async fn a_tree_that_nginx_serves_launches() {
     }
 }
 
+/// Runs a command of ours against a mirror; what it printed.
+fn cistern(mirror: &Mirror, arguments: &[&str]) -> String {
+    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_cistern"));
+    command.env("CISTERN_SOCKET", mirror.socket()).args(arguments);
+    let output = tokio::task::block_in_place(|| command.output().unwrap());
+    assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_site_without_a_way_out_is_fed_by_bundles_and_launches() {
+    let Some(_turn) = turn().await else { return };
+    let Setting { mut origin, mirror, build } = Setting::make().await;
+    let site = Builder::default().remote("other", &[], "mode = \"offline\"").section("[images]\ngrace = \"3s\"");
+    let site = site.start_without_waiting().await;
+    let disk = tempfile::tempdir().unwrap();
+    let path = |name: &str| disk.path().join(name).display().to_string();
+    let (key, inventory, first, second) = (path("cistern.pub"), path("site.inv"), path("first"), path("second"));
+    std::fs::write(&key, cistern(&mirror, &["bundle", "key"])).unwrap();
+    cistern(&mirror, &["bundle", "export", "lab:", "--to", &first]);
+    cistern(&site, &["bundle", "verify", &first, "--key", &key]);
+    cistern(&site, &["bundle", "trust", &key]);
+    cistern(&site, &["bundle", "import", &first]);
+    let host = Host::start(&site.ca());
+    host.add_remote("m", &site.url());
+    for (image, name) in [("m:busy", "c1"), ("m:unified", "c2")] {
+        host.launch(image, name);
+        assert_eq!(host.lxc(&["exec", name, "--", "/bin/busybox", "cat", "/etc/build"]), "first");
+    }
+
+    let next = Build::make("second");
+    let unified = Version::new("images/unified").file("lxd_combined.tar.gz", &build.unified);
+    let stream = busy(&[("20260201", version("images/second", &next))]);
+    origin.put(stream.add(&format!("one:1:{}", arch()), "unified", "20260101", unified).tree());
+    mirror.refresh("lab", true).await;
+    wait_for(async || !cistern(&site, &["bundle", "inventory"]).contains("\"blobs\":[]")).await;
+    std::fs::write(&inventory, cistern(&site, &["bundle", "inventory"])).unwrap();
+    cistern(&mirror, &["bundle", "export", "lab:", "--have", &inventory, "--to", &second]);
+    origin.stop().await;
+    mirror.stop().await;
+    let manifest = cistern::manifest::Manifest::parse(&std::fs::read(disk.path().join("second/manifest.json")).unwrap()).unwrap();
+    let travelled: u64 = manifest.blobs().map(|(_, file)| file.size).sum();
+    // The virtual machine's root is the same in both builds.
+    assert_eq!(travelled, [&next.metadata, &next.squashfs, &next.tarball].map(|file| file.len() as u64).iter().sum::<u64>());
+    cistern(&site, &["bundle", "import", &second]);
+    host.forget_documents();
+    assert_eq!(host.fingerprint("m:busy", false), Some(fingerprint(&next.metadata, &next.squashfs)), "the alias moved");
+    for image in host.lxc(&["image", "list", "--format=csv", "--columns=F"]).lines() {
+        host.lxc(&["image", "delete", image]);
+    }
+    host.launch("m:busy", "c3");
+    assert_eq!(host.lxc(&["exec", "c3", "--", "/bin/busybox", "cat", "/etc/build"]), "second");
+    host.launch("m:unified", "c4");
+    let old = site.store().join("blobs/sha256").join(digest_path(&build.squashfs));
+    wait_for(async || !cistern(&site, &["cache", "prune"]).is_empty() && !old.exists()).await;
+}
+
 fn digest_path(bytes: &[u8]) -> String {
     let digest = cistern::digest::Digest::of(bytes).to_string();
     format!("{}/{digest}", &digest[..2])

@@ -7,7 +7,7 @@ use http_body_util::BodyExt as _;
 use hyper::Method;
 use indicatif::ProgressBar;
 
-use crate::api::{ExportRequest, ExportedFile, ExportedImage, ExportedTree};
+use crate::api::{CacheStatus, ExportRequest, ExportedFile, ExportedImage, ExportedTree};
 use crate::bundle::plan::TREE;
 use crate::cli::admin::{Target, ask, bar, body, follow, request};
 use crate::cli::bundle::archive::Archive;
@@ -23,6 +23,7 @@ use crate::config::value::{Amount, BadValue};
 use crate::digest::Digest;
 use crate::disk::{Disk as _, OsDisk};
 use crate::manifest::{BundlePath, MANIFEST, Manifest, SIGNATURE};
+use crate::store::layout::Layout;
 
 /// The inventory of a site with half a million files.
 const MAX_INVENTORY_BYTES: u64 = 48 << 20;
@@ -71,6 +72,8 @@ pub struct Arguments {
 /// A bundle that the server has made.
 struct Made<'a> {
     socket: &'a Path,
+    /// The server's store: where the file system can, what is written shares the bytes of what is held.
+    store: Layout,
     id: String,
     text: Vec<u8>,
     manifest: Manifest,
@@ -131,7 +134,8 @@ impl<'a> Made<'a> {
         let id = follow(request(socket, Method::POST, "/1.0/bundles", body(&arguments.wish()?)?).await?, "fetching").await?;
         let text = fetch(socket, &id, MANIFEST).await?;
         let manifest = Manifest::parse(&text).map_err(|reason| Failure::new(FAILED, format!("the server's manifest: {reason}")))?;
-        Ok(Self { socket, id, text, manifest })
+        let CacheStatus { path, .. } = ask(socket, Method::GET, "/1.0/cache", Vec::new()).await?;
+        Ok(Self { socket, store: Layout::new(Path::new(&path)), id, text, manifest })
     }
 
     async fn fetch(&self, name: &str) -> Result<Vec<u8>, Failure> {
@@ -186,6 +190,13 @@ impl<'a> Made<'a> {
         Ok(())
     }
 
+    /// Takes a blob from the store as it lies there. Whoever may not open it, and every other file system, gets it from the server.
+    fn share(&self, part: &mut Part, name: &str) -> Result<bool, Failure> {
+        let Some(BundlePath::Blob(digest)) = BundlePath::parse(name) else { return Ok(false) };
+        let Ok(Some(held)) = OsDisk.open_own(&self.store.blob(digest)) else { return Ok(false) };
+        Ok(part.share(&held)?)
+    }
+
     /// Writes it as a tar archive: what tells what is to come first, then documents, then blobs.
     async fn write_stream(&self, bar: &ProgressBar) -> Result<(), Failure> {
         let mut archive = Archive::new(std::io::stdout().lock(), &self.manifest);
@@ -214,7 +225,9 @@ impl<'a> Made<'a> {
     /// Writes one file, from where it was left.
     async fn copy(&self, mut part: Part, name: &str, size: u64, bar: &ProgressBar) -> Result<(), Failure> {
         bar.inc(part.len());
-        if part.len() < size {
+        if size > 0 && self.share(&mut part, name)? {
+            bar.inc(size);
+        } else if part.len() < size {
             let target = target(&self.id, name)?.with("from", Some(&part.len().to_string()));
             let mut bytes = request(self.socket, Method::GET, &target.to_string(), Vec::new()).await?.into_body();
             while let Some(frame) = bytes.frame().await {

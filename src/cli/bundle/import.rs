@@ -121,21 +121,20 @@ impl<'a> Offered<'a> {
         Ok(Target::new(&["1.0", "bundles", "imports", &self.plan.id])?.to_string())
     }
 
-    /// Whether the server wants a file.
+    /// Whether the server wants a document.
     pub fn wants(&self, path: &BundlePath) -> bool {
-        let path = path.to_string();
-        // Blobs stand in the order of the manifest, which is no order if there are volumes.
-        self.plan.documents.contains(&path) || self.plan.blobs.contains(&path)
+        self.plan.documents.contains(&path.to_string())
     }
 
     async fn send_documents(&self, folders: &[PathBuf], manifest: &Manifest) -> Result<(), Failure> {
-        // All volumes have the same documents.
-        let Some(folder) = folders.first() else { return Ok(()) };
+        // All volumes have the same documents. Those that are not wanted are looked at all the same, unless the bundle is here already.
+        let Some(folder) = folders.first().filter(|_| !self.plan.is_known) else { return Ok(()) };
         let mut faults = Vec::new();
-        for document in manifest.documents.iter().filter(|document| self.wants(&document.path)) {
+        for document in &manifest.documents {
             let path = folder.join(document.path.to_string());
             match read(&path, document) {
-                Ok(Some(bytes)) => self.send_document(&document.path, bytes).await?,
+                Ok(Some(bytes)) if self.wants(&document.path) => self.send_document(&document.path, bytes).await?,
+                Ok(Some(_)) => {}
                 Ok(None) => faults.push(format!("{}: is not what the manifest says", path.display())),
                 Err(error) => faults.push(format!("{}: {error}", path.display())),
             }

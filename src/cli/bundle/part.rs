@@ -134,6 +134,16 @@ impl Part {
         self.hasher.len()
     }
 
+    /// Takes all bytes from a file that has them already, if the file system can let both share them; whether it did. What is
+    /// shared is read like everything else before the file has its last name.
+    pub fn share(&mut self, from: &File) -> Result<bool, BadFolder> {
+        if self.len() > 0 || !OsDisk.share(from, &self.file) {
+            return Ok(false);
+        }
+        rehash(&self.file, &mut self.hasher).map_err(|error| BadFolder::disk(&self.path, error))?;
+        Ok(true)
+    }
+
     /// Writes the next bytes.
     pub fn append(&mut self, bytes: &[u8]) -> Result<(), BadFolder> {
         OsDisk.write_at(&self.file, bytes, self.hasher.len()).map_err(|error| BadFolder::disk(&self.path, error))?;

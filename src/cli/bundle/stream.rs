@@ -49,7 +49,7 @@ fn read(socket: &Path, format: Format, arguments: &Arguments, handle: &Handle, i
         if bytes.len() as u64 != document.size || Digest::of(&bytes) != document.sha256 {
             return Err(Failure::new(FAILED, format!("standard input: {} is not what the manifest says; send it again", document.path)));
         }
-        if !offered.plan.documents.is_empty() {
+        if offered.wants(&document.path) {
             handle.block_on(offered.send_document(&document.path, bytes))?;
         }
     }
