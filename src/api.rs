@@ -278,6 +278,10 @@ pub struct ImportReport {
     pub remotes: Vec<ImportedRemote>,
     /// The volumes of which something is not held yet.
     pub missing: Vec<MissingVolume>,
+    /// The files that it lists and that are neither in it nor held.
+    pub lacking: Vec<String>,
+    /// Why that is so, and what to do.
+    pub why: Option<String>,
 }
 
 /// What becomes of a remote.
@@ -285,6 +289,8 @@ pub struct ImportReport {
 pub struct ImportedRemote {
     /// Its name.
     pub remote: String,
+    /// Whether it is offline only since, or with, this bundle.
+    pub is_new: bool,
     /// Images that were not listed.
     pub added: Vec<String>,
     /// Images that are listed no more.

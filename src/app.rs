@@ -181,11 +181,13 @@ impl App {
         let shelf = Shelf::load(Arc::clone(&cache), publisher.clone()).map_err(StartError::Intent)?;
         let library = Arc::new(Library::new(Arc::clone(&cache), Arc::clone(&fetcher), Arc::clone(&means.desk), publisher.clone(), shelf));
         let (brought, newcomers) = mpsc::channel(QUEUED_NEWCOMERS);
-        let office = office(&means, Arc::clone(&library), brought);
+        let importer = Arc::new(Importer::new(Arc::clone(&library), brought));
+        let office = office(&means, Arc::clone(&library), Arc::clone(&importer));
         let team = Team::assemble(&config, means).await?;
         if let Err(error) = library.start().await {
             tracing::error!(%error, "images of our own are not listed");
         }
+        library.begin(settle(importer));
         essential.spawn(recorder.run().map(|()| "recorder"));
         let door = Arc::new(door(&config, fetcher, &cache, &outside));
         let closed = CancellationToken::new();
@@ -283,30 +285,37 @@ impl App {
 
     /// Has the remotes there that a bundle brings.
     async fn house(&mut self, Newcomers { names, is_trial, reply }: Newcomers) {
-        let housed = if is_trial { self.can_house(&names) } else { self.have(names).await.map_err(|error| error.to_string()) };
+        let housed = match self.newcomers_of(&names) {
+            Ok(newcomers) if is_trial => Ok(newcomers),
+            Ok(newcomers) => self.have(names, newcomers.clone()).await.map(|()| newcomers).map_err(|error| error.to_string()),
+            Err(reason) => Err(reason),
+        };
         // Whoever asked may have left.
         drop(reply.send(housed));
     }
 
-    fn can_house(&self, names: &[String]) -> Result<(), String> {
-        match names.iter().find(|name| !self.config.is_feedable(name)) {
-            Some(name) => Err(format!(
+    /// Those remotes that are not offline yet; why one of them cannot be.
+    fn newcomers_of(&self, names: &[String]) -> Result<Vec<String>, String> {
+        if let Some(name) = names.iter().find(|name| !self.config.is_feedable(name)) {
+            return Err(format!(
                 "it has images of remote '{name}', which is not offline here; set remotes.{name}.mode to \"offline\" for it to be fed by bundles"
-            )),
-            None => Ok(()),
+            ));
         }
+        let is_there = |name: &&String| self.config.remotes.iter().any(|remote| **remote.name() == **name && remote.mode == Mode::Offline);
+        Ok(names.iter().filter(|name| !is_there(name)).cloned().collect())
     }
 
-    async fn have(&mut self, names: Vec<String>) -> Result<(), StartError> {
-        let mut config = self.config.clone();
-        config.feed(names.clone())?;
+    /// Notes that these remotes came in a bundle, and has those of them that are new.
+    async fn have(&mut self, names: Vec<String>, newcomers: Vec<String>) -> Result<(), StartError> {
         let store = Arc::clone(self.door.cache.store());
-        let is_there = |name: &String| self.config.remotes.iter().any(|remote| **remote.name() == **name && remote.mode == Mode::Offline);
-        if names.iter().all(is_there) {
-            return Ok(());
-        }
         let note = move || names.iter().try_for_each(|name| imports::note_remote(&**store.disk(), store.layout(), name));
         blocking(note).await.map_err(StartError::Intent)?;
+        if newcomers.is_empty() {
+            return Ok(());
+        }
+        let mut config = self.config.clone();
+        config.feed(newcomers.clone())?;
+        self.team.expect(newcomers).await;
         self.team.reassemble(&config).await?;
         self.config = config;
         Ok(())
@@ -411,10 +420,16 @@ fn door(config: &Config, fetcher: Arc<Fetcher>, cache: &Arc<Cache>, outside: &Ou
     }
 }
 
+/// Goes on where an import ended.
+async fn settle(importer: Arc<Importer>) {
+    if let Err(error) = importer.settle().await {
+        tracing::error!(%error, "remotes that are fed by bundles list what they listed before");
+    }
+}
+
 /// Where people's commands come in.
-fn office(means: &Means, library: Arc<Library>, newcomers: mpsc::Sender<Newcomers>) -> Office {
+fn office(means: &Means, library: Arc<Library>, importer: Arc<Importer>) -> Office {
     let exporter = Arc::new(Exporter::new(Arc::clone(&library), Arc::clone(&means.outside.clock)));
-    let importer = Arc::new(Importer::new(Arc::clone(&library), newcomers));
     Office {
         status: Arc::clone(&means.status),
         desk: Arc::clone(&means.desk),

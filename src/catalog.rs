@@ -48,8 +48,10 @@ pub struct Remote {
     pub listing: Arc<Listing>,
     /// What older documents listed, the newest of them first. It is served, and not listed any more.
     pub retired: Vec<Arc<Listing>>,
-    /// The files of images that are held, whoever listed them; of a remote that is offline, all that is held.
+    /// The files of images that are held and not listed.
     pub held: Arc<Listing>,
+    /// Of a remote that is offline, what its documents name and is held, also of images that are not held whole.
+    pub named: Arc<Listing>,
     /// Images that are held and not listed: their owner does not want hosts to see them.
     pub private: Vec<Image>,
     /// What is not listed yet because hosts get what is held in its place.
@@ -101,7 +103,7 @@ impl Remote {
 
     /// What newer documents list goes before what older ones did.
     fn listings(&self) -> impl Iterator<Item = &Arc<Listing>> {
-        std::iter::once(&self.listing).chain(&self.retired).chain([&self.held])
+        std::iter::once(&self.listing).chain(&self.retired).chain([&self.held, &self.named])
     }
 }
 
@@ -171,6 +173,7 @@ impl Catalog {
             match self.mode(name) {
                 Some(Mode::Proxy) if is_in(&remote.listing) => Standing::Upstream,
                 Some(Mode::Mirror | Mode::Offline) if is_in(&remote.listing) => Standing::Protected,
+                Some(Mode::Offline) if is_in(&remote.named) => Standing::Protected,
                 Some(Mode::Offline) if !remote.fed && is_in(&remote.held) => Standing::Protected,
                 _ if remote.retired.iter().any(is_in) => Standing::Retired,
                 _ => Standing::Unlisted,
@@ -355,6 +358,7 @@ mod tests {
             (Mode::Offline, held(), Standing::Protected),
             (Mode::Offline, Remote { fed: true, ..listed() }, Standing::Protected),
             (Mode::Offline, Remote { fed: true, ..held() }, Standing::Unlisted),
+            (Mode::Offline, Remote { fed: true, named: listing(&[image("a", "1")]), ..Remote::default() }, Standing::Protected),
             (Mode::Proxy, held(), Standing::Unlisted),
             (Mode::Proxy, retired(), Standing::Retired),
             (Mode::Own, listed(), Standing::Unlisted),

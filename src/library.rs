@@ -37,7 +37,7 @@ use crate::library::intake::Supply;
 use crate::library::names::Named;
 use crate::library::publishing::Offer;
 use crate::library::shelf::{Serving, Shelf};
-use crate::publish::Publisher;
+use crate::publish::{Gone, Publisher};
 use crate::refresh::desk::Desk;
 use crate::simplestreams::file::ListedFile;
 use crate::store::decisions;
@@ -163,6 +163,16 @@ impl Library {
         work: impl Future<Output = Result<T, LibraryError>> + Send + 'static,
     ) -> Result<T, LibraryError> {
         self.tasks.spawn(work).await.unwrap_or(Err(LibraryError::NotRecorded))
+    }
+
+    /// Goes on with work also if whoever began it leaves, until it is done or the program stops.
+    pub async fn until_the_end<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = Result<T, LibraryError>> + Send + 'static,
+    ) -> Result<T, LibraryError> {
+        let stop = self.stop.clone();
+        let done = self.tasks.spawn(async move { stop.run_until_cancelled(work).await }).await;
+        done.ok().flatten().unwrap_or(Err(LibraryError::Ending(Gone)))
     }
 
     /// Changes how an image is held. It is as it was if anything of that cannot be done.

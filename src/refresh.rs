@@ -20,11 +20,12 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::api::{RefreshReport, RefreshResult};
+use crate::cache::blocking;
 use crate::clock::Clock;
 use crate::fetch::source::Source;
 use crate::metrics::Metrics;
 use crate::publish::Publisher;
-use crate::refresh::desk::{Demand, Fed};
+use crate::refresh::desk::{Demand, Fed, Occasion};
 use crate::refresh::gather::{Bounds, Gatherer, NotGathered};
 use crate::refresh::gathered::Gathered;
 use crate::refresh::past::Past;
@@ -142,7 +143,10 @@ impl Refresher {
         }
     }
 
-    async fn feed(&mut self, Fed { bundle, documents, reply }: Fed) {
+    async fn feed(&mut self, Fed { bundle, documents, occasion, reply }: Fed) {
+        if occasion == Occasion::Start && self.past.newest().is_some_and(|newest| !newest.is_of_bundles()) {
+            return tell(vec![reply], &self.report(RefreshResult::Unchanged, None));
+        }
         let url = Snapshot::url_of_bundle(&bundle);
         let accepted_at = self.past.next_time(self.means.clock.now());
         let snapshot = Arc::new(Snapshot { url, accepted_at, documents });
@@ -153,8 +157,10 @@ impl Refresher {
         tell(vec![reply], &self.conclude(report).await);
     }
 
+    /// What an image server sent before the remote was offline is never replaced, and nothing of it goes.
     async fn retire(&mut self) {
-        if self.past.retire(self.means.clock.now(), self.options.grace).await {
+        let is_fed = self.past.newest().is_some_and(Snapshot::is_of_bundles);
+        if is_fed && self.past.retire(self.means.clock.now(), self.options.grace).await {
             self.publish().await;
         }
     }
@@ -304,7 +310,8 @@ impl Refresher {
 
 /// What came in bundles, as if an image server had sent it.
 async fn gathered(past: &Past, snapshot: Arc<Snapshot>) -> Result<Gathered, Refusal> {
-    let census = Census::of(&snapshot)?;
+    let counted = Arc::clone(&snapshot);
+    let census = blocking(move || Ok(Census::of(&counted))).await.map_err(|error| Refusal::TooMuch(error.to_string()))??;
     let staged = if past.has(&snapshot) { Ok(()) } else { past.stage(Arc::clone(&snapshot)).await };
     // Nobody is asked next time.
     let validators = (Snapshot::url_of_bundle(""), BTreeMap::new());

@@ -106,6 +106,14 @@ pub fn victims(scene: &Scene<'_>, need: Need) -> Option<Vec<Sentence>> {
     (!sentences.is_empty()).then_some(sentences)
 }
 
+/// How many bytes could go at once, if nothing goes that is to be kept.
+pub fn removable(scene: &Scene<'_>, is_kept: &dyn Fn(Digest) -> bool) -> u64 {
+    let units = scene.ledger.by_last_use().map(|(_, unit)| unit);
+    let is_free = |unit: &Unit| !scene.ledger.blobs_of(*unit).iter().any(|(digest, _)| is_kept(*digest));
+    let victims = units.filter(is_free).filter_map(|unit| scene.victim(unit));
+    victims.filter(|(deed, _)| *deed == Deed::Remove).map(|(_, bytes)| bytes).sum()
+}
+
 /// How an image would go that a person wants gone; `None` while somebody reads it.
 pub fn deletion(scene: &Scene<'_>, record: &Record) -> Option<Sentence> {
     let deed = match scene.standing(record) {
@@ -159,7 +167,7 @@ impl Scene<'_> {
     /// An offline remote loses nothing but what a person takes away, or whoever makes its bundles.
     fn may_go(&self, record: &Record, reason: Reason) -> bool {
         let is_offline = self.catalog.mode(&record.remote) == Some(Mode::Offline);
-        let is_taken_away = reason == Reason::Withdrawn && self.catalog.is_fed(&record.remote);
+        let is_taken_away = reason == Reason::Withdrawn && self.catalog.is_fed(&record.remote) && !self.is_retired(record);
         reason == Reason::Deleted || ((!is_offline || is_taken_away) && self.standing(record) != Standing::Protected)
     }
 
@@ -233,6 +241,12 @@ impl Scene<'_> {
         } else {
             Standing::Unlisted
         }
+    }
+
+    /// Whether hosts may still have documents that list an image, of whichever remote.
+    fn is_retired(&self, record: &Record) -> bool {
+        let root = record.root().into_iter().flat_map(|piece| self.ledger.claims(piece.digest));
+        root.map(|claim| self.catalog.standing(claim)).any(|standing| standing == Standing::Retired)
     }
 
     fn bytes(&self, unit: Unit) -> u64 {

@@ -15,7 +15,7 @@
 //!   state/aliases/<name>              names that people gave
 //!   state/bundles/                    the key that bundles are signed with, and which were made
 //!   state/bundles/trusted/<key>       keys whose bundles are taken
-//!   state/bundles/imported/<bundle>/  the newest bundle of each key and selection, without its blobs
+//!   state/bundles/imported/<bundle>/  the newest bundle of each selection, without its blobs
 //!   state/bundles/remotes/<remote>    remotes that came in bundles
 //!   wrong/<hex>                       an image whose files are not what it was listed as
 //!   scrub.json                        how far everything was read again

@@ -21,7 +21,7 @@ use crate::fetch::source::Source;
 use crate::metrics::Metrics;
 use crate::prefetch::Prefetcher;
 use crate::publish::Publisher;
-use crate::publish::command::Settings;
+use crate::publish::command::{Documents, Settings};
 use crate::refresh::desk::{Desk, Keeper};
 use crate::refresh::status::StatusBoard;
 use crate::refresh::{self, Refresher};
@@ -92,6 +92,15 @@ impl Team {
         self.tasks = TaskTracker::new();
         self.begin(config, sources).await;
         Ok(())
+    }
+
+    /// Has it known of new remotes that nothing is there of yet: others are not to wait for them.
+    pub async fn expect(&self, names: Vec<String>) {
+        for name in names {
+            if let Err(error) = self.means.publisher.replace(name.into(), Documents::default()).await {
+                tracing::debug!(%error, "nothing can be published");
+            }
+        }
     }
 
     /// Sends everybody home.

@@ -1,9 +1,10 @@
 //! A bundle on its way in: what it says, who signed that, and what of it came so far.
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
+use foldhash::HashMap;
 
 use crate::bundle::error::NotImported;
 use crate::digest::{Claim, Digest, Expected};
@@ -12,14 +13,14 @@ use crate::seal::PublicKey;
 use crate::store::imports::Imported;
 
 /// All documents that list what a bundle has are in memory while it is imported.
-const MOST_DOCUMENT_BYTES: u64 = 512 << 20;
+const MOST_DOCUMENT_BYTES: u64 = 256 << 20;
 
 /// A bundle on its way in.
 #[derive(Debug)]
 pub struct Arrival {
     /// What tells it from every other: the digest of its manifest.
     pub id: Digest,
-    /// What tells its key and selection from every other.
+    /// What tells its selection from every other.
     pub place: Digest,
     /// Who signed it.
     pub key: PublicKey,
@@ -33,8 +34,12 @@ pub struct Arrival {
     pub allow_rollback: bool,
     /// The same bundle, if it is imported already: then its documents are not sent again.
     pub kept: Option<Imported>,
-    documents: Mutex<BTreeMap<BundlePath, Bytes>>,
+    sizes: HashMap<Digest, u64>,
+    documents: Documents,
 }
+
+/// Documents that came.
+type Documents = Arc<Mutex<BTreeMap<BundlePath, Bytes>>>;
 
 impl Arrival {
     /// A bundle that one of these keys signed. Nothing of it is read before that is known.
@@ -45,9 +50,14 @@ impl Arrival {
         if documents > MOST_DOCUMENT_BYTES {
             return Err(NotImported::DocumentsTooLarge { bytes: documents, most: MOST_DOCUMENT_BYTES });
         }
-        let place = Digest::of(format!("{key} {}", manifest.selection.id()).as_bytes());
-        let id = Digest::of(&text);
-        Ok(Self { id, place, key, manifest, text, signature, allow_rollback, kept: None, documents: Mutex::default() })
+        let (id, place) = (Digest::of(&text), manifest.selection.id());
+        let sizes = manifest.blobs().map(|(_, file)| (file.sha256, file.size)).collect();
+        Ok(Self { id, place, key, manifest, text, signature, allow_rollback, kept: None, sizes, documents: Documents::default() })
+    }
+
+    /// Has what came of the same bundle before.
+    pub fn go_on_with(&mut self, before: &Self) {
+        self.documents = Arc::clone(&before.documents);
     }
 
     /// The documents that list what it has. Upstream's own are for whoever wants to check them, and stay where they are.
@@ -55,9 +65,14 @@ impl Arrival {
         rendered(&self.manifest)
     }
 
-    /// Takes a document in.
+    /// What is said of a document.
+    pub fn document(&self, path: &BundlePath) -> Result<&File, NotImported> {
+        self.rendered().find(|file| file.path == *path).ok_or_else(|| NotImported::NotInIt(path.clone()))
+    }
+
+    /// Takes a document in. Takes as long as hashing it.
     pub fn add(&self, path: &BundlePath, bytes: Bytes) -> Result<(), NotImported> {
-        let expected = self.rendered().find(|file| file.path == *path).ok_or_else(|| NotImported::NotInIt(path.clone()))?;
+        let expected = self.document(path)?;
         if bytes.len() as u64 != expected.size || Digest::of(&bytes) != expected.sha256 {
             return Err(NotImported::Broken(path.clone()));
         }
@@ -65,11 +80,14 @@ impl Arrival {
         Ok(())
     }
 
-    /// What is said of a blob.
-    pub fn blob(&self, digest: Digest) -> Result<&File, NotImported> {
-        let path = BundlePath::Blob(digest);
-        let found = self.manifest.blobs().find(|(_, file)| file.path == path).map(|(_, file)| file);
-        found.ok_or(NotImported::NotInIt(path))
+    /// How many bytes a blob has.
+    pub fn size(&self, blob: Digest) -> Result<u64, NotImported> {
+        self.sizes.get(&blob).copied().ok_or(NotImported::NotInIt(BundlePath::Blob(blob)))
+    }
+
+    /// Whether it brings a blob.
+    pub fn has(&self, blob: Digest) -> bool {
+        self.sizes.contains_key(&blob)
     }
 
     /// The bundle as it is kept, if all its documents came.

@@ -16,12 +16,12 @@ pub enum NotImported {
     #[error("its manifest cannot be taken: {0}")]
     Manifest(#[from] BadManifest),
     /// It goes back.
-    #[error("it is bundle {theirs} of its selection, and bundle {ours} was imported before; --allow-rollback takes it all the same")]
+    #[error("it is bundle {theirs}, and bundle {ours} of the same selection was imported before; --allow-rollback takes it all the same")]
     Older {
-        /// Its number.
-        theirs: u64,
+        /// Its number, and when it was made.
+        theirs: String,
         /// The one that is here.
-        ours: u64,
+        ours: String,
     },
     /// It would not fit into memory.
     #[error("its documents have {bytes} bytes, and {most} are the most")]
@@ -31,14 +31,27 @@ pub enum NotImported {
         /// How many may be.
         most: u64,
     },
-    /// The store would never hold it.
-    #[error("its files have {bytes} bytes, and the store holds {capacity} at most (storage.capacity)")]
-    BlobsTooLarge {
-        /// How many.
-        bytes: u64,
-        /// How many may be held.
-        capacity: u64,
+    /// There is no room for it beside what has to stay.
+    #[error(
+        "{wanted} bytes of it are not held, and there is room for {lacking} less beside what has to stay; see storage.capacity and storage.min_free"
+    )]
+    NoRoom {
+        /// How many bytes are not held.
+        wanted: u64,
+        /// How many are too much.
+        lacking: u64,
     },
+    /// What was imported before cannot be read.
+    #[error("{path} cannot be read ({reason}); remove it, and import the bundle of that selection again")]
+    Unreadable {
+        /// Where it lies.
+        path: String,
+        /// Why.
+        reason: String,
+    },
+    /// The program ends.
+    #[error("the program is ending; run the import again when it is back")]
+    Ending,
     /// A file is not what the manifest says.
     #[error("{0} is not what the manifest says; it was changed or damaged")]
     Broken(BundlePath),
@@ -60,16 +73,13 @@ pub enum NotImported {
         reason: Refusal,
     },
     /// A document names a file by something else than its SHA-256.
-    #[error("what it lists of remote '{remote}' names {path} without a SHA-256")]
+    #[error("what it lists of remote '{remote}' names {path} without a SHA-256; export it again with this version of cistern")]
     NoDigest {
         /// Of which remote.
         remote: String,
         /// Which file.
         path: String,
     },
-    /// It needs what is neither here nor in it.
-    #[error("{0}")]
-    Lacking(String),
     /// Nobody knows what is held.
     #[error("the store is still being looked through, and until then nobody knows what is held; try again later")]
     Uncounted,

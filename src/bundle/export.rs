@@ -143,8 +143,10 @@ impl Exporter {
         let made = blocking(move || {
             let _turn = desk.lock().unwrap_or_else(PoisonError::into_inner);
             let (disk, layout) = (&**cache.store().disk(), cache.store().layout());
-            let (imported, trusted, catalog) = (imports::load(disk, layout)?, keys::trusted(disk, layout)?, cache.current().load());
-            let inventory = cache.books().read(|ledger| stocktaking::inventory(ledger, &catalog, &imported, &trusted, now));
+            // What cannot be read is carried again.
+            let (imported, _) = imports::load(disk, layout)?;
+            let bundles = stocktaking::bundles(&imported, &keys::trusted(disk, layout)?);
+            let inventory = stocktaking::inventory(cache.books(), &cache.current().load(), bundles, now);
             Ok(inventory.seal(&keys::own(disk, layout)?))
         });
         Ok(made.await?)
@@ -187,7 +189,7 @@ impl Exporter {
     async fn export(&self, order: &Order, steps: &mpsc::Sender<Step>) -> Result<Arc<Plan>, NoBundle> {
         let chosen = self.choose_newest(&order.selection, steps).await?;
         self.tell_of_stranger(order, steps).await?;
-        let mut held: Vec<(Arc<str>, Held)> = self.hold_all(&chosen, steps).await?.into_iter().collect();
+        let mut held: Vec<(Arc<str>, Held)> = self.hold_all(&chosen, order, steps).await?.into_iter().collect();
         let catalog = self.library.cache.current().load();
         // Should a file go before the command has it, whoever has an image server is asked.
         held.sort_by_key(|(remote, _)| !catalog.mode(remote).is_some_and(Mode::has_upstream));
@@ -263,9 +265,12 @@ impl Exporter {
         Ok(chosen.await??)
     }
 
-    /// Has every image held whole; what each of its files is. What has to be fetched for that is held as if a host had asked.
-    async fn hold_all(&self, chosen: &Chosen, steps: &mpsc::Sender<Step>) -> Result<BTreeMap<Arc<str>, Held>, NoBundle> {
-        let files: HashSet<Expected> = chosen.values().flatten().flat_map(Image::expected).collect();
+    /// Has every image held whole that the site has not; what each of its files is. What has to be fetched for that is held as if a
+    /// host had asked.
+    async fn hold_all(&self, chosen: &Chosen, order: &Order, steps: &mpsc::Sender<Step>) -> Result<BTreeMap<Arc<str>, Held>, NoBundle> {
+        let there: HashSet<Digest> = order.have.iter().flat_map(|have| have.0.digests()).collect();
+        let to_be_held = |image: &&Image| whole_there(image, &there).is_none();
+        let files: HashSet<Expected> = chosen.values().flatten().filter(to_be_held).flat_map(Image::expected).collect();
         let total = files.iter().filter_map(|file| file.size).sum();
         let capacity = self.library.cache.books().limits().capacity_bytes;
         if total > capacity {
@@ -277,18 +282,30 @@ impl Exporter {
             let of_remote: &mut Held = held.entry(Arc::clone(remote)).or_default();
             let mut seen = HashSet::default();
             for image in images {
-                let tell = |received| drop(steps.try_send(Step::Progress { done: done + received, total }));
-                self.hold_image(remote, image, tell).await?;
-                done += image.size();
+                let files = if let Some(files) = whole_there(image, &there) {
+                    files
+                } else {
+                    let tell = |received| drop(steps.try_send(Step::Progress { done: done + received, total }));
+                    self.hold_image(remote, image, tell).await?;
+                    done += image.size();
+                    self.files_of(image).await?
+                };
                 // Several images may share their metadata.
-                for file in image.files.iter().filter(|file| seen.insert(file.expected)) {
-                    let blob = self.library.cache.find(file.expected).await?;
-                    let blob = blob.ok_or_else(|| LibraryError::not_had(file, &"it went again; is there room for all of them?"))?;
-                    of_remote.push((file.clone(), blob.digest, blob.size));
-                }
+                of_remote.extend(files.into_iter().filter(|(file, ..)| seen.insert(file.expected)));
             }
         }
         Ok(held)
+    }
+
+    /// What the files of an image are that is held.
+    async fn files_of(&self, image: &Image) -> Result<Held, NoBundle> {
+        let mut files = Vec::new();
+        for file in &image.files {
+            let blob = self.library.cache.find(file.expected).await?;
+            let blob = blob.ok_or_else(|| LibraryError::not_had(file, &"it went again; is there room for all of them?"))?;
+            files.push((file.clone(), blob.digest, blob.size));
+        }
+        Ok(files)
     }
 
     /// Has an image held whose files have its fingerprint. One that is recorded does: then only what went is fetched again.
@@ -333,4 +350,11 @@ impl Exporter {
     fn with_plans<T>(&self, act: impl FnOnce(&mut VecDeque<Arc<Plan>>) -> T) -> T {
         act(&mut self.plans.lock().unwrap_or_else(PoisonError::into_inner))
     }
+}
+
+/// The files of an image that a site has whole, if its document says all that has to be known of them.
+fn whole_there(image: &Image, there: &HashSet<Digest>) -> Option<Held> {
+    let file =
+        |file: &ListedFile| Some((file.clone(), file.expected.digest().filter(|digest| there.contains(digest))?, file.expected.size?));
+    image.files.iter().map(file).collect()
 }

@@ -5,26 +5,30 @@
 //! joined. An import that ends anywhere in between is gone on with by the next one.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::api::{ImportPlan, ImportReport, MissingVolume, RefreshReport, RefreshResult};
-use crate::bundle::arrival::{Arrival, expected};
+use crate::bundle::arrival::Arrival;
+use crate::bundle::belonging::claim;
 use crate::bundle::error::NotImported;
+use crate::bundle::joining::{listed, remotes};
+use crate::bundle::offer::{before, called, consider, plan};
 use crate::bundle::outlook::{Outlook, Prospect};
-use crate::cache::blocking;
+use crate::cache::{Cache, blocking};
 use crate::digest::Digest;
 use crate::library::Library;
 use crate::library::intake::{self, Sent, Supply};
-use crate::manifest::Manifest;
-use crate::refresh::desk::NoRefresh;
+use crate::manifest::{BundlePath, Manifest};
+use crate::refresh::desk::{NoRefresh, Occasion};
 use crate::seal::PublicKey;
-use crate::store::imports::Imported;
+use crate::simplestreams::snapshot::Source;
 use crate::store::{imports, keys};
 
-/// So many bundles can be on their way in at once; earlier ones are forgotten, and begun again.
+/// So many bundles can be on their way in at once; the one that nothing came of for the longest is forgotten.
 const MOST_ARRIVALS: usize = 4;
 /// Blobs belong to no remote before they are listed; this is whom logs name for them.
 const ON_THE_WAY: &str = "bundle";
@@ -36,8 +40,8 @@ pub struct Newcomers {
     pub names: Vec<String>,
     /// Only say whether they can be had.
     pub is_trial: bool,
-    /// Told when they are there, or why they cannot be.
-    pub reply: oneshot::Sender<Result<(), String>>,
+    /// Told which of them were not offline before, or why they cannot be had.
+    pub reply: oneshot::Sender<Result<Vec<String>, String>>,
 }
 
 /// Takes bundles in.
@@ -58,157 +62,183 @@ impl Importer {
 
     /// Looks at a manifest, and says what is wanted of its bundle.
     pub async fn begin(&self, text: Bytes, signature: Bytes, allow_rollback: bool) -> Result<ImportPlan, NotImported> {
-        let (arrival, imported) = self
-            .with_store(move |disk, layout| {
-                let trusted = keys::trusted(disk, layout)?;
-                let arrival = Arrival::new(&trusted, text, signature, allow_rollback);
-                let imported = imports::load(disk, layout)?;
-                Ok((arrival, imported))
-            })
-            .await?;
-        let mut arrival = arrival?;
-        arrival.kept = check_order(&arrival, &imported)?.filter(|known| known.text == arrival.text).cloned();
-        let plan = self.plan(&arrival)?;
+        let considered = self.with_cache(move |cache| {
+            let arrival = consider(cache, text, signature, allow_rollback)?;
+            let plan = plan(cache, &arrival)?;
+            Ok((arrival, plan))
+        });
+        let (mut arrival, plan) = considered.await?;
         self.with_arrivals(|arrivals| {
-            arrivals.retain(|other| other.id != arrival.id);
+            if let Some(before) = arrivals.iter().position(|other| other.id == arrival.id).and_then(|place| arrivals.remove(place)) {
+                arrival.go_on_with(&before);
+            }
             arrivals.push_front(Arc::new(arrival));
             arrivals.truncate(MOST_ARRIVALS);
         });
         Ok(plan)
     }
 
-    fn plan(&self, arrival: &Arrival) -> Result<ImportPlan, NotImported> {
-        let is_known = arrival.kept.is_some();
-        let documents = arrival.rendered().filter(|_| !is_known);
-        let books = self.library.cache.books();
-        let (bytes, capacity) = (arrival.manifest.size(), books.limits().capacity_bytes);
-        if bytes > capacity {
-            // One file would push the other out.
-            return Err(NotImported::BlobsTooLarge { bytes, capacity });
-        }
-        let blobs = arrival.manifest.blobs().map(|(_, file)| file);
-        let wanted = books.read(|ledger| blobs.filter(|file| !ledger.has(expected(file))).map(|file| file.path.to_string()).collect());
-        let documents = documents.map(|document| document.path.to_string()).collect();
-        Ok(ImportPlan { id: arrival.id.to_string(), is_known, documents, blobs: wanted })
-    }
-
     /// The bundle with this id.
     pub fn arrival(&self, id: Digest) -> Result<Arc<Arrival>, NotImported> {
-        let found = self.with_arrivals(|arrivals| arrivals.iter().find(|arrival| arrival.id == id).cloned());
+        let found = self.with_arrivals(|arrivals| {
+            let place = arrivals.iter().position(|arrival| arrival.id == id)?;
+            // What is on its way is not the one to be forgotten.
+            let arrival = arrivals.remove(place)?;
+            arrivals.push_front(Arc::clone(&arrival));
+            Some(arrival)
+        });
         found.ok_or(NotImported::Forgotten)
     }
 
-    fn with_arrivals<T>(&self, act: impl FnOnce(&mut VecDeque<Arc<Arrival>>) -> T) -> T {
-        act(&mut self.arrivals.lock().unwrap_or_else(PoisonError::into_inner))
+    /// Takes a document in.
+    pub async fn add(&self, arrival: Arc<Arrival>, path: BundlePath, bytes: Bytes) -> Result<(), NotImported> {
+        blocking(move || Ok(arrival.add(&path, bytes))).await?
     }
 
-    /// Takes a blob in. What is held already is read past.
+    /// Takes a blob in. What is held already is read past. What was begun is ended in order also if whoever sends it leaves.
     pub async fn take(&self, arrival: &Arrival, digest: Digest, mut supply: Supply) -> Result<(), NotImported> {
-        let file = arrival.blob(digest)?;
-        let sent = Sent { digest, size: file.size };
-        let taken = intake::take(&self.library.cache, &ON_THE_WAY.into(), sent, &mut supply).await;
-        taken.map(drop).map_err(|reason| NotImported::Blob { path: file.path.clone(), reason })
+        let sent = Sent { digest, size: arrival.size(digest)? };
+        let cache = Arc::clone(&self.library.cache);
+        let taking = async move { intake::take(&cache, &ON_THE_WAY.into(), sent, &mut supply).await.map(drop) };
+        let taken = self.library.until_the_end(taking).await;
+        taken.map_err(|reason| NotImported::Blob { path: BundlePath::Blob(digest), reason })
     }
 
     /// What would become of every remote; whatever keeps the bundle from being taken is an error.
     pub async fn look(&self, arrival: &Arc<Arrival>) -> Result<ImportReport, NotImported> {
         let outlook = self.outlook(arrival).await?;
-        self.house(&outlook, true).await?;
-        Ok(report(arrival, &outlook, false))
+        let newcomers = self.house(&outlook, true).await?;
+        Ok(report(arrival, &outlook, &newcomers, false))
     }
 
     /// Lists a bundle, if all that it names is held.
     pub async fn commit(&self, arrival: &Arc<Arrival>) -> Result<ImportReport, NotImported> {
         let _turn = self.turn.lock().await;
         let outlook = self.outlook(arrival).await?;
-        if !outlook.missing.is_empty() {
-            return Ok(report(arrival, &outlook, false));
-        }
         self.house(&outlook, true).await?;
-        let bundle = arrival.whole()?;
-        if !outlook.is_known {
-            if arrival.kept.is_some() {
-                // Another one came in its place meanwhile, and its documents were not sent for that.
-                return Err(NotImported::Forgotten);
-            }
-            self.with_store(move |disk, layout| imports::save(disk, layout, &bundle)).await?;
+        if !outlook.missing.is_empty() || !outlook.lacking.is_empty() {
+            return Ok(report(arrival, &outlook, &[], false));
         }
-        self.house(&outlook, false).await?;
-        for Prospect { remote, documents, .. } in &outlook.remotes {
-            let name = format!("{} of {}", arrival.manifest.generation, arrival.manifest.created_at);
-            let fed = self.library.desk.feed(remote, name, documents.clone()).await;
-            served(fed).map_err(|reason| NotImported::NotServed { remote: remote.clone(), reason })?;
+        self.keep(arrival, &outlook).await?;
+        let newcomers = self.house(&outlook, false).await?;
+        for prospect in &outlook.remotes {
+            self.feed(arrival, prospect).await?;
         }
         self.library.written_down().await;
-        self.with_arrivals(|arrivals| arrivals.retain(|other| other.id != arrival.id));
         tracing::info!(generation = arrival.manifest.generation, key = %arrival.key, "a bundle is listed");
-        Ok(report(arrival, &outlook, true))
+        Ok(report(arrival, &outlook, &newcomers, true))
+    }
+
+    /// Writes a bundle down in the place of the one before.
+    async fn keep(&self, arrival: &Arc<Arrival>, outlook: &Outlook) -> Result<(), NotImported> {
+        if outlook.is_known {
+            return Ok(());
+        }
+        if arrival.kept.is_some() {
+            // Another one came in its place meanwhile, and its documents were not sent for that.
+            return Err(NotImported::Forgotten);
+        }
+        let bundle = arrival.whole()?;
+        self.with_cache(move |cache| Ok(imports::save(&**cache.store().disk(), cache.store().layout(), &bundle)?)).await
+    }
+
+    /// Has a remote list what there is now.
+    async fn feed(&self, arrival: &Arrival, prospect: &Prospect) -> Result<(), NotImported> {
+        let Prospect { remote, is_in_it, documents, own, .. } = prospect;
+        let (name, own) = (remote.clone(), own.clone());
+        self.with_cache(move |cache| Ok(claim(cache, &name, &own)?)).await?;
+        let fed = self.library.desk.feed(remote, called(&arrival.manifest), documents.clone(), Occasion::Import).await;
+        // Documents may be the same, and what is held be listed anew.
+        self.library.publisher.review(remote.as_str().into()).await.map_err(|_| NotImported::Ending)?;
+        match served(fed) {
+            // One that the bundle has no more may be asked by now, or be gone.
+            Err(NotServed::NotFed(NoRefresh::NotOffline | NoRefresh::NoRemote)) if !is_in_it => Ok(()),
+            served => served.map_err(|reason| NotImported::NotServed { remote: remote.clone(), reason: reason.to_string() }),
+        }
+    }
+
+    /// Has every remote list what its bundles say, should the last import have ended in between or its documents be damaged.
+    pub async fn settle(&self) -> Result<(), NotImported> {
+        let _turn = self.turn.lock().await;
+        let joined = self.with_cache(|cache| {
+            let (imported, unreadable) = imports::load(&**cache.store().disk(), cache.store().layout())?;
+            if let Some(other) = unreadable.into_iter().next() {
+                return Err(NotImported::Unreadable { path: other.path.display().to_string(), reason: other.error.to_string() });
+            }
+            let names: std::collections::BTreeSet<String> = imported.iter().flat_map(|bundle| remotes(&bundle.manifest)).collect();
+            Ok(names.into_iter().map(|name| (listed(&imported, &name), name)).collect::<Vec<(Vec<Source>, String)>>())
+        });
+        for (documents, remote) in joined.await? {
+            let fed = self.library.desk.feed(&remote, "as imported".to_owned(), documents, Occasion::Start).await;
+            if let Err(reason) = served(fed) {
+                tracing::debug!(remote, %reason, "a remote does not list what its bundles say");
+            }
+        }
+        Ok(())
     }
 
     async fn outlook(&self, arrival: &Arc<Arrival>) -> Result<Outlook, NotImported> {
-        let (cache, arrival) = (Arc::clone(&self.library.cache), Arc::clone(arrival));
-        let outlook = blocking(move || {
-            let imported = imports::load(&**cache.store().disk(), cache.store().layout())?;
-            let catalog = cache.current().load();
-            Ok(check_order(&arrival, &imported).map(drop).and_then(|()| Outlook::new(&arrival, imported, &catalog, cache.books())))
-        });
-        outlook.await?
+        let arrival = Arc::clone(arrival);
+        let look = move |cache: &Cache| Outlook::new(&arrival, before(cache, &arrival)?, &cache.current().load(), cache.books());
+        self.with_cache(look).await
     }
 
-    /// Has there be all remotes that a bundle brings, or asks whether there could be.
-    async fn house(&self, outlook: &Outlook, is_trial: bool) -> Result<(), NotImported> {
+    /// Has there be all remotes that a bundle brings, or asks whether there could be; those that were not offline before.
+    async fn house(&self, outlook: &Outlook, is_trial: bool) -> Result<Vec<String>, NotImported> {
         let (reply, housed) = oneshot::channel();
         let names = outlook.remotes.iter().filter(|prospect| prospect.is_in_it).map(|prospect| prospect.remote.clone()).collect();
-        let ending = |()| NotImported::Remote("the program is ending".to_owned());
-        self.newcomers.send(Newcomers { names, is_trial, reply }).await.map_err(|_| ending(()))?;
-        housed.await.map_err(|_| ending(()))?.map_err(NotImported::Remote)
+        self.newcomers.send(Newcomers { names, is_trial, reply }).await.map_err(|_| NotImported::Ending)?;
+        housed.await.map_err(|_| NotImported::Ending)?.map_err(NotImported::Remote)
     }
 
     /// The keys whose bundles are taken.
     pub async fn trusted(&self) -> Result<Vec<PublicKey>, NotImported> {
-        Ok(self.with_store(keys::trusted).await?)
+        self.with_cache(|cache| Ok(keys::trusted(&**cache.store().disk(), cache.store().layout())?)).await
     }
 
     /// Takes the bundles of a key from now on.
     pub async fn trust(&self, key: PublicKey) -> Result<(), NotImported> {
-        Ok(self.with_store(move |disk, layout| keys::trust(disk, layout, &key)).await?)
+        self.with_cache(move |cache| Ok(keys::trust(&**cache.store().disk(), cache.store().layout(), &key)?)).await
     }
 
     /// Takes the bundles of a key no more; whether it was trusted.
     pub async fn distrust(&self, name: String) -> Result<bool, NotImported> {
-        Ok(self.with_store(move |disk, layout| keys::distrust(disk, layout, &name)).await?)
+        self.with_cache(move |cache| Ok(keys::distrust(&**cache.store().disk(), cache.store().layout(), &name)?)).await
     }
 
-    async fn with_store<T: Send + 'static>(
+    fn with_arrivals<T>(&self, act: impl FnOnce(&mut VecDeque<Arc<Arrival>>) -> T) -> T {
+        act(&mut self.arrivals.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Does what may wait for the disk, or takes long, where that delays nobody.
+    async fn with_cache<T: Send + 'static>(
         &self,
-        act: impl FnOnce(&dyn crate::disk::Disk, &crate::store::layout::Layout) -> std::io::Result<T> + Send + 'static,
-    ) -> std::io::Result<T> {
-        let store = Arc::clone(self.library.cache.store());
-        blocking(move || act(&**store.disk(), store.layout())).await
+        act: impl FnOnce(&Cache) -> Result<T, NotImported> + Send + 'static,
+    ) -> Result<T, NotImported> {
+        let cache = Arc::clone(&self.library.cache);
+        blocking(move || io::Result::Ok(act(&cache))).await?
     }
 }
 
-/// The bundle in whose place another one comes; an error if that would be a step back.
-fn check_order<'a>(arrival: &Arrival, imported: &'a [Imported]) -> Result<Option<&'a Imported>, NotImported> {
-    let known = imported.iter().find(|bundle| bundle.place == arrival.place);
-    match known {
-        Some(known) if known.manifest.generation > arrival.manifest.generation && !arrival.allow_rollback => {
-            Err(NotImported::Older { theirs: arrival.manifest.generation, ours: known.manifest.generation })
-        }
-        known => Ok(known),
-    }
+/// Why documents are not served.
+#[derive(Debug, thiserror::Error)]
+enum NotServed {
+    #[error(transparent)]
+    NotFed(#[from] NoRefresh),
+    #[error("{0}")]
+    Refused(String),
 }
 
 /// Whether documents are served now.
-fn served(fed: Result<RefreshReport, NoRefresh>) -> Result<(), String> {
-    let report = fed.map_err(|reason| reason.to_string())?;
+fn served(fed: Result<RefreshReport, NoRefresh>) -> Result<(), NotServed> {
+    let report = fed?;
     match report.result {
         RefreshResult::Changed | RefreshResult::Unchanged => Ok(()),
-        RefreshResult::Refused | RefreshResult::Failed => Err(report.reason.unwrap_or_default()),
+        RefreshResult::Refused | RefreshResult::Failed => Err(NotServed::Refused(report.reason.unwrap_or_default())),
     }
 }
 
-fn report(arrival: &Arrival, outlook: &Outlook, listed: bool) -> ImportReport {
+fn report(arrival: &Arrival, outlook: &Outlook, newcomers: &[String], listed: bool) -> ImportReport {
     let Manifest { generation, created_at, .. } = &arrival.manifest;
     let missing = outlook.missing.iter().fold(BTreeMap::new(), |mut volumes: BTreeMap<usize, MissingVolume>, (volume, file)| {
         let missing = volumes.entry(*volume).or_insert_with(|| MissingVolume { volume: volume + 1, blobs: 0, size: 0 });
@@ -221,7 +251,9 @@ fn report(arrival: &Arrival, outlook: &Outlook, listed: bool) -> ImportReport {
         created_at: created_at.clone(),
         signed_by: arrival.key.to_string(),
         listed,
-        remotes: outlook.remotes.iter().map(Prospect::shown).collect(),
+        remotes: outlook.remotes.iter().map(|prospect| prospect.shown(newcomers)).collect(),
         missing: missing.into_values().collect(),
+        lacking: outlook.lacking.clone(),
+        why: outlook.why.clone(),
     }
 }

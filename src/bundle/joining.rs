@@ -45,7 +45,8 @@ fn name_here(remote: &str) -> &str {
     if remote == LOCAL { CARRIED } else { remote }
 }
 
-fn made_at(manifest: &Manifest) -> Timestamp {
+/// When a bundle was made.
+pub fn made_at(manifest: &Manifest) -> Timestamp {
     manifest.created_at.parse().unwrap_or(Timestamp::MIN)
 }
 

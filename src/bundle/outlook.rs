@@ -1,6 +1,6 @@
 //! What would become of a site's remotes if a bundle were taken, and what keeps it from being taken. Nothing is changed here.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use foldhash::HashSet;
 use jiff::Timestamp;
@@ -11,18 +11,15 @@ use crate::bundle::error::NotImported;
 use crate::bundle::joining::{listed, remotes, sets};
 use crate::cache::books::Books;
 use crate::catalog::Catalog;
-use crate::catalog::listing::{Image, Listing};
+use crate::catalog::listing::{self, Image, Listing};
 use crate::catalog::name;
-use crate::digest::{Digest, Expected, Fingerprint};
+use crate::digest::Fingerprint;
 use crate::manifest::File;
 use crate::render::policy::Policy;
 use crate::render::remote::listing_of;
 use crate::revalidation::census::Census;
 use crate::simplestreams::snapshot::{Snapshot, Source};
 use crate::store::imports::Imported;
-
-/// So many things that are missing are named.
-const NAMED: usize = 20;
 
 /// What would become of the remotes.
 #[derive(Debug)]
@@ -33,6 +30,10 @@ pub struct Outlook {
     pub missing: Vec<(usize, File)>,
     /// Whether the bundle is kept already.
     pub is_known: bool,
+    /// The files that it lists and that are neither in it nor held.
+    pub lacking: Vec<String>,
+    /// Why that is so, and what to do.
+    pub why: Option<String>,
 }
 
 /// What would become of one remote.
@@ -44,6 +45,8 @@ pub struct Prospect {
     pub is_in_it: bool,
     /// What would be listed.
     pub documents: Vec<Source>,
+    /// The images that the bundle itself has of it.
+    pub own: Vec<Fingerprint>,
     added: Vec<String>,
     gone: Vec<String>,
     images: usize,
@@ -58,23 +61,25 @@ impl Outlook {
             name::check(remote).map_err(|reason| NotImported::Remote(format!("it has a remote '{}': {reason}", remote.escape_debug())))?;
         }
         check_listed(&bundle, &names)?;
-        check_whole(arrival, &bundle, &names, &imported, books)?;
+        let lacking = lacking(arrival, &bundle, &names, books)?;
+        let why = (!lacking.is_empty()).then(|| say(arrival, &imported, lacking.len()));
         let before = imported.iter().position(|other| other.place == bundle.place).map(|place| imported.swap_remove(place));
         let is_known = before.as_ref().is_some_and(|before| before.text == bundle.text);
         let in_it = names.clone();
         names.extend(before.iter().flat_map(|before| remotes(&before.manifest)));
         imported.push(bundle);
-        let of_remote = |remote: String| Prospect::new(&imported, catalog, in_it.contains(&remote), remote);
+        let own = |remote: &str| imported.last().map(|bundle| prints_of(bundle, remote)).unwrap_or_default();
+        let of_remote = |remote: String| Prospect::new(&imported, catalog, in_it.contains(&remote), own(&remote), remote);
         let missing = books.read(|ledger| {
             let blobs = arrival.manifest.blobs().filter(|(_, file)| !ledger.has(expected(file)));
             blobs.map(|(volume, file)| (volume, file.clone())).collect()
         });
-        Ok(Self { remotes: names.into_iter().map(of_remote).collect(), missing, is_known })
+        Ok(Self { remotes: names.into_iter().map(of_remote).collect(), missing, is_known, lacking, why })
     }
 }
 
 impl Prospect {
-    fn new(bundles: &[Imported], catalog: &Catalog, is_in_it: bool, remote: String) -> Self {
+    fn new(bundles: &[Imported], catalog: &Catalog, is_in_it: bool, own: Vec<Fingerprint>, remote: String) -> Self {
         let documents = listed(bundles, &remote);
         let now = catalog.remotes.get(&*remote).map(|remote| &*remote.listing);
         let then = listing(documents.clone());
@@ -86,13 +91,14 @@ impl Prospect {
             shown.collect::<BTreeSet<String>>().into_iter().collect()
         };
         let (added, gone) = (without(&then, &old), now.map(|now| without(now, &new)).unwrap_or_default());
-        Self { remote, is_in_it, documents, added, gone, images: new.len() }
+        Self { remote, is_in_it, documents, own, added, gone, images: new.len() }
     }
 
     /// What people see of it.
-    pub fn shown(&self) -> ImportedRemote {
+    pub fn shown(&self, newcomers: &[String]) -> ImportedRemote {
         let Self { remote, added, gone, images, .. } = self;
-        ImportedRemote { remote: remote.clone(), added: added.clone(), gone: gone.clone(), images: *images }
+        let is_new = newcomers.contains(remote);
+        ImportedRemote { remote: remote.clone(), is_new, added: added.clone(), gone: gone.clone(), images: *images }
     }
 }
 
@@ -107,46 +113,34 @@ fn check_listed(bundle: &Imported, names: &BTreeSet<String>) -> Result<(), NotIm
     Ok(())
 }
 
-/// Whether every file that a bundle lists is in it or held.
-fn check_whole(
-    arrival: &Arrival,
-    bundle: &Imported,
-    names: &BTreeSet<String>,
-    imported: &[Imported],
-    books: &Books,
-) -> Result<(), NotImported> {
-    let brought: HashSet<Digest> = bundle.manifest.blobs().map(|(_, file)| file.sha256).collect();
-    let mut lacking: BTreeMap<String, String> = BTreeMap::new();
+/// The images that a bundle lists of a remote.
+fn prints_of(bundle: &Imported, remote: &str) -> Vec<Fingerprint> {
+    let listings = sets(bundle, remote).into_iter().map(listing);
+    listings.flat_map(|listing| listing.images().iter().map(|image| image.fingerprint).collect::<Vec<_>>()).collect()
+}
+
+/// The files that a bundle lists and that are neither in it nor held, each with its image.
+fn lacking(arrival: &Arrival, bundle: &Imported, names: &BTreeSet<String>, books: &Books) -> Result<Vec<String>, NotImported> {
+    let mut lacking = BTreeSet::new();
     for remote in names {
         for listing in sets(bundle, remote).into_iter().map(listing) {
             if let Some(file) = listing.files().iter().find(|file| file.expected.digest().is_none()) {
                 return Err(NotImported::NoDigest { remote: remote.clone(), path: file.path.to_string() });
             }
-            let is_brought = |file: Expected| file.digest().is_some_and(|digest| brought.contains(&digest));
-            let not_here = |file: &Expected| !is_brought(*file) && !books.read(|ledger| ledger.has(*file));
-            for file in listing.files().iter().filter(|file| not_here(&file.expected)) {
-                let of = listing.images_with(file.expected).next().map(called).unwrap_or_default();
-                lacking.insert(format!("{remote}/{}", file.path), of);
-            }
+            let elsewhere = listing.files().iter().filter(|file| !file.expected.digest().is_some_and(|digest| arrival.has(digest)));
+            let elsewhere: Vec<&listing::File> = elsewhere.collect();
+            let missing = books.read(|ledger| elsewhere.into_iter().filter(|file| !ledger.has(file.expected)).collect::<Vec<_>>());
+            lacking.extend(missing.into_iter().map(|file| match listing.images_with(file.expected).next() {
+                Some(image) => format!("{remote}/{} of {}", file.path, called(image)),
+                None => format!("{remote}/{}", file.path),
+            }));
         }
     }
-    if lacking.is_empty() {
-        return Ok(());
-    }
-    if !books.is_counted() {
-        return Err(NotImported::Uncounted);
-    }
-    Err(NotImported::Lacking(say(arrival, imported, &lacking)))
+    if lacking.is_empty() || books.is_counted() { Ok(lacking.into_iter().collect()) } else { Err(NotImported::Uncounted) }
 }
 
-/// What is missing, why, and what to do.
-fn say(arrival: &Arrival, imported: &[Imported], lacking: &BTreeMap<String, String>) -> String {
-    let count = lacking.len();
-    let name = |(path, of): (&String, &String)| if of.is_empty() { path.clone() } else { format!("{path} of {of}") };
-    let mut names: Vec<String> = lacking.iter().take(NAMED).map(name).collect();
-    if count > NAMED {
-        names.push(format!("{} more", count - NAMED));
-    }
+/// Why something is missing, and what to do.
+fn say(arrival: &Arrival, imported: &[Imported], count: usize) -> String {
     let known = imported.iter().find(|bundle| bundle.place == arrival.place).map(|bundle| bundle.manifest.generation);
     let whose = match (arrival.manifest.parent, known) {
         (Some(parent), Some(known)) if known >= parent => format!("it was made for this site as it was with bundle {parent}"),
@@ -154,8 +148,7 @@ fn say(arrival: &Arrival, imported: &[Imported], lacking: &BTreeMap<String, Stri
         (None, _) => "it was made for a site that has more than this one".to_owned(),
     };
     format!(
-        "{whose}; {count} files are neither in it nor held: {}; make an inventory here with 'cistern bundle inventory', and a new bundle with 'cistern bundle export --have' and that",
-        names.join(", ")
+        "{whose}; {count} files are neither in it nor held; make an inventory here with 'cistern bundle inventory', and a new bundle with 'cistern bundle export --have' and that"
     )
 }
 

@@ -67,6 +67,13 @@ impl Cache {
         Ok(())
     }
 
+    /// How many bytes are lacking for `wanted` bytes more, if everything goes that may go at once and is not to be kept.
+    pub fn lacking(&self, wanted: u64, is_kept: &dyn Fn(Digest) -> bool) -> io::Result<u64> {
+        let need = self.books.need(wanted, self.space()?.free);
+        let removable = if need.least == 0 { 0 } else { self.decide(|scene| retention::removable(scene, is_kept)) };
+        Ok(need.least.saturating_sub(removable))
+    }
+
     /// Lets go of what is too much, if enough of it may go at once. What only we hold is not unlisted for that: others may have
     /// filled the file system, and empty it again.
     pub fn shrink(&self) -> io::Result<()> {

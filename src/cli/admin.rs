@@ -97,6 +97,11 @@ where
 
 /// Follows long work to its end: a bar on a terminal, notes on their own lines; how it ended.
 pub async fn follow(reply: Response<Incoming>, what: &str) -> Result<String, Failure> {
+    follow_with(reply, what, &|note| println!("{note}")).await
+}
+
+/// The same, with notes where they are wanted.
+pub async fn follow_with(reply: Response<Incoming>, what: &str, note: &dyn Fn(&str)) -> Result<String, Failure> {
     let bar = bar(what);
     let (mut body, mut text) = (reply.into_body(), Vec::new());
     let ended = loop {
@@ -107,7 +112,7 @@ pub async fn follow(reply: Response<Incoming>, what: &str) -> Result<String, Fai
                     bar.set_length(total);
                     bar.set_position(done);
                 }
-                Step::Note { text } => bar.suspend(|| println!("{text}")),
+                Step::Note { text } => bar.suspend(|| note(&text)),
                 Step::Done { text } => {
                     bar.finish_and_clear();
                     return Ok(text);

@@ -73,9 +73,9 @@ impl Piece {
 pub enum Owner {
     /// A host's request brought it in: LXD's `cached`. It goes by idle time and size.
     Hosts,
-    /// A remote in mirror mode lists it. It goes when it is listed no more.
+    /// A remote in mirror mode lists it, or a bundle that was imported. It goes when it is listed no more.
     Selection,
-    /// A bundle or a person brought it in. It goes when a person says so.
+    /// A person brought it in. It goes when a person says so.
     Operator,
 }
 

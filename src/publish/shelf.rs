@@ -63,8 +63,10 @@ struct Fresh {
 struct InBooks {
     /// What its documents depend on.
     relevant: Relevant,
-    /// The files of all its images.
+    /// The files of its images that are not listed.
     held: Arc<Listing>,
+    /// What its documents name and is held, if it is offline.
+    named: Arc<Listing>,
     /// The images that hosts are not to see.
     private: Vec<Image>,
 }
@@ -147,11 +149,11 @@ impl Shelf {
     fn review(&mut self, name: &Arc<str>) -> Option<Fresh> {
         let settings = self.settings(name)?;
         let remote = self.remotes.get(name)?;
-        let InBooks { relevant, held, private } = self.in_books(&settings, &remote.listing, &remote.held_back);
+        let InBooks { relevant, held, named, private } = self.in_books(&settings, &remote.listing, &remote.held_back);
         if self.relevant.get(name) != Some(&relevant) {
             return self.render(name).map(|(fresh, _)| fresh);
         }
-        let remote = Remote { held, private, ..Remote::clone(remote) };
+        let remote = Remote { held, named, private, ..Remote::clone(remote) };
         self.remotes.insert(Arc::clone(name), Arc::new(remote));
         None
     }
@@ -178,7 +180,7 @@ impl Shelf {
         if is_known {
             self.cache.settle_withdrawn(name, &listing);
         }
-        let InBooks { relevant, held, private } = self.in_books(&settings, &listing, &held_back);
+        let InBooks { relevant, held, named, private } = self.in_books(&settings, &listing, &held_back);
         // What came or went while this was rendered is not in it, and the review that it asks for is to see that.
         if self.seen(&settings) == seen {
             self.relevant.insert(Arc::clone(name), relevant);
@@ -187,7 +189,7 @@ impl Shelf {
         }
         let stale = self.documents.get(name).is_some_and(|documents| documents.is_stale);
         let fed = newest.is_of_bundles();
-        let remote = Remote { documents: HashMap::new(), listing, retired, held, private, held_back, stale, fed };
+        let remote = Remote { documents: HashMap::new(), listing, retired, held, named, private, held_back, stale, fed };
         let fresh = Fresh { name: Arc::clone(name), documents: std::mem::take(&mut rendered.documents), remote };
         Some((fresh, rendered))
     }
@@ -237,11 +239,12 @@ impl Shelf {
         let (name, is_offline) = (&settings.name, !settings.mode.has_upstream());
         let named = self.named(settings);
         self.cache.books().read(|ledger| {
-            let mut held = stock::files(ledger, name, listing);
+            let held = stock::files(ledger, name, listing);
+            let mut there = Listing::default();
             let files = named.files().iter().filter(|file| ledger.has(file.expected) && listing.file(&file.path).is_none());
-            files.for_each(|file| held.add_file(File::clone(file)));
+            files.for_each(|file| there.add_file(File::clone(file)));
             let relevant = stock::relevant(ledger, name, listing, &awaited, is_offline);
-            InBooks { relevant, held: Arc::new(held), private: stock::private(ledger, name) }
+            InBooks { relevant, held: Arc::new(held), named: Arc::new(there), private: stock::private(ledger, name) }
         })
     }
 
@@ -307,7 +310,7 @@ impl Shelf {
     fn policy(&self, settings: &RemoteSettings) -> Policy {
         let released = self.released.get(&settings.name).cloned().unwrap_or_default();
         let (stock, held) = self.cache.books().read(|ledger| {
-            let held = (!settings.mode.has_upstream()).then(|| Arc::new(stock::holdings(ledger)));
+            let held = (!settings.mode.has_upstream()).then(|| Arc::new(stock::holdings(ledger, &settings.name)));
             (stock::stock(ledger, &settings.name), held)
         });
         // What is not kept up to date waits for nothing.

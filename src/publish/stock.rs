@@ -146,20 +146,25 @@ fn image(record: &Record) -> Image {
     }
 }
 
-/// What is held that a remote without an upstream can list. The roots of images that are listed no more are not, unless
+/// What is held that a remote without an upstream can list. The roots of its images that are listed no more are not, unless
 /// another image needs them, or it is for its documents to say whether they are.
-pub fn holdings(ledger: &Ledger) -> Holdings {
+pub fn holdings(ledger: &Ledger, remote: &str) -> Holdings {
     let leaves = |digest: Digest, held: &Held| {
-        let needs = |image: &Fingerprint| ledger.image(*image).is_some_and(|record| !leaves_with(record, digest));
+        let needs = |image: &Fingerprint| ledger.image(*image).is_some_and(|record| !leaves_with(record, remote, digest));
         !held.images.is_empty() && !held.images.iter().any(needs)
     };
     let held = ledger.blobs().filter(|(digest, held)| !leaves(*digest, held));
     Holdings::new(held.map(|(digest, held)| (digest, held.size)), ledger.learnt())
 }
 
-/// Whether a file is the root of an image that is on its way out.
-fn leaves_with(record: &Record, digest: Digest) -> bool {
-    let is_on_its_way = matches!(record.fate, Fate::Leaves(_, reason) if reason != Reason::Withdrawn);
+/// Whether a file is the root of an image that is on its way out. What another remote lists no more, or replaced, this one may
+/// list.
+fn leaves_with(record: &Record, remote: &str, digest: Digest) -> bool {
+    let is_on_its_way = match record.fate {
+        Fate::Stays | Fate::Leaves(_, Reason::Withdrawn) => false,
+        Fate::Leaves(_, Reason::Deleted) => true,
+        Fate::Leaves(..) => *record.remote == *remote,
+    };
     is_on_its_way && record.root().is_some_and(|root| root.digest == digest)
 }
 

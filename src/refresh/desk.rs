@@ -30,8 +30,19 @@ pub struct Fed {
     pub bundle: String,
     /// The documents.
     pub documents: Vec<Source>,
+    /// Why they are given now.
+    pub occasion: Occasion,
     /// Who waits.
     pub reply: oneshot::Sender<RefreshReport>,
+}
+
+/// Why documents of bundles are given to a remote.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Occasion {
+    /// A bundle was imported.
+    Import,
+    /// The program starts. What upstream sent in between stays.
+    Start,
 }
 
 /// Who keeps the documents of a remote.
@@ -71,10 +82,10 @@ impl Desk {
     }
 
     /// Gives a remote documents that came in bundles, and waits until they are served.
-    pub async fn feed(&self, remote: &str, bundle: String, documents: Vec<Source>) -> Result<RefreshReport, NoRefresh> {
+    pub async fn feed(&self, remote: &str, bundle: String, documents: Vec<Source>, occasion: Occasion) -> Result<RefreshReport, NoRefresh> {
         let Keeper::Fed(keeper) = self.keeper(remote)? else { return Err(NoRefresh::NotOffline) };
         let (reply, report) = oneshot::channel();
-        keeper.send(Fed { bundle, documents, reply }).await.map_err(|_| NoRefresh::Stopped)?;
+        keeper.send(Fed { bundle, documents, occasion, reply }).await.map_err(|_| NoRefresh::Stopped)?;
         report.await.map_err(|_| NoRefresh::Stopped)
     }
 

@@ -81,7 +81,8 @@ impl Past {
 
     /// Whether these are the documents that we have.
     pub fn has(&self, snapshot: &Snapshot) -> bool {
-        self.newest().is_some_and(|newest| newest.documents == snapshot.documents)
+        let is_same = |newest: &Snapshot| newest.is_of_bundles() == snapshot.is_of_bundles() && newest.documents == snapshot.documents;
+        self.newest().is_some_and(is_same)
     }
 
     /// Writes documents to the disk that may be taken. Until [`Self::replace`] nobody finds them there.

@@ -9,13 +9,13 @@ use foldhash::HashSet;
 
 use crate::http::path::StreamPath;
 use crate::render::retain::merge;
-use crate::simplestreams::images;
+use crate::simplestreams::file::ListedFile;
 use crate::simplestreams::index::{Entry, INDEX_PATH, Index};
-use crate::simplestreams::products::{Product, Products};
+use crate::simplestreams::products::{Item, Product, Products, Version};
 use crate::simplestreams::snapshot::{Role, Source};
 
-/// An alias, with the architecture and the type of the images that it means.
-type Meaning = (String, String, String);
+/// An alias, with the architecture of the images that it means.
+type Meaning = (String, String);
 
 /// What is made of documents that the index calls the same.
 struct Joined<'a> {
@@ -25,32 +25,67 @@ struct Joined<'a> {
     document: Products<'a>,
 }
 
+/// Bundles, joined so far.
+#[derive(Default)]
+struct Work<'a> {
+    joined: Vec<Joined<'a>>,
+    /// The aliases of all bundles that are newer than the one that is added.
+    taken: HashSet<Meaning>,
+}
+
 /// The documents of each bundle, the newest first, as one set. Those of a single one stay as they are.
 pub fn join(bundles: &[Vec<Source>]) -> Vec<Source> {
     if let [only] = bundles {
         return only.clone();
     }
-    let (mut joined, mut taken): (Vec<Joined<'_>>, HashSet<Meaning>) = (Vec::new(), HashSet::default());
-    for bundle in bundles {
+    let mut work = Work::default();
+    bundles.iter().for_each(|bundle| work.add(bundle));
+    work.finish()
+}
+
+impl<'a> Work<'a> {
+    fn add(&mut self, bundle: &'a [Source]) {
         // What a bundle itself has twice is its own business.
         let mut meanings = Vec::new();
         for (entry, source) in entries(bundle) {
-            let Some(document) = text(source).and_then(|text| Products::parse(text).ok()) else { continue };
-            add(&mut joined, entry, source, document.0, &taken, &mut meanings);
+            let Some((mut document, _)) = text(source).and_then(|text| Products::parse(text).ok()) else { continue };
+            for product in &mut document.products {
+                let arch = product.fields.text_or_none("arch").unwrap_or_default().into_owned();
+                meanings.extend(product.aliases().into_iter().map(|alias| (alias, arch.clone())));
+                keep_aliases(product, |alias| !self.taken.contains(&(alias.to_owned(), arch.clone())));
+            }
+            self.add_document(entry, source, document);
         }
-        taken.extend(meanings);
+        self.taken.extend(meanings);
     }
-    let mut index = Index::empty();
-    let mut sources = Vec::new();
-    for Joined { mut entry, path, role, document } in joined {
-        let names: Vec<&str> = document.products.iter().map(|product| &*product.name).collect();
-        entry.fields.set("products", &names);
-        index.entries.push(entry);
-        sources.push(Source::new(path, role, Bytes::from(document.to_json())));
+
+    /// Adds a document of a bundle to what newer ones have.
+    fn add_document(&mut self, entry: Entry<'a>, source: &Source, document: Products<'a>) {
+        let Some(newer) = self.joined.iter_mut().find(|newer| newer.entry.content_id == entry.content_id) else {
+            self.joined.push(Joined { entry, path: source.path.clone(), role: source.role, document });
+            return;
+        };
+        for product in document.products {
+            match newer.document.products.iter_mut().find(|other| other.name == product.name) {
+                Some(known) => add_versions(known, product),
+                None => newer.document.products.push(product),
+            }
+        }
     }
-    let path = StreamPath::from_document(INDEX_PATH).expect("the path of the index is a path");
-    sources.insert(0, Source::new(path, Role::Index, Bytes::from(index.to_json())));
-    sources
+
+    fn finish(self) -> Vec<Source> {
+        let mut index = Index::empty();
+        let mut sources = Vec::new();
+        for Joined { mut entry, path, role, document } in self.joined {
+            let names: Vec<&str> = document.products.iter().map(|product| &*product.name).collect();
+            entry.fields.set("products", &names);
+            index.entries.push(entry);
+            sources.push(Source::new(path, role, Bytes::from(document.to_json())));
+        }
+        let path = StreamPath::from_document(INDEX_PATH).expect("the path of the index is a path");
+        sources.insert(0, Source::new(path, Role::Index, Bytes::from(index.to_json())));
+        sources
+    }
 }
 
 /// What the indexes of a bundle name, and is there.
@@ -69,46 +104,6 @@ fn text(source: &Source) -> Option<&str> {
     std::str::from_utf8(&source.bytes).ok()
 }
 
-/// Adds a document of a bundle to what newer ones have.
-fn add<'a>(
-    joined: &mut Vec<Joined<'a>>,
-    entry: Entry<'a>,
-    source: &Source,
-    mut document: Products<'a>,
-    taken: &HashSet<Meaning>,
-    meanings: &mut Vec<Meaning>,
-) {
-    for product in &mut document.products {
-        let own = of_product(product);
-        let is_free = |alias: &str| own.is_empty() || own.iter().any(|(other, ..)| other == alias) && !is_taken(&own, alias, taken);
-        keep_aliases(product, is_free);
-        meanings.extend(own);
-    }
-    let Some(newer) = joined.iter_mut().find(|newer| newer.entry.content_id == entry.content_id) else {
-        joined.push(Joined { entry, path: source.path.clone(), role: source.role, document });
-        return;
-    };
-    for product in document.products {
-        match newer.document.products.iter_mut().find(|other| other.name == product.name) {
-            Some(known) => add_versions(known, product),
-            None => newer.document.products.push(product),
-        }
-    }
-}
-
-/// Whether newer bundles give an alias to something else, for each type of image that a product has.
-fn is_taken(own: &[Meaning], alias: &str, taken: &HashSet<Meaning>) -> bool {
-    own.iter().filter(|(other, ..)| other == alias).all(|meaning| taken.contains(meaning))
-}
-
-fn of_product(product: &Product<'_>) -> Vec<Meaning> {
-    let arch = product.fields.text_or_none("arch").unwrap_or_default().into_owned();
-    let images = product.versions.iter().flat_map(|version| images::of_version(&product.name, version).0);
-    let types: HashSet<String> = images.map(|image| image.image_type.to_string()).collect();
-    let of_types = |alias: &String| types.iter().map(|of| (alias.clone(), arch.clone(), of.clone())).collect::<Vec<_>>();
-    product.aliases().iter().flat_map(of_types).collect()
-}
-
 fn keep_aliases(product: &mut Product<'_>, is_kept: impl Fn(&str) -> bool) {
     let aliases = product.aliases();
     let kept: Vec<&str> = aliases.iter().map(String::as_str).filter(|alias| is_kept(alias)).collect();
@@ -122,14 +117,22 @@ fn keep_aliases(product: &mut Product<'_>, is_kept: impl Fn(&str) -> bool) {
     }
 }
 
-/// Adds the versions of an older bundle's product.
+/// Adds the versions of an older bundle's product. Of a version that was made anew under its old name there is the newer one.
 fn add_versions<'a>(known: &mut Product<'a>, older: Product<'a>) {
     for version in older.versions {
         match known.versions.iter_mut().find(|other| other.name == version.name) {
+            Some(other) if differs(other, &version) => {}
             Some(other) => merge(other, &version.items),
             None => known.versions.push(version),
         }
     }
+}
+
+/// Whether two versions of one name have other files under the same names.
+fn differs(one: &Version<'_>, other: &Version<'_>) -> bool {
+    let claim = |item: &Item<'_>| ListedFile::of_item(&item.fields).ok().flatten().map(|file| file.expected.claim);
+    let same = |item: &&Item<'_>| one.items.iter().any(|there| there.name == item.name && claim(there) != claim(item));
+    other.items.iter().any(|item| same(&item))
 }
 
 #[cfg(test)]
@@ -218,8 +221,22 @@ mod tests {
         let (_, products) = joined(&[newer.clone(), older]);
         let aliases = |name: &str| products[name]["aliases"].clone();
         assert_eq!([aliases("noble"), aliases("jammy"), aliases("old")], [json!("lts,24.04"), json!("22.04"), Value::Null]);
-        let machines = bundle(&[("jammy", product("lts", &[("20260101", "disk-kvm.img")]))]);
-        let (_, products) = joined(&[newer, machines]);
-        assert_eq!(products["jammy"]["aliases"], "lts", "nothing newer has a machine of that name");
+        let mut far = bundle(&[("jammy:arm64", product("lts", &[("20260101", "squashfs")]))]);
+        let text = String::from_utf8(far[1].bytes.to_vec()).unwrap().replace("amd64\"", "arm64\"");
+        far[1] = Source::new(far[1].path.clone(), Role::Images, text.into());
+        let (_, products) = joined(&[newer, far]);
+        assert_eq!(products["jammy:arm64"]["aliases"], "lts", "for another machine it means another image");
+    }
+
+    #[test]
+    fn of_a_version_that_was_made_anew_there_is_the_newer_one() {
+        let [newer, older] = ["squashfs", "disk-kvm.img"].map(|root| bundle(&[("a", product("x", &[("20260101", root)]))]));
+        let text = String::from_utf8(older[1].bytes.to_vec())
+            .unwrap()
+            .replace(&Digest::of(b"20260101").to_string(), &Digest::of(b"x").to_string());
+        let anew = vec![older[0].clone(), Source::new(older[1].path.clone(), Role::Images, text.into())];
+        let (_, products) = joined(&[newer.clone(), anew]);
+        let (_, alone) = joined(&[newer]);
+        assert_eq!(products["a"]["versions"], alone["a"]["versions"]);
     }
 }

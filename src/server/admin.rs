@@ -159,7 +159,7 @@ async fn of_bundles(office: &Office, segments: &[&str], wish: Wish, request: Req
     let (exporter, importer) = (&office.exporter, &office.importer);
     match (request.method().as_str(), segments) {
         ("POST", []) => match reply::read(request, MAX_EXPORT_BYTES).await {
-            Ok(wish) => bundles::begin(exporter, wish),
+            Ok(wish) => bundles::begin(exporter, wish).await,
             Err(reply) => reply,
         },
         ("POST", ["preview"]) => match read(request).await {

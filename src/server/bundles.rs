@@ -8,10 +8,11 @@ use hyper::StatusCode;
 use crate::api::{ExportRequest, ExportedFile, ExportedImage, ExportedTree};
 use crate::bundle::export::{Content, Exporter, NoBundle};
 use crate::bundle::plan::{Order, Plan, TREE, Tree};
+use crate::cache::blocking;
 use crate::catalog::listing::Image;
 use crate::digest::Digest;
 use crate::fetch::Found;
-use crate::inventory::Inventory;
+use crate::inventory::{BadInventory, Inventory};
 use crate::manifest::{BundlePath, MANIFEST, SIGNATURE, Selection};
 use crate::render::part::Ready;
 use crate::seal::SigningKey;
@@ -22,13 +23,15 @@ use crate::server::reply::{self, Reply, error, json, steps};
 const PATIENCE: Duration = Duration::from_mins(1);
 
 /// Makes a bundle.
-pub fn begin(exporter: &Arc<Exporter>, mut wish: ExportRequest) -> Reply {
+pub async fn begin(exporter: &Arc<Exporter>, mut wish: ExportRequest) -> Reply {
     let volume_size = wish.volume_size;
     let key = match wish.key.take().map(|key| SigningKey::from_pem(&key)).transpose() {
         Ok(key) => key.map(Arc::new),
         Err(reason) => return error(StatusCode::BAD_REQUEST, format!("the key cannot be taken: {reason}")),
     };
-    match wish.have.take().map(|have| Inventory::read(&have)).transpose() {
+    let have = wish.have.take();
+    let read = blocking(move || Ok(have.map(|have| Inventory::read(&have)).transpose())).await;
+    match read.map_err(|reason| BadInventory::NotReadable(reason.to_string())).flatten() {
         Ok(have) => steps(exporter.begin(Order { selection: selection(wish), volume_size, key, have: have.map(Arc::new) })),
         Err(reason) => error(StatusCode::BAD_REQUEST, format!("the inventory cannot be taken: {reason}")),
     }
@@ -68,8 +71,13 @@ pub async fn inventory(exporter: &Exporter) -> Reply {
     }
 }
 
+/// The same selection, in whatever order it is written.
 fn selection(wish: ExportRequest) -> Selection {
-    let ExportRequest { images, select, arch, vm, versions, .. } = wish;
+    let ExportRequest { mut images, mut select, arch, vm, versions, .. } = wish;
+    [&mut images, &mut select].into_iter().for_each(|names| {
+        names.sort();
+        names.dedup();
+    });
     Selection { images, select, arch, vm, versions }
 }
 

@@ -22,7 +22,6 @@ use crate::server::verdict;
 
 /// A manifest of 100,000 files has a tenth of that.
 const MAX_MANIFEST_BYTES: usize = 256 << 20;
-const MAX_DOCUMENT_BYTES: usize = 512 << 20;
 const MAX_KEY_BYTES: usize = 64 << 10;
 
 /// Looks at a manifest, which is the body; the query has its signature.
@@ -47,17 +46,23 @@ pub async fn take(importer: &Importer, id: &str, path: &str, request: Request<In
         Ok(arrival) => arrival,
         Err(reason) => return refused(&reason),
     };
-    let BundlePath::Blob(digest) = path else {
-        return match collect(request, MAX_DOCUMENT_BYTES).await {
-            Ok(bytes) => answer(arrival.add(&path, bytes)),
-            Err(reply) => reply,
-        };
-    };
+    let BundlePath::Blob(digest) = path else { return add(importer, arrival, path, request).await };
     let (supply, feeding) = supply(request.into_body());
     let taken = importer.take(&arrival, digest, supply).await;
     // An answer in the middle of what a command sends would be lost.
     drop(feeding.await);
     answer(taken)
+}
+
+async fn add(importer: &Importer, arrival: Arc<Arrival>, path: BundlePath, request: Request<Incoming>) -> Reply {
+    let most = match arrival.document(&path) {
+        Ok(document) => usize::try_from(document.size).unwrap_or(usize::MAX),
+        Err(reason) => return refused(&reason),
+    };
+    match collect(request, most).await {
+        Ok(bytes) => answer(importer.add(arrival, path, bytes).await),
+        Err(reply) => reply,
+    }
 }
 
 /// Says what would become of every remote.
@@ -121,7 +126,8 @@ fn answer<T: serde::Serialize>(answer: Result<T, NotImported>) -> Reply {
 
 fn refused(reason: &NotImported) -> Reply {
     let status = match reason {
-        NotImported::Uncounted => StatusCode::SERVICE_UNAVAILABLE,
+        NotImported::Uncounted | NotImported::Ending | NotImported::NotServed { .. } => StatusCode::SERVICE_UNAVAILABLE,
+        NotImported::NoRoom { .. } => StatusCode::INSUFFICIENT_STORAGE,
         NotImported::Forgotten | NotImported::NotInIt(_) => StatusCode::NOT_FOUND,
         NotImported::Blob { reason, .. } => verdict::status(reason),
         NotImported::Store(_) => StatusCode::INTERNAL_SERVER_ERROR,

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::BodyExt as _;
@@ -21,6 +22,8 @@ use crate::server::verdict;
 
 /// How many pieces of a body may wait for the disk.
 const QUEUED_PIECES: usize = 4;
+/// A command that sends nothing for so long is gone on without.
+const SILENCE: Duration = Duration::from_mins(1);
 
 /// Publishes the image whose files are the body, one after the other. The query says what they are: `file` as
 /// `SHA256:SIZE:NAME` for each, `alias`, `public`, and `property` as `KEY=VALUE`.
@@ -50,10 +53,12 @@ pub fn supply(body: Incoming) -> (Supply, JoinHandle<()>) {
 }
 
 async fn feed(mut body: Incoming, pieces: mpsc::Sender<Result<Bytes, String>>) {
-    while let Some(frame) = body.frame().await {
-        let piece = match frame {
-            Ok(frame) => Ok(frame.into_data().unwrap_or_default()),
-            Err(reason) => Err(reason.to_string()),
+    loop {
+        let piece = match tokio::time::timeout(SILENCE, body.frame()).await {
+            Ok(None) => return,
+            Ok(Some(Ok(frame))) => Ok(frame.into_data().unwrap_or_default()),
+            Ok(Some(Err(reason))) => Err(reason.to_string()),
+            Err(_) => Err(format!("nothing came for {} seconds", SILENCE.as_secs())),
         };
         // Nobody wants it any more; what comes is read all the same, up to where the connection breaks.
         let is_broken = piece.is_err();

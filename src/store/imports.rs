@@ -1,10 +1,10 @@
-//! What was imported: of each key and selection the newest bundle, but for its blobs and upstream's own documents.
+//! What was imported: of each selection the newest bundle, but for its blobs and upstream's own documents.
 //!
 //! A bundle is written beside the one before and gets its name last, so that one with a name is whole.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 
@@ -21,7 +21,7 @@ const MAX_SIGNATURE_BYTES: u64 = 4096;
 /// A bundle that was imported.
 #[derive(Clone, Debug)]
 pub struct Imported {
-    /// What tells its key and selection from every other.
+    /// What tells its selection from every other.
     pub place: Digest,
     /// What it says.
     pub manifest: Manifest,
@@ -49,19 +49,31 @@ pub fn save(disk: &dyn Disk, layout: &Layout, bundle: &Imported) -> io::Result<(
     })
 }
 
-/// The newest bundle of every key and selection. One that cannot be read is an error: what it lists would go.
-pub fn load(disk: &dyn Disk, layout: &Layout) -> io::Result<Vec<Imported>> {
-    let places = disk.names(&layout.imports())?.into_iter().filter_map(|name| Digest::from_hex(&name));
-    let newest = |place: Digest| {
+/// What lies there in the place of a bundle and cannot be read.
+#[derive(Debug)]
+pub struct Unreadable {
+    /// What tells its selection from every other.
+    pub place: Digest,
+    /// Where it lies.
+    pub path: PathBuf,
+    /// What is wrong with it.
+    pub error: io::Error,
+}
+
+/// The newest bundle of every selection, and what cannot be read. Whoever lists anything by the rest would let go of what that listed.
+pub fn load(disk: &dyn Disk, layout: &Layout) -> io::Result<(Vec<Imported>, Vec<Unreadable>)> {
+    let (mut imported, mut unreadable) = (Vec::new(), Vec::new());
+    for place in disk.names(&layout.imports())?.into_iter().filter_map(|name| Digest::from_hex(&name)) {
         let folder = layout.imports().join(place.to_string());
-        let Some(number) = numbers(disk, &folder)?.pop() else { return Ok(None) };
+        let Some(number) = numbers(disk, &folder)?.pop() else { continue };
         let path = folder.join(name(number));
-        let unreadable = |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", path.display()));
-        read(disk, &path, place).map(Some).map_err(unreadable)
-    };
-    let mut imported = places.filter_map(|place| newest(place).transpose()).collect::<io::Result<Vec<_>>>()?;
-    imported.sort_by_key(|imported| imported.place);
-    Ok(imported)
+        match read(disk, &path, place) {
+            Ok(bundle) => imported.push(bundle),
+            Err(error) => unreadable.push(Unreadable { place, path, error }),
+        }
+    }
+    imported.sort_by_key(|bundle: &Imported| bundle.place);
+    Ok((imported, unreadable))
 }
 
 /// Notes that a remote came in a bundle.
@@ -161,7 +173,8 @@ mod tests {
         for (place, generation, list) in [(one, 1, "a"), (other, 1, "b"), (one, 2, "c")] {
             save(&OsDisk, &layout, &bundle(place, generation, list)).unwrap();
         }
-        let imported = load(&OsDisk, &layout).unwrap();
+        let (imported, unreadable) = load(&OsDisk, &layout).unwrap();
+        assert!(unreadable.is_empty());
         let mut found: Vec<_> = imported.iter().map(|bundle| (bundle.place, bundle.manifest.generation, bundle.rendered.len())).collect();
         found.sort();
         let mut expected = [(one, 2, 1), (other, 1, 1)];
@@ -171,7 +184,12 @@ mod tests {
         let damaged = layout.imports().join(one.to_string()).join("00000000000000000002/rendered/lab/streams/v1/images%3Areleased.json");
         let file = OsDisk.open(&damaged).and_then(|_| OsDisk.create(&damaged)).unwrap();
         OsDisk.write_at(&file, b"x", 0).unwrap();
-        assert!(load(&OsDisk, &layout).unwrap_err().to_string().contains("released.json is not what was written"));
+        let (imported, unreadable) = load(&OsDisk, &layout).unwrap();
+        assert_eq!(imported.iter().map(|bundle| bundle.place).collect::<Vec<_>>(), [other]);
+        assert_eq!(unreadable.iter().map(|bundle| bundle.place).collect::<Vec<_>>(), [one]);
+        assert!(unreadable[0].error.to_string().contains("released.json is not what was written"), "{unreadable:?}");
+        save(&OsDisk, &layout, &bundle(one, 3, "d")).unwrap();
+        assert_eq!(load(&OsDisk, &layout).unwrap().0.len(), 2, "the next one takes its place");
     }
 
     #[test]

@@ -141,7 +141,7 @@ async fn a_site_has_what_a_bundle_brings() {
     let bundle = setting.export("first", &["lab:"]).await;
     let said = setting.import(&bundle, &[]).await;
     assert!(said.contains("Bundle 1 of ") && said.contains("is imported; 4 files were not held before"), "{said}");
-    assert!(said.contains("lab: 2 images; 2 new, 0 listed no more"), "{said}");
+    assert!(said.contains("lab, an offline remote from now on: 2 images; 2 new, 0 listed no more"), "{said}");
     assert_eq!(
         (setting.versions("busy").await, setting.versions("rare").await),
         (vec!["20260101".to_owned()], vec!["20260101".to_owned()])
@@ -242,7 +242,7 @@ async fn an_older_bundle_is_taken_only_if_somebody_says_so() {
     setting.import(&first, &[]).await;
     setting.import(&second, &[]).await;
     let reason = setting.refused(&first, &[]).await;
-    assert!(reason.contains("it is bundle 1 of its selection, and bundle 2 was imported before; --allow-rollback"), "{reason}");
+    assert!(reason.contains("of the same selection was imported before; --allow-rollback"), "{reason}");
     assert_eq!(setting.versions("busy").await, ["20260102"]);
     setting.import(&first, &["--allow-rollback"]).await;
     assert_eq!(setting.versions("busy").await, ["20260101"]);
@@ -296,7 +296,7 @@ async fn a_dry_run_says_what_would_come_and_changes_nothing() {
     let setting = Setting::new().await;
     let bundle = setting.export("first", &["lab:"]).await;
     let said = setting.import(&bundle, &["--dry-run"]).await;
-    assert!(said.contains("would be imported; 4 files were not held before") && said.contains("lab: 2 images; 2 new"), "{said}");
+    assert!(said.contains("would be imported; 4 files were not held before") && said.contains("from now on: 2 images; 2 new"), "{said}");
     assert!(setting.site.files("blobs/sha256").is_empty() && setting.versions("busy").await.is_empty());
     assert!(!setting.site.remotes().await.iter().any(|remote| remote.name == "lab"));
     let report = done(&setting.site, &["bundle", "import", &text(&bundle), "--dry-run", "--format", "json"]).await;
@@ -365,7 +365,7 @@ async fn images_of_the_exporters_own_are_of_a_remote_of_their_own() {
     done(&setting.connected, &["image", "import", &text(&meta), &text(&root), "--alias", "ours", "--public"]).await;
     let bundle = setting.export("all", &[]).await;
     let said = setting.import(&bundle, &[]).await;
-    assert!(said.contains("carried: 1 images; 1 new"), "{said}");
+    assert!(said.contains("carried, an offline remote from now on: 1 images; 1 new"), "{said}");
     assert_eq!(setting.site.get("carried/streams/v1/images.json").await.status(), 200);
 }
 
@@ -564,4 +564,161 @@ async fn a_bundle_that_is_imported_already_is_compared_and_not_read() {
     let said = setting.import(&bundle, &[]).await;
     assert!(said.contains("was imported already; 0 files were not held before"), "{said}");
     assert!(setting.is_served("busy/1/squashfs").await);
+}
+
+#[tokio::test]
+async fn what_a_person_deleted_comes_back_with_a_bundle_that_lists_it() {
+    let setting = Setting::new().await;
+    let bundle = setting.export("first", &["lab:"]).await;
+    setting.import(&bundle, &[]).await;
+    wait_for(async || setting.images().await.iter().filter(|image| image["held"] == true).count() == 2).await;
+    done(&setting.site, &["image", "delete", "lab:busy"]).await;
+    wait_for(async || setting.versions("busy").await.is_empty()).await;
+    setting.import(&bundle, &[]).await;
+    assert_eq!(setting.versions("busy").await, ["20260101"]);
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    done(&setting.site, &["cache", "prune"]).await;
+    assert!(setting.is_served("busy/1/squashfs").await, "grace is over, and it stays");
+}
+
+#[tokio::test]
+async fn a_remote_that_was_asked_before_it_was_offline_is_fed_and_keeps_what_a_person_copied() {
+    let origin = Origin::start().await;
+    origin.put(stream(&[FIRST]).tree());
+    let site = Builder::default().remote("lab", &[origin.url()], "mode = \"proxy\"").section("[images]\ngrace = \"1s\"");
+    let mut setting = Setting::with(site).await;
+    done(&setting.site, &["image", "copy", "lab:rare"]).await;
+    setting.site.body("lab/busy/1/squashfs").await;
+    setting.site.body("lab/busy/1/metadata.tar.xz").await;
+    wait_for(async || setting.images().await.iter().filter(|image| image["held"] == true).count() == 2).await;
+    setting.site.reload(|text| text.replace("mode = \"proxy\"", "mode = \"offline\"")).await;
+    let both = setting.export("both", &["lab:"]).await;
+    setting.import(&both, &[]).await;
+    let cached: Vec<bool> = setting.images().await.iter().map(|image| image["cached"] == true).collect();
+    assert_eq!(cached, [false, false]);
+    // The next one of the same selection has neither.
+    setting.origin.put(Stream::default().add(&format!("busy:1:{}", arch()), "busy", "20260102", version("busy/2", 310_000)).tree());
+    setting.connected.refresh("lab", true).await;
+    done(&setting.connected, &["image", "delete", "lab:rare"]).await;
+    let next = setting.export("next", &["lab:"]).await;
+    setting.import(&next, &[]).await;
+    assert_eq!(setting.versions("busy").await, ["20260102"]);
+    wait_for(async || !done(&setting.site, &["cache", "prune"]).await.is_empty() && !setting.is_served("busy/1/squashfs").await).await;
+    assert!(setting.is_served("rare/squashfs").await, "a person copied it");
+}
+
+#[tokio::test]
+async fn a_bundle_that_finds_no_room_beside_what_has_to_stay_is_refused_at_once() {
+    let setting = Setting::with(site().storage("min_free = \"0%\"\ncapacity = \"700KB\"")).await;
+    let first = setting.export("first", &["lab:"]).await;
+    setting.import(&first, &[]).await;
+    wait_for(async || setting.images().await.iter().filter(|image| image["held"] == true).count() == 2).await;
+    setting.publish(&[SECOND]).await;
+    let second = setting.export("second", &["lab:"]).await;
+    let reason = setting.refused(&second, &[]).await;
+    assert!(reason.contains("310006 bytes of it are not held, and there is room for ") && reason.contains("storage.capacity"), "{reason}");
+    assert_eq!(setting.versions("busy").await, ["20260101"]);
+    assert!(setting.is_served("busy/1/squashfs").await && setting.is_served("rare/squashfs").await, "nothing went for it");
+}
+
+#[tokio::test]
+async fn two_imports_of_one_bundle_at_once_do_not_disturb_each_other() {
+    let setting = Setting::new().await;
+    let bundle = setting.export("split", &["lab:", "--volume-size", "320KB"]).await;
+    let [one, two] = ["volume-1", "volume-2"].map(|name| text(&bundle.join(name)));
+    let imports = (0..8).map(|number| {
+        let (site, volume) = (&setting.site, if number % 2 == 0 { &one } else { &two });
+        async move { done(site, &["bundle", "import", volume]).await }
+    });
+    let said = futures_util::future::join_all(imports).await;
+    assert!(said.iter().any(|said| said.contains("is imported") || said.contains("was imported already")), "{said:?}");
+    assert_eq!((setting.versions("busy").await.len(), setting.versions("rare").await.len()), (1, 1));
+}
+
+#[tokio::test]
+async fn notes_do_not_come_between_the_bytes_of_an_archive() {
+    let setting = Setting::new().await;
+    let first = setting.export("first", &["lab:rare"]).await;
+    setting.import(&first, &[]).await;
+    wait_for(async || setting.images().await.iter().any(|image| image["held"] == true)).await;
+    let (inventory, archive) = (setting.inventory().await, setting.disk.path().join("bundle.tar"));
+    let command = format!("{CISTERN} bundle export --stdout lab: --have {inventory} > {}", archive.display());
+    let (code, _, error) = shell_of(&setting.connected, &command).await;
+    assert!(code == 0 && error.contains("the inventory is signed by key") && error.contains("not trusted here"), "{error}");
+    shell(&setting.site, &format!("{CISTERN} bundle import - < {}", archive.display())).await;
+    assert_eq!((setting.versions("busy").await.len(), setting.versions("rare").await.len()), (1, 1));
+}
+
+#[tokio::test]
+async fn what_a_site_has_is_not_fetched_for_its_bundle() {
+    let setting = Setting::new().await;
+    let first = setting.export("first", &["lab:"]).await;
+    setting.import(&first, &[]).await;
+    wait_for(async || setting.images().await.iter().filter(|image| image["held"] == true).count() == 2).await;
+    let inventory = setting.inventory().await;
+    let elsewhere = Setting { connected: Builder::default().remote("lab", &[setting.origin.url()], "").start().await, ..setting };
+    let before = elsewhere.origin.requests("rare/squashfs").len();
+    elsewhere.publish(&[SECOND]).await;
+    let second = elsewhere.export("second", &["lab:", "--have", &inventory]).await;
+    assert_eq!(elsewhere.origin.requests("rare/squashfs").len(), before);
+    elsewhere.trust().await;
+    elsewhere.import(&second, &[]).await;
+    assert_eq!((elsewhere.versions("busy").await, elsewhere.versions("rare").await.len()), (vec!["20260102".to_owned()], 1));
+}
+
+#[tokio::test]
+async fn a_remote_that_the_next_bundle_has_no_more_does_not_hold_it_up() {
+    let mut setting = Setting::new().await;
+    let folder = setting.export("both", &["lab:"]).await;
+    setting.import(&folder, &[]).await;
+    // Somebody asks its image server again, and the selection has nothing of it any more.
+    let url = setting.origin.url();
+    setting.site.reload(|text| format!("{text}\n[remotes.lab]\nurl = [\"{url}\"]\n")).await;
+    let reason = setting.refused(&folder, &[]).await;
+    assert!(reason.contains("remote 'lab', which is not offline here"), "{reason}");
+    let remotes = setting.site.remotes().await;
+    assert_eq!(remotes.iter().find(|remote| remote.name == "lab").unwrap().mode, "proxy");
+}
+
+#[tokio::test]
+async fn what_was_imported_and_cannot_be_read_is_named_and_taken_again() {
+    let setting = Setting::new().await;
+    let [all, rare] = [setting.export("all", &["lab:"]).await, setting.export("rare", &["lab:rare"]).await];
+    setting.import(&all, &[]).await;
+    let kept = setting.site.store().join("state/bundles/imported");
+    let name = fs::read_dir(&kept).unwrap().next().unwrap().unwrap().path();
+    let listed = name.join("00000000000000000001/rendered/lab/streams/v1/images.json");
+    flip(&listed, 10);
+    let reason = setting.refused(&rare, &[]).await;
+    assert!(reason.contains("cannot be read") && reason.contains("import the bundle of that selection again"), "{reason}");
+    setting.import(&all, &[]).await;
+    setting.import(&rare, &[]).await;
+    assert_eq!((setting.versions("busy").await.len(), setting.versions("rare").await.len()), (1, 1));
+}
+
+/// The documents that a site serves are damaged while it is stopped; those that came in bundles are still there.
+#[tokio::test]
+async fn a_site_goes_on_where_its_bundles_left_it() {
+    let mut setting = Setting::new().await;
+    let bundle = setting.export("first", &["lab:"]).await;
+    setting.import(&bundle, &[]).await;
+    wait_for(async || setting.images().await.iter().filter(|image| image["held"] == true).count() == 2).await;
+    let documents = setting.site.store().join("documents/lab");
+    setting.site = setting.site.restart_after(|| fs::remove_dir_all(documents).unwrap()).await;
+    wait_for(async || setting.versions("busy").await.len() == 1).await;
+    assert!(setting.is_served("busy/1/squashfs").await);
+}
+
+#[tokio::test]
+async fn a_stop_does_not_wait_for_an_import() {
+    let setting = Setting::new().await;
+    let bundle = setting.export("first", &["lab:"]).await;
+    let mut commands = Vec::new();
+    for _ in 0..4 {
+        let mut command = tokio::process::Command::new(CISTERN);
+        command.args(["bundle", "import", &text(&bundle)]).env("CISTERN_SOCKET", setting.site.socket()).kill_on_drop(true);
+        commands.push(command.stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null()).spawn().unwrap());
+    }
+    tokio::time::sleep(Duration::from_millis(fastrand::u64(10..80))).await;
+    tokio::time::timeout(Duration::from_secs(20), setting.site.stop()).await.expect("it stops");
 }

@@ -9,7 +9,7 @@ use indicatif::ProgressBar;
 
 use crate::api::{CacheStatus, ExportRequest, ExportedFile, ExportedImage, ExportedTree};
 use crate::bundle::plan::TREE;
-use crate::cli::admin::{Target, ask, bar, body, follow, request};
+use crate::cli::admin::{Target, ask, bar, body, follow_with, request};
 use crate::cli::bundle::archive::Archive;
 use crate::cli::bundle::folder::{Folder, volumes};
 use crate::cli::bundle::key::read_key;
@@ -131,7 +131,9 @@ fn preview(format: Format, images: &[ExportedImage]) -> Result<(), Failure> {
 impl<'a> Made<'a> {
     /// Has the server make it.
     async fn order(socket: &'a Path, arguments: &Arguments) -> Result<Self, Failure> {
-        let id = follow(request(socket, Method::POST, "/1.0/bundles", body(&arguments.wish()?)?).await?, "fetching").await?;
+        let reply = request(socket, Method::POST, "/1.0/bundles", body(&arguments.wish()?)?).await?;
+        // Standard output may be the bundle itself.
+        let id = follow_with(reply, "fetching", &|note| eprintln!("{note}")).await?;
         let text = fetch(socket, &id, MANIFEST).await?;
         let manifest = Manifest::parse(&text).map_err(|reason| Failure::new(FAILED, format!("the server's manifest: {reason}")))?;
         let CacheStatus { path, .. } = ask(socket, Method::GET, "/1.0/cache", Vec::new()).await?;

@@ -1,5 +1,6 @@
 //! Sends a bundle to the server of a site, which says what it wants of it.
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 use base64::Engine as _;
@@ -9,6 +10,7 @@ use hyper::Method;
 use indicatif::ProgressBar;
 
 use crate::api::{ImportPlan, ImportReport};
+use crate::bundle::arrival::expected;
 use crate::bundle::inspection::{Inspection, Told};
 use crate::bundle::volume::{Sealed, open_all};
 use crate::cli::admin::{Target, ask, bar, send};
@@ -16,9 +18,10 @@ use crate::cli::bundle::report::show;
 use crate::cli::exit::{FAILED, Failure};
 use crate::cli::table::Format;
 use crate::cli::upload::{self, Outgoing};
-use crate::digest::Digest;
-use crate::disk::{Disk as _, OsDisk};
+use crate::digest::{Digest, Hasher};
+use crate::disk::{self, Disk as _, OsDisk};
 use crate::manifest::{BundlePath, File, Manifest};
+use crate::store::partial::rehash;
 
 /// What is imported.
 #[derive(Clone, Debug, Args)]
@@ -57,13 +60,26 @@ pub async fn run(socket: &Path, format: Format, arguments: &Arguments) -> Result
     glance(folders, &manifest)?;
     offered.send_documents(folders, &manifest).await?;
     let outlook = offered.look().await?;
-    if arguments.dry_run {
+    if arguments.dry_run || !outlook.lacking.is_empty() {
         return show(format, &outlook, &offered.plan, true);
     }
     let bar = bar("importing");
-    offered.send_blobs(folders, &manifest, &bar).await?;
+    let is_all = offered.send_blobs(folders, &manifest, &bar).await?;
     bar.finish_and_clear();
-    show(format, &offered.commit().await?, &offered.plan, false)
+    let report = offered.commit().await?;
+    show(format, &report, &offered.plan, false)?;
+    went(&report, is_all)
+}
+
+/// What was sent and is not there any more had to make room for something.
+pub fn went(report: &ImportReport, is_all_sent: bool) -> Result<(), Failure> {
+    if is_all_sent && !report.listed {
+        return Err(Failure::new(
+            FAILED,
+            "some of what came went again: is there room for all of it? See storage.capacity and storage.min_free",
+        ));
+    }
+    Ok(())
 }
 
 /// Names everything that is missing, too short, too long or too much, before anything is sent.
@@ -142,26 +158,40 @@ impl<'a> Offered<'a> {
         refuse(&faults)
     }
 
-    /// Sends what is wanted of these volumes. What is broken is named when all else is there.
-    async fn send_blobs(&self, folders: &[PathBuf], manifest: &Manifest, bar: &ProgressBar) -> Result<(), Failure> {
-        let wanted: std::collections::HashSet<&str> = self.plan.blobs.iter().map(String::as_str).collect();
+    /// Sends what is wanted of these volumes; whether that is all that is wanted. What is broken is named when all else is there.
+    async fn send_blobs(&self, folders: &[PathBuf], manifest: &Manifest, bar: &ProgressBar) -> Result<bool, Failure> {
+        let wanted: HashSet<&str> = self.plan.blobs.iter().map(String::as_str).collect();
         let blobs = manifest.blobs().map(|(_, file)| (file, file.path.to_string())).filter(|(_, path)| wanted.contains(path.as_str()));
         let blobs: Vec<(&File, String)> = blobs.collect();
         bar.set_length(blobs.iter().map(|(file, _)| file.size).sum());
-        let mut faults = Vec::new();
+        let (mut faults, mut is_all) = (Vec::new(), true);
         for (blob, name) in blobs {
             let here = folders.iter().map(|folder| folder.join(&name)).find_map(|path| Some((OsDisk.open_own(&path).ok()??, path)));
-            // It is on another disk.
-            let Some((file, path)) = here else { continue };
-            let outgoing = Outgoing { path: path.clone(), file, size: blob.size };
-            let body = upload::body(vec![outgoing], bar.clone());
-            match send(self.socket, Method::PUT, &self.target(&blob.path)?, body).await {
-                Ok(_) => {}
-                Err(failure) if failure.code == FAILED => faults.push(format!("{}: {}", path.display(), failure.message)),
-                Err(failure) => return Err(failure),
+            let Some((file, path)) = here else {
+                // It is on another disk.
+                is_all = false;
+                continue;
+            };
+            if let Some(fault) = self.send_blob(blob, file, &path, bar).await? {
+                faults.push(fault);
             }
         }
-        refuse(&faults)
+        refuse(&faults).map(|()| is_all)
+    }
+
+    /// Sends one blob; what is wrong with it, if the server could not take it for that.
+    async fn send_blob(&self, blob: &File, file: disk::File, path: &Path, bar: &ProgressBar) -> Result<Option<String>, Failure> {
+        let outgoing = Outgoing { path: path.to_owned(), file: file.clone(), size: blob.size };
+        let body = upload::body(vec![outgoing], bar.clone());
+        let Err(failure) = send(self.socket, Method::PUT, &self.target(&blob.path)?, body).await else { return Ok(None) };
+        let mut hasher = Hasher::new(expected(blob));
+        match rehash(&file, &mut hasher) {
+            Err(error) => Ok(Some(format!("{}: cannot be read: {error}", path.display()))),
+            Ok(()) => match hasher.verify() {
+                Err(mismatch) => Ok(Some(format!("{}: {mismatch}", path.display()))),
+                Ok(_) => Err(failure),
+            },
+        }
     }
 }
 

@@ -16,7 +16,7 @@ use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 
 use crate::cli::admin::{bar, send};
-use crate::cli::bundle::import::{Arguments, Offered};
+use crate::cli::bundle::import::{Arguments, Offered, went};
 use crate::cli::bundle::report::show;
 use crate::cli::exit::{FAILED, Failure, TRY_AGAIN};
 use crate::cli::table::Format;
@@ -28,6 +28,7 @@ const READ_BYTES: usize = 256 * 1024;
 const QUEUED_PIECES: usize = 4;
 const MAX_MANIFEST_BYTES: u64 = 256 << 20;
 const MAX_SIGNATURE_BYTES: u64 = 4096;
+const MAX_NAME_BYTES: u64 = 4096;
 
 /// Reads it, sends what is wanted, and has the bundle listed.
 pub async fn run(socket: &Path, format: Format, arguments: &Arguments) -> Result<(), Failure> {
@@ -39,7 +40,8 @@ pub async fn run(socket: &Path, format: Format, arguments: &Arguments) -> Result
 
 fn read(socket: &Path, format: Format, arguments: &Arguments, handle: &Handle, input: impl Read) -> Result<(), Failure> {
     let mut archive = tar::Archive::new(input);
-    let mut entries = archive.entries().map_err(broken)?;
+    // Long names are read here, for nobody has signed them yet.
+    let mut entries = archive.entries().map_err(broken)?.raw(true);
     let signature = whole(next(&mut entries, SIGNATURE)?, MAX_SIGNATURE_BYTES)?;
     let text = whole(next(&mut entries, MANIFEST)?, MAX_MANIFEST_BYTES)?;
     let manifest = Manifest::parse(&text).map_err(|reason| Failure::new(FAILED, format!("standard input: {MANIFEST}: {reason}")))?;
@@ -54,7 +56,7 @@ fn read(socket: &Path, format: Format, arguments: &Arguments, handle: &Handle, i
         }
     }
     let outlook = handle.block_on(offered.look())?;
-    if arguments.dry_run {
+    if arguments.dry_run || !outlook.lacking.is_empty() {
         return show(format, &outlook, &offered.plan, true);
     }
     let bar = bar("importing");
@@ -70,22 +72,29 @@ fn read(socket: &Path, format: Format, arguments: &Arguments, handle: &Handle, i
         }
     }
     bar.finish_and_clear();
-    show(format, &handle.block_on(offered.commit())?, &offered.plan, false)
+    let report = handle.block_on(offered.commit())?;
+    show(format, &report, &offered.plan, false)?;
+    went(&report, true)
 }
 
 /// The next file, which has to be this one.
 fn next<'a, R: Read>(entries: &mut tar::Entries<'a, R>, name: &str) -> Result<tar::Entry<'a, R>, Failure> {
-    let entry = entries.next().ok_or_else(|| ended(name))?;
-    let entry = entry.map_err(broken)?;
-    let found = String::from_utf8_lossy(&entry.path_bytes()).into_owned();
-    if found != name || !entry.header().entry_type().is_file() {
-        let reason = format!(
-            "standard input has '{}' where {name} should be; is it what 'cistern bundle export --stdout' wrote?",
-            found.escape_debug()
-        );
-        return Err(Failure::new(FAILED, reason));
+    let mut long = None;
+    loop {
+        let entry = entries.next().ok_or_else(|| ended(name))?.map_err(broken)?;
+        if entry.header().entry_type().is_gnu_longname() {
+            long = Some(whole(entry, MAX_NAME_BYTES)?);
+            continue;
+        }
+        let found = long.unwrap_or_else(|| entry.path_bytes().into_owned());
+        let found = String::from_utf8_lossy(&found);
+        if found.trim_end_matches('\0') != name || !entry.header().entry_type().is_file() {
+            let found = found.escape_debug();
+            let reason = format!("standard input has '{found}' where {name} should be; is it what 'cistern bundle export --stdout' wrote?");
+            return Err(Failure::new(FAILED, reason));
+        }
+        return Ok(entry);
     }
-    Ok(entry)
 }
 
 fn ended(name: &str) -> Failure {
