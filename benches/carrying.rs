@@ -37,8 +37,11 @@ pub async fn run() {
     let (mut by_hand, mut exports, mut imports, mut again) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for round in 0..ROUNDS {
         let site = path(&format!("site-{round}"));
+        touch_memory(folder.path());
         by_hand.push(copied_and_hashed(&path("bundle"), &path("copy")));
+        touch_memory(folder.path());
         exports.push(export(&path("exported")).0);
+        touch_memory(folder.path());
         std::fs::create_dir(&site).unwrap();
         // Nobody answers there, and nothing is lost by that.
         let server = Server::start_offline(&site).await;
@@ -113,6 +116,13 @@ fn cistern(server: &Path, arguments: &[&str]) -> (Duration, Vec<u8>) {
     let output = Command::new(CISTERN).env("CISTERN_SOCKET", server.join("admin.sock")).args(arguments).output().unwrap();
     assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
     (started.elapsed(), output.stdout)
+}
+
+/// A machine may give free memory back to its host, and then whoever writes first pays for all of it.
+fn touch_memory(folder: &Path) {
+    let path = folder.join("touch");
+    std::fs::write(&path, vec![1; 1 << 30]).unwrap();
+    std::fs::remove_file(path).unwrap();
 }
 
 fn copied_and_hashed(from: &Path, to: &Path) -> Duration {

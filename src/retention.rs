@@ -167,7 +167,8 @@ impl Scene<'_> {
     /// An offline remote loses nothing but what a person takes away, or whoever makes its bundles.
     fn may_go(&self, record: &Record, reason: Reason) -> bool {
         let is_offline = self.catalog.mode(&record.remote) == Some(Mode::Offline);
-        let is_taken_away = reason == Reason::Withdrawn && self.catalog.is_fed(&record.remote) && !self.is_retired(record);
+        let is_bundles = record.owner == Owner::Selection && self.catalog.is_fed(&record.remote);
+        let is_taken_away = reason == Reason::Withdrawn && is_bundles && !self.is_retired(record);
         reason == Reason::Deleted || ((!is_offline || is_taken_away) && self.standing(record) != Standing::Protected)
     }
 

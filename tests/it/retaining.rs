@@ -219,6 +219,44 @@ fn what_leaves_an_offline_remote_stays_unless_a_person_said_so() {
     }
 }
 
+/// What bundles brought and list no more goes after grace; of an offline remote that nothing feeds nothing does, and of one that is fed
+/// not what hosts or people brought, either.
+#[test]
+fn of_an_offline_remote_only_what_bundles_brought_goes_when_they_list_it_no_more() {
+    for (is_fed, owner, goes) in [
+        (true, Owner::Selection, true),
+        (true, Owner::Hosts, false),
+        (true, Owner::Operator, false),
+        (false, Owner::Selection, false),
+        (false, Owner::Hosts, false),
+    ] {
+        let mut setting = Setting::of(&[Record { owner, ..record("a", "m") }], Mode::Offline, &["b"]);
+        let remote = Remote { fed: is_fed, ..Remote::clone(&setting.catalog.remotes["r"]) };
+        setting.catalog.remotes.insert("r".into(), Arc::new(remote));
+        let withdrawn = if goes { vec![image("a", Reason::Withdrawn, Deed::Unlist)] } else { Vec::new() };
+        assert_eq!(setting.due(5000), withdrawn, "{is_fed} {owner:?}");
+        setting.ledger.set_fate(print("a"), Fate::Leaves(at(5000), Reason::Withdrawn));
+        assert_eq!(setting.due(5050), [], "{is_fed} {owner:?}: not before grace is over");
+        let removed = if goes { vec![image("a", Reason::Withdrawn, Deed::Remove)] } else { Vec::new() };
+        assert_eq!(setting.due(5101), removed, "{is_fed} {owner:?}");
+    }
+}
+
+/// Another remote that has let go of an image later than this one: hosts may still have its documents.
+#[test]
+fn what_bundles_list_no_more_stays_while_documents_of_before_list_it_in_any_remote() {
+    let mut setting = Setting::of(&[Record { owner: Owner::Selection, ..record("a", "m") }], Mode::Offline, &["b"]);
+    let fed = Remote { fed: true, ..Remote::clone(&setting.catalog.remotes["r"]) };
+    setting.catalog.remotes.insert("r".into(), Arc::new(fed.clone()));
+    let before = catalog(Mode::Offline, &["m", "a"]).remotes["r"].listing.clone();
+    setting.catalog.modes.insert("s".into(), Mode::Offline);
+    setting.catalog.remotes.insert("s".into(), Arc::new(Remote { retired: vec![before], ..fed.clone() }));
+    setting.ledger.set_fate(print("a"), Fate::Leaves(at(0), Reason::Withdrawn));
+    assert_eq!(setting.due(500), []);
+    setting.catalog.remotes.insert("s".into(), Arc::new(fed));
+    assert_eq!(setting.due(500), [image("a", Reason::Withdrawn, Deed::Remove)]);
+}
+
 #[test]
 fn a_file_is_held_by_its_digest_or_by_what_was_learnt_of_it_and_in_its_size() {
     let mut ledger = ledger(&[record("a", "m")]);

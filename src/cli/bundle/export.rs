@@ -2,10 +2,13 @@
 
 use std::path::{Path, PathBuf};
 
+use bytes::Bytes;
 use clap::Args;
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use http_body_util::BodyExt as _;
 use hyper::Method;
 use indicatif::ProgressBar;
+use tokio::sync::mpsc;
 
 use crate::api::{CacheStatus, ExportRequest, ExportedFile, ExportedImage, ExportedTree};
 use crate::bundle::plan::TREE;
@@ -22,11 +25,16 @@ use crate::clock::{Clock as _, SystemClock};
 use crate::config::value::{Amount, BadValue};
 use crate::digest::Digest;
 use crate::disk::{Disk as _, OsDisk};
-use crate::manifest::{BundlePath, MANIFEST, Manifest, SIGNATURE};
+use crate::manifest::{BundlePath, File, MANIFEST, Manifest, SIGNATURE};
 use crate::store::layout::Layout;
 
 /// The inventory of a site with half a million files.
 const MAX_INVENTORY_BYTES: u64 = 48 << 20;
+
+/// So many files are written at once.
+const FILES_AT_ONCE: usize = 4;
+/// How many pieces of a file may wait for the disk.
+const QUEUED_PIECES: usize = 4;
 
 /// What is exported, and where to.
 #[derive(Debug, Args)]
@@ -151,19 +159,23 @@ impl<'a> Made<'a> {
         let open = |(number, path)| Folder::open(path, &self.text, &self.manifest, number);
         let folders = paths.into_iter().enumerate().map(open).collect::<Result<Vec<_>, _>>()?;
         bar.set_length(folders.iter().flat_map(Folder::files).map(|file| file.size).sum());
-        for folder in &folders {
-            for file in folder.files() {
-                match folder.begin(file)? {
-                    Some(part) => self.copy(part, &file.path.to_string(), file.size, bar).await?,
-                    None => bar.inc(file.size),
-                }
-            }
-        }
+        let files = folders.iter().flat_map(|folder| folder.files().iter().map(move |file| (folder, *file)));
+        // While one is made sure of on the disk, the next ones come.
+        let writing = stream::iter(files).map(|(folder, file)| self.write_file(folder, file, bar));
+        writing.buffer_unordered(FILES_AT_ONCE).try_collect::<()>().await?;
         // All at once: until then all of them can be gone on with, however the bundle is split.
         folders.iter().try_for_each(|folder| folder.seal(&signature))?;
         bar.finish_and_clear();
         let Manifest { generation, .. } = self.manifest;
         println!("bundle {generation}: {} files, {}, in {}", self.manifest.files().count(), size(self.manifest.size()), to.display());
+        Ok(())
+    }
+
+    async fn write_file(&self, folder: &Folder<'_>, file: &File, bar: &ProgressBar) -> Result<(), Failure> {
+        match folder.begin(file)? {
+            Some(part) => self.copy(part, &file.path.to_string(), file.size, bar).await?,
+            None => bar.inc(file.size),
+        }
         Ok(())
     }
 
@@ -232,19 +244,38 @@ impl<'a> Made<'a> {
         } else if part.len() < size {
             let target = target(&self.id, name)?.with("from", Some(&part.len().to_string()));
             let mut bytes = request(self.socket, Method::GET, &target.to_string(), Vec::new()).await?.into_body();
+            let (pieces, queue) = mpsc::channel(QUEUED_PIECES);
+            let writing = tokio::task::spawn_blocking(move || append(part, queue));
             while let Some(frame) = bytes.frame().await {
-                let frame = frame.map_err(|error| broken_off(&error))?;
-                let Ok(piece) = frame.into_data() else { continue };
-                part.append(&piece)?;
+                let piece = frame.map_err(|error| broken_off(&error))?.into_data().unwrap_or_default();
                 bar.inc(piece.len() as u64);
+                if pieces.send(piece).await.is_err() {
+                    // Whoever writes says why.
+                    break;
+                }
             }
+            drop(pieces);
+            part = writing.await.map_err(|error| Failure::new(FAILED, error))??;
         }
-        if part.finish()? { Ok(()) } else { Err(Failure::new(TRY_AGAIN, format!("{name} did not come whole; run this again"))) }
+        let finished = tokio::task::spawn_blocking(move || part.finish());
+        if finished.await.map_err(|error| Failure::new(FAILED, error))?? {
+            Ok(())
+        } else {
+            Err(Failure::new(TRY_AGAIN, format!("{name} did not come whole; run this again")))
+        }
     }
 }
 
 fn broken_off(error: &hyper::Error) -> Failure {
     Failure::new(TRY_AGAIN, format!("the server broke off: {error}; run this again"))
+}
+
+/// Hashes and writes what comes, beside whoever receives it.
+fn append(mut part: Part, mut queue: mpsc::Receiver<Bytes>) -> Result<Part, BadFolder> {
+    while let Some(piece) = queue.blocking_recv() {
+        part.append(&piece)?;
+    }
+    Ok(part)
 }
 
 /// Where a file of a tree is, in the bundle.

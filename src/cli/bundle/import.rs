@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64;
 use clap::Args;
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use hyper::Method;
 use indicatif::ProgressBar;
 
@@ -19,9 +20,12 @@ use crate::cli::exit::{FAILED, Failure};
 use crate::cli::table::Format;
 use crate::cli::upload::{self, Outgoing};
 use crate::digest::{Digest, Hasher};
-use crate::disk::{self, Disk as _, OsDisk};
+use crate::disk::{Disk as _, OsDisk};
 use crate::manifest::{BundlePath, File, Manifest};
 use crate::store::partial::rehash;
+
+/// So many files are sent at once.
+const FILES_AT_ONCE: usize = 4;
 
 /// What is imported.
 #[derive(Clone, Debug, Args)]
@@ -50,6 +54,17 @@ pub struct Offered<'a> {
     socket: &'a Path,
     /// What it wants of it.
     pub plan: ImportPlan,
+}
+
+/// What became of a blob.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Sent {
+    /// It is held.
+    Whole,
+    /// It is on another disk.
+    NotHere,
+    /// It is not what the manifest says.
+    Broken(String),
 }
 
 /// Sends what is wanted, and has the bundle listed.
@@ -164,31 +179,28 @@ impl<'a> Offered<'a> {
         let blobs = manifest.blobs().map(|(_, file)| (file, file.path.to_string())).filter(|(_, path)| wanted.contains(path.as_str()));
         let blobs: Vec<(&File, String)> = blobs.collect();
         bar.set_length(blobs.iter().map(|(file, _)| file.size).sum());
-        let (mut faults, mut is_all) = (Vec::new(), true);
-        for (blob, name) in blobs {
-            let here = folders.iter().map(|folder| folder.join(&name)).find_map(|path| Some((OsDisk.open_own(&path).ok()??, path)));
-            let Some((file, path)) = here else {
-                // It is on another disk.
-                is_all = false;
-                continue;
-            };
-            if let Some(fault) = self.send_blob(blob, file, &path, bar).await? {
-                faults.push(fault);
-            }
-        }
+        // While one is made sure of on the disk, the next ones come.
+        let sending = stream::iter(blobs).map(|(blob, name)| self.send_blob(folders, blob, name, bar));
+        let sent: Vec<Sent> = sending.buffer_unordered(FILES_AT_ONCE).try_collect().await?;
+        let is_all = !sent.contains(&Sent::NotHere);
+        let mut faults: Vec<String> =
+            sent.into_iter().filter_map(|sent| if let Sent::Broken(fault) = sent { Some(fault) } else { None }).collect();
+        faults.sort();
         refuse(&faults).map(|()| is_all)
     }
 
-    /// Sends one blob; what is wrong with it, if the server could not take it for that.
-    async fn send_blob(&self, blob: &File, file: disk::File, path: &Path, bar: &ProgressBar) -> Result<Option<String>, Failure> {
-        let outgoing = Outgoing { path: path.to_owned(), file: file.clone(), size: blob.size };
+    /// Sends one blob. If the server does not take it, it is looked at whose fault that is.
+    async fn send_blob(&self, folders: &[PathBuf], blob: &File, name: String, bar: &ProgressBar) -> Result<Sent, Failure> {
+        let here = folders.iter().map(|folder| folder.join(&name)).find_map(|path| Some((OsDisk.open_own(&path).ok()??, path)));
+        let Some((file, path)) = here else { return Ok(Sent::NotHere) };
+        let outgoing = Outgoing { path: path.clone(), file: file.clone(), size: blob.size };
         let body = upload::body(vec![outgoing], bar.clone());
-        let Err(failure) = send(self.socket, Method::PUT, &self.target(&blob.path)?, body).await else { return Ok(None) };
+        let Err(failure) = send(self.socket, Method::PUT, &self.target(&blob.path)?, body).await else { return Ok(Sent::Whole) };
         let mut hasher = Hasher::new(expected(blob));
         match rehash(&file, &mut hasher) {
-            Err(error) => Ok(Some(format!("{}: cannot be read: {error}", path.display()))),
+            Err(error) => Ok(Sent::Broken(format!("{}: cannot be read: {error}", path.display()))),
             Ok(()) => match hasher.verify() {
-                Err(mismatch) => Ok(Some(format!("{}: {mismatch}", path.display()))),
+                Err(mismatch) => Ok(Sent::Broken(format!("{}: {mismatch}", path.display()))),
                 Ok(_) => Err(failure),
             },
         }
