@@ -112,3 +112,46 @@ fn rendered(manifest: &Manifest) -> impl Iterator<Item = &File> {
 pub fn expected(file: &File) -> Expected {
     Expected { claim: Claim::Sha256(file.sha256), size: Some(file.size) }
 }
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use crate::bundle::arrival::{Arrival, MOST_DOCUMENT_BYTES};
+    use crate::bundle::error::NotImported;
+    use crate::digest::Digest;
+    use crate::manifest::{BundlePath, FORMAT, File, Manifest, Selection};
+    use crate::seal::SigningKey;
+
+    /// A bundle with one document of this size, signed by this key, for a site that trusts the first one.
+    fn offered(size: u64, seed: u8) -> Result<Arrival, NotImported> {
+        let path = BundlePath::parse("rendered/lab/streams/v1/index.json").unwrap();
+        let manifest = Manifest {
+            format: FORMAT.to_owned(),
+            generation: 1,
+            parent: None,
+            created_at: "2026-11-27T00:00:00Z".to_owned(),
+            selection: Selection::default(),
+            documents: vec![File { path, size, sha256: Digest::of(b"{}") }],
+            volumes: Vec::new(),
+        };
+        let [trusted, key] = [1, seed].map(|seed| SigningKey::from_seed(&[seed; 32]).unwrap());
+        let text = Bytes::from(manifest.to_json());
+        let signature = key.sign(&text).into();
+        Arrival::new(&[trusted.public()], text, signature, false)
+    }
+
+    #[test]
+    fn documents_are_bounded_and_are_what_was_signed() {
+        assert!(matches!(offered(2, 2), Err(NotImported::NotTrusted)));
+        assert!(matches!(offered(MOST_DOCUMENT_BYTES + 1, 1), Err(NotImported::DocumentsTooLarge { .. })));
+        let arrival = offered(2, 1).unwrap();
+        assert!(matches!(arrival.whole(), Err(NotImported::NotSent(_))));
+        let path = arrival.rendered().next().unwrap().path.clone();
+        assert!(matches!(arrival.add(&path, Bytes::from_static(b"[]")), Err(NotImported::Broken(_))));
+        let other = BundlePath::parse("documents/lab/streams/v1/index.json").unwrap();
+        assert!(matches!(arrival.add(&other, Bytes::from_static(b"{}")), Err(NotImported::NotInIt(_))));
+        arrival.add(&path, Bytes::from_static(b"{}")).unwrap();
+        assert_eq!(arrival.whole().unwrap().rendered.len(), 1);
+    }
+}

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::BodyExt as _;
-use hyper::body::Incoming;
+use hyper::body::{Body, Incoming};
 use hyper::{Request, StatusCode};
 use reqwest::Url;
 use tokio::sync::mpsc;
@@ -52,7 +52,12 @@ pub fn supply(body: Incoming) -> (Supply, JoinHandle<()>) {
     (Supply::new(queue), tokio::spawn(feed(body, pieces)))
 }
 
-async fn feed(mut body: Incoming, pieces: mpsc::Sender<Result<Bytes, String>>) {
+async fn feed<B>(body: B, pieces: mpsc::Sender<Result<Bytes, String>>)
+where
+    B: Body<Data = Bytes>,
+    B::Error: std::fmt::Display,
+{
+    let mut body = std::pin::pin!(body);
     loop {
         let piece = match tokio::time::timeout(SILENCE, body.frame()).await {
             Ok(None) => return,
@@ -93,4 +98,30 @@ fn file(text: &str) -> Option<(String, Sent)> {
     let (digest, rest) = text.split_once(':')?;
     let (size, name) = rest.split_once(':')?;
     Some((name.to_owned(), Sent { digest: Digest::from_hex(digest)?, size: size.parse().ok()? }))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+
+    use bytes::Bytes;
+    use futures_util::{StreamExt as _, stream};
+    use http_body_util::StreamBody;
+    use hyper::body::Frame;
+    use tokio::sync::mpsc;
+
+    use crate::server::intake::{QUEUED_PIECES, SILENCE, feed};
+
+    #[tokio::test(start_paused = true)]
+    async fn a_command_that_sends_nothing_is_gone_on_without() {
+        let piece = Ok::<_, Infallible>(Frame::data(Bytes::from_static(b"a")));
+        let body = StreamBody::new(stream::iter([piece]).chain(stream::pending()));
+        let (pieces, mut queue) = mpsc::channel(QUEUED_PIECES);
+        let started = tokio::time::Instant::now();
+        let feeding = tokio::spawn(feed(body, pieces));
+        assert_eq!(queue.recv().await.unwrap().unwrap(), "a");
+        assert_eq!(queue.recv().await.unwrap().unwrap_err(), "nothing came for 60 seconds");
+        assert_eq!(started.elapsed(), SILENCE);
+        feeding.await.unwrap();
+    }
 }

@@ -4,6 +4,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use cistern::api::ImportPlan;
+use cistern::cli::admin::ask;
 use cistern::manifest::{MANIFEST, Manifest, SIGNATURE};
 use cistern::seal::SigningKey;
 use serde_json::Value;
@@ -472,7 +476,7 @@ async fn imports_that_are_killed_at_any_moment_are_gone_on_with() {
             &format!("big{number}:1:{}", arch()),
             &format!("big{number}"),
             "20260101",
-            version(&format!("big{number}"), 2_000_000 + number),
+            version(&format!("big{number}"), 4_000_000 + number),
         );
     }
     setting.origin.put(big.tree());
@@ -486,26 +490,30 @@ async fn imports_that_are_killed_at_any_moment_are_gone_on_with() {
         tokio::time::sleep(Duration::from_millis(random.u64(1..120))).await;
         drop(child.kill().await);
         // All or nothing is listed, and all that is listed is there.
-        let listed = setting.versions("busy").await.len() + setting.versions("big7").await.len();
-        assert!(listed == 0 || listed == 2, "{listed}");
+        let mut listed = setting.versions("busy").await.len();
+        for number in 0..8 {
+            listed += setting.versions(&format!("big{number}")).await.len();
+        }
+        assert!(listed == 0 || listed == 9, "{listed}");
         if listed > 0 {
             assert!(setting.is_served("big7/squashfs").await);
         }
     }
     let said = setting.import(&bundle, &[]).await;
     assert!(said.contains("imported"), "{said}");
-    assert_eq!(setting.site.body("lab/big7/squashfs").await, noise(2_000_007, 2_000_007));
+    assert_eq!(setting.site.body("lab/big7/squashfs").await, noise(4_000_007, 4_000_007));
 }
 
 /// A site that is fed two bundles in turn, and whose server is killed at random moments, lists one of them or the other.
 #[tokio::test]
 async fn a_site_whose_server_is_killed_while_it_is_fed_lists_all_of_a_bundle_or_nothing() {
-    const KILLS: u64 = 20;
+    const KILLS: u64 = 30;
     let setting = Setting::new().await;
-    let [first, second] = [setting.export("first", &["lab:"]).await, {
-        setting.publish(&[SECOND]).await;
-        setting.export("second", &["lab:"]).await
-    }];
+    // Large enough for a kill to find them on their way.
+    setting.publish(&[("20260103", "busy/3", 6_000_000)]).await;
+    let first = setting.export("first", &["lab:"]).await;
+    setting.publish(&[("20260104", "busy/4", 6_100_000)]).await;
+    let second = setting.export("second", &["lab:"]).await;
     let config = "[server]\nlisten = [\"127.0.0.1:0\"]\nplain_http = \"all\"\nmetrics = \"127.0.0.1:0\"\n\
                   admin_socket = \"{folder}/admin.sock\"\n[remotes.other]\nmode = \"offline\"";
     let mut server = Server::start(config, &[]);
@@ -721,4 +729,32 @@ async fn a_stop_does_not_wait_for_an_import() {
     }
     tokio::time::sleep(Duration::from_millis(fastrand::u64(10..80))).await;
     tokio::time::timeout(Duration::from_secs(20), setting.site.stop()).await.expect("it stops");
+}
+
+#[tokio::test]
+async fn so_many_bundles_may_be_on_their_way_and_one_that_is_used_is_not_forgotten() {
+    let setting = Setting::new().await;
+    let mut ids = Vec::new();
+    for number in 1..=6 {
+        let bundle = setting.export(&format!("bundle-{number}"), &["lab:", "--versions", &number.to_string()]).await;
+        let signature = URL_SAFE_NO_PAD.encode(fs::read(bundle.join(SIGNATURE)).unwrap());
+        let target = format!("/1.0/bundles/imports?signature={signature}");
+        let text = fs::read(bundle.join(MANIFEST)).unwrap();
+        let plan: ImportPlan = ask(&setting.site.socket(), hyper::Method::POST, &target, text).await.unwrap();
+        ids.push(plan.id);
+        // The first one is looked at again and again.
+        assert!(is_known(&setting, &ids[0]).await);
+    }
+    let mut known = Vec::new();
+    for id in &ids {
+        known.push(is_known(&setting, id).await);
+    }
+    assert_eq!(known, [true, false, false, true, true, true]);
+}
+
+/// Whether a bundle is on its way. None of its documents came.
+async fn is_known(setting: &Setting, id: &str) -> bool {
+    let target = format!("/1.0/bundles/imports/{id}");
+    let looked: Result<Value, _> = ask(&setting.site.socket(), hyper::Method::GET, &target, Vec::new()).await;
+    looked.unwrap_err().message.contains("did not come")
 }
