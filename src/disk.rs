@@ -325,6 +325,15 @@ fn open_at_once(path: &Path, flags: OFlags) -> rustix::io::Result<(File, FileTyp
     Ok((File::new(file.into()), kind))
 }
 
+/// What a folder of somebody else's has under names that are not UTF-8, which no [`Disk`] lists.
+pub fn strange(path: &Path) -> io::Result<Vec<PathBuf>> {
+    let strange = |entry: io::Result<fs::DirEntry>| match entry {
+        Ok(entry) => entry.file_name().to_str().is_none().then(|| Ok(entry.path())),
+        Err(error) => Some(Err(error)),
+    };
+    entries(path)?.filter_map(strange).collect()
+}
+
 fn entries(path: &Path) -> io::Result<impl Iterator<Item = io::Result<fs::DirEntry>>> {
     match fs::read_dir(path) {
         Ok(entries) => Ok(Some(entries).into_iter().flatten()),

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use crate::bundle::volume::{BadBundle, LOCK, LOST_AND_FOUND, open_all};
 use crate::digest::{Claim, Expected, Hasher, Mismatch};
-use crate::disk::Disk;
+use crate::disk::{self, Disk};
 use crate::manifest::{BundlePath, File, MANIFEST, Manifest, SIGNATURE};
 use crate::seal::PublicKey;
 
@@ -204,8 +204,12 @@ impl<'a> Inspection<'a> {
 
     /// Tells what lies below a folder and is not in the manifest.
     fn surplus(&self, folder: &Path, below: &str, expected: &HashSet<&BundlePath>, tell: &mut dyn FnMut(Told)) {
-        let found = match self.disk.list(&folder.join(below)) {
-            Ok(found) => found,
+        let found = self.disk.list(&folder.join(below)).and_then(|found| Ok((found, disk::strange(&folder.join(below))?)));
+        let found = match found {
+            Ok((found, strange)) => {
+                strange.into_iter().for_each(|path| tell(Told::Wrong(Finding { path, fault: Fault::Surplus })));
+                found
+            }
             Err(error) => {
                 let fault = Fault::Unreadable(error.to_string());
                 return tell(Told::Wrong(Finding { path: folder.join(below), fault }));

@@ -1,6 +1,8 @@
 //! What crosses an air gap: a bundle is looked at without a server, and whatever is wrong with it is named.
 
+use std::ffi::OsStr;
 use std::fs;
+use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -114,7 +116,7 @@ fn a_whole_bundle_is_whole_in_any_order_and_volume_by_volume() {
 #[test]
 fn what_is_wrong_is_named_exactly() {
     type Damage = fn(&Bundle);
-    let cases: [(Damage, &[&[u8]], &str); 8] = [
+    let cases: [(Damage, &[&[u8]], &str); 9] = [
         (|bundle| fs::write(bundle.blob(1, b"bb"), b"bx").unwrap(), &[b"bb"], "its bytes hash to"),
         (|bundle| fs::write(bundle.blob(1, b"bb"), b"b").unwrap(), &[b"bb"], "it has 1 bytes where its document says 2"),
         (|bundle| fs::remove_file(bundle.blob(2, b"ccc")).unwrap(), &[b"ccc"], "is missing"),
@@ -141,6 +143,11 @@ fn what_is_wrong_is_named_exactly() {
             "2/rendered/ubuntu/streams/v1/index.json: is missing",
         ),
         (|bundle| fs::write(bundle.volume(1).join("blobs/notes"), b"").unwrap(), &[], "1/blobs/notes: is not in the manifest"),
+        (
+            |bundle| fs::write(bundle.volume(1).join(OsStr::from_bytes(b"blobs/\xff")), b"").unwrap(),
+            &[],
+            "1/blobs/\u{fffd}: is not in the manifest",
+        ),
     ];
     for (damage, blobs, fault) in cases {
         let bundle = Bundle::new();
