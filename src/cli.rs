@@ -9,6 +9,7 @@ pub mod configuration;
 pub mod exit;
 pub mod image;
 pub mod logging;
+pub mod plain;
 pub mod remote;
 pub mod serve;
 pub mod table;
@@ -112,6 +113,7 @@ pub struct ServerArguments {
 
 /// Runs the program; errors become one line and an exit code.
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    exit::end_with_output();
     // A shell that asks for completions gets them, and nothing else is done.
     clap_complete::CompleteEnv::with_factory(Arguments::command).var(completion::VARIABLE).complete();
     let arguments = match Arguments::try_parse_from(arguments) {

@@ -325,6 +325,15 @@ fn open_at_once(path: &Path, flags: OFlags) -> rustix::io::Result<(File, FileTyp
     Ok((File::new(file.into()), kind))
 }
 
+/// Whether there is a link of that name, wherever it leads.
+pub fn is_link(path: &Path) -> io::Result<bool> {
+    match fs::symlink_metadata(path) {
+        Ok(metadata) => Ok(metadata.file_type().is_symlink()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
 /// What a folder of somebody else's has under names that are not UTF-8, which no [`Disk`] lists.
 pub fn strange(path: &Path) -> io::Result<Vec<PathBuf>> {
     let strange = |entry: io::Result<fs::DirEntry>| match entry {

@@ -114,11 +114,17 @@ impl Importer {
     /// Lists a bundle, if all that it names is held.
     pub async fn commit(&self, arrival: &Arc<Arrival>) -> Result<ImportReport, NotImported> {
         let _turn = self.turn.lock().await;
-        let outlook = self.outlook(arrival).await?;
+        let mut outlook = self.outlook(arrival).await?;
+        if !outlook.strange.is_empty() {
+            self.adopt(outlook.strange).await?;
+            outlook = self.outlook(arrival).await?;
+        }
         self.house(&outlook, true).await?;
         if !outlook.missing.is_empty() || !outlook.lacking.is_empty() {
             return Ok(report(arrival, &outlook, &[], false));
         }
+        // A start that does not know yet what is held would list less than that.
+        self.library.written_down().await;
         self.keep(arrival, &outlook).await?;
         let newcomers = self.house(&outlook, false).await?;
         for prospect in &outlook.remotes {
@@ -127,6 +133,11 @@ impl Importer {
         self.library.written_down().await;
         tracing::info!(generation = arrival.manifest.generation, key = %arrival.key, "a bundle is listed");
         Ok(report(arrival, &outlook, &newcomers, true))
+    }
+
+    /// Reads what was found in the store after a crash: the next start is to know of it, and nothing else is to be listed.
+    async fn adopt(&self, strange: Vec<Digest>) -> Result<(), NotImported> {
+        self.with_cache(move |cache| Ok(strange.into_iter().try_for_each(|digest| cache.adopt(digest))?)).await
     }
 
     /// Writes a bundle down in the place of the one before.

@@ -22,7 +22,12 @@ pub fn consider(cache: &Cache, text: Bytes, signature: Bytes, allow_rollback: bo
 
 /// What was imported before, if the bundle may come beside and after that. In the place of what cannot be read it may.
 pub fn before(cache: &Cache, arrival: &Arrival) -> Result<Vec<Imported>, NotImported> {
-    let (imported, unreadable) = imports::load(&**cache.store().disk(), cache.store().layout())?;
+    let (disk, layout) = (&**cache.store().disk(), cache.store().layout());
+    if !keys::trusted(disk, layout)?.contains(&arrival.key) {
+        // Somebody said so meanwhile.
+        return Err(NotImported::NotTrusted);
+    }
+    let (imported, unreadable) = imports::load(disk, layout)?;
     if let Some(other) = unreadable.into_iter().find(|other| other.place != arrival.place) {
         return Err(NotImported::Unreadable { path: other.path.display().to_string(), reason: other.error.to_string() });
     }

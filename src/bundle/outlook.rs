@@ -11,13 +11,16 @@ use crate::bundle::error::NotImported;
 use crate::bundle::joining::{listed, remotes, sets};
 use crate::cache::books::Books;
 use crate::catalog::Catalog;
-use crate::catalog::listing::{self, Image, Listing};
+use crate::catalog::listing::{Image, Listing};
 use crate::catalog::name;
-use crate::digest::Fingerprint;
+use crate::digest::{Digest, Fingerprint};
+use crate::http::path::StreamPath;
 use crate::manifest::File;
 use crate::render::policy::Policy;
 use crate::render::remote::listing_of;
 use crate::revalidation::census::Census;
+use crate::revalidation::refusal::Refusal;
+use crate::simplestreams::index::INDEX_PATH;
 use crate::simplestreams::snapshot::{Snapshot, Source};
 use crate::store::imports::Imported;
 
@@ -34,6 +37,8 @@ pub struct Outlook {
     pub lacking: Vec<String>,
     /// Why that is so, and what to do.
     pub why: Option<String>,
+    /// What it lists and is held, and nobody remembers to have verified.
+    pub strange: Vec<Digest>,
 }
 
 /// What would become of one remote.
@@ -62,6 +67,9 @@ impl Outlook {
         }
         check_listed(&bundle, &names)?;
         let lacking = lacking(arrival, &bundle, &names, books)?;
+        let listed: HashSet<Digest> = names.iter().flat_map(|remote| digests_of(&bundle, remote)).collect();
+        let is_relied_on = |digest: &Digest| arrival.has(*digest) || listed.contains(digest);
+        let strange = books.read(|ledger| ledger.strangers().filter(is_relied_on).collect());
         let why = (!lacking.is_empty()).then(|| say(arrival, &imported, lacking.len()));
         let before = imported.iter().position(|other| other.place == bundle.place).map(|place| imported.swap_remove(place));
         let is_known = before.as_ref().is_some_and(|before| before.text == bundle.text);
@@ -74,7 +82,10 @@ impl Outlook {
             let blobs = arrival.manifest.blobs().filter(|(_, file)| !ledger.has(expected(file)));
             blobs.map(|(volume, file)| (volume, file.clone())).collect()
         });
-        Ok(Self { remotes: names.into_iter().map(of_remote).collect(), missing, is_known, lacking, why })
+        let remotes: Vec<Prospect> = names.into_iter().map(of_remote).collect();
+        // Together they have to make sense, too: what is kept and cannot be served would be in the way of every bundle after it.
+        remotes.iter().try_for_each(|prospect| check_documents(&prospect.remote, prospect.documents.clone()))?;
+        Ok(Self { remotes, missing, is_known, lacking, why, strange })
     }
 }
 
@@ -106,17 +117,31 @@ impl Prospect {
 fn check_listed(bundle: &Imported, names: &BTreeSet<String>) -> Result<(), NotImported> {
     for remote in names {
         for documents in sets(bundle, remote) {
-            let refused = |reason| NotImported::Documents { remote: remote.clone(), reason };
-            Census::of(&snapshot(documents)).map_err(refused)?;
+            check_documents(remote, documents)?;
         }
     }
     Ok(())
+}
+
+fn check_documents(remote: &str, documents: Vec<Source>) -> Result<(), NotImported> {
+    let refused = |reason| NotImported::Documents { remote: remote.to_owned(), reason };
+    if documents.is_empty() {
+        let path = StreamPath::from_document(INDEX_PATH).expect("the path of the index is a path");
+        return Err(refused(Refusal::Missing { path }));
+    }
+    Census::of(&snapshot(documents)).map(drop).map_err(refused)
 }
 
 /// The images that a bundle lists of a remote.
 fn prints_of(bundle: &Imported, remote: &str) -> Vec<Fingerprint> {
     let listings = sets(bundle, remote).into_iter().map(listing);
     listings.flat_map(|listing| listing.images().iter().map(|image| image.fingerprint).collect::<Vec<_>>()).collect()
+}
+
+/// The files that a bundle lists of a remote.
+fn digests_of(bundle: &Imported, remote: &str) -> Vec<Digest> {
+    let listings = sets(bundle, remote).into_iter().map(listing);
+    listings.flat_map(|listing| listing.files().iter().filter_map(|file| file.expected.digest()).collect::<Vec<_>>()).collect()
 }
 
 /// The files that a bundle lists and that are neither in it nor held, each with its image.
@@ -127,12 +152,14 @@ fn lacking(arrival: &Arrival, bundle: &Imported, names: &BTreeSet<String>, books
             if let Some(file) = listing.files().iter().find(|file| file.expected.digest().is_none()) {
                 return Err(NotImported::NoDigest { remote: remote.clone(), path: file.path.to_string() });
             }
-            let elsewhere = listing.files().iter().filter(|file| !file.expected.digest().is_some_and(|digest| arrival.has(digest)));
-            let elsewhere: Vec<&listing::File> = elsewhere.collect();
-            let missing = books.read(|ledger| elsewhere.into_iter().filter(|file| !ledger.has(file.expected)).collect::<Vec<_>>());
-            lacking.extend(missing.into_iter().map(|file| match listing.images_with(file.expected).next() {
-                Some(image) => format!("{remote}/{} of {}", file.path, called(image)),
-                None => format!("{remote}/{}", file.path),
+            // Two images may have different files at one path, of which the listing has one.
+            let of_images = listing.images().iter().flat_map(|image| image.files.iter().map(|file| (&file.path, file.expected)));
+            let files = listing.files().iter().map(|file| (&file.path, file.expected)).chain(of_images);
+            let elsewhere: HashSet<_> = files.filter(|(_, file)| !file.digest().is_some_and(|digest| arrival.has(digest))).collect();
+            let missing = books.read(|ledger| elsewhere.into_iter().filter(|(_, file)| !ledger.has(*file)).collect::<Vec<_>>());
+            lacking.extend(missing.into_iter().map(|(path, file)| match listing.images_with(file).next() {
+                Some(image) => format!("{remote}/{path} of {}", called(image)),
+                None => format!("{remote}/{path}"),
             }));
         }
     }

@@ -23,6 +23,8 @@ use crate::store::{Store, exports, keys};
 
 /// What a bundle is called as a tree, where its files are asked for.
 pub const TREE: &str = "tree";
+/// No site has so many: whoever says so would have all numbers used up.
+const MOST_GENERATION: u64 = 1 << 53;
 
 /// What a bundle is to have.
 #[derive(Clone, Debug)]
@@ -147,16 +149,18 @@ pub fn seal(
     }
     let blob = |(sha256, size): (Digest, u64)| File { path: BundlePath::Blob(sha256), size, sha256 };
     let volumes = split(sizes.into_iter().map(blob).collect(), &files, order.volume_size)?;
+    let parent = have.and_then(|have| have.generation(&key.public(), order.selection.id())).filter(|parent| *parent < MOST_GENERATION);
     let mut manifest = Manifest {
         format: FORMAT.to_owned(),
         generation: 0,
-        parent: have.and_then(|have| have.generation(&key.public(), order.selection.id())),
+        parent,
         created_at: String::new(),
         selection: order.selection.clone(),
         documents: files,
         volumes,
     };
-    let export = exports::enter(disk, layout, order.selection.id(), Digest::of(&manifest.to_json()), now)?;
+    let names = [order.selection.id(), Digest::of(&manifest.to_json())];
+    let export = exports::enter(disk, layout, names, parent.unwrap_or_default(), now)?;
     (manifest.generation, manifest.created_at) = (export.generation, export.created_at);
     let text = manifest.to_json();
     let signature = key.sign(&text);

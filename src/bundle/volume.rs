@@ -37,6 +37,9 @@ pub enum BadBundle {
         /// What it lacks.
         name: &'static str,
     },
+    /// What should be its manifest is a link, a folder or a pipe.
+    #[error("{} is no plain file", .0.display())]
+    NoFile(PathBuf),
     /// The disk says no.
     #[error("cannot read {}: {error}", path.display())]
     Unreadable {
@@ -100,6 +103,7 @@ fn read(disk: &dyn Disk, folder: &Path, name: &'static str, limit: u64) -> Resul
     let read = disk.open_own(&path).and_then(|file| file.map(|file| file.read_all(limit)).transpose());
     match read {
         Ok(Some(bytes)) => Ok(bytes),
+        Ok(None) if disk.is_socket(&path).is_ok() => Err(BadBundle::NoFile(path)),
         Ok(None) => Err(BadBundle::Absent { folder: folder.to_owned(), name }),
         Err(error) => Err(BadBundle::Unreadable { path, error }),
     }

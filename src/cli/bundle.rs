@@ -7,6 +7,7 @@ pub mod import;
 pub mod key;
 pub mod lock;
 pub mod part;
+pub mod place;
 pub mod report;
 pub mod stream;
 pub mod tree;

@@ -4,6 +4,7 @@ use std::fmt;
 
 use crate::app::StartError;
 use crate::app::team::TeamError;
+use crate::cli::plain::plain;
 use crate::config::error::ConfigError;
 
 /// Something failed.
@@ -33,10 +34,24 @@ impl Failure {
     }
 }
 
+/// Ends the program when nothing can be written to standard output any more, without a word if whoever read it has left.
+pub fn end_with_output() {
+    let otherwise = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| match panic.payload_as_str() {
+        Some(text) if text.starts_with("failed printing to stdout") => {
+            if !text.contains("Broken pipe") {
+                eprintln!("cistern: cannot write to standard output: {}", text.trim_start_matches("failed printing to stdout: "));
+            }
+            std::process::exit(FAILED.into());
+        }
+        _ => otherwise(panic),
+    }));
+}
+
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // What people typed comes back here; a terminal is not to obey it.
-        self.message.chars().try_for_each(|c| if c.is_control() { write!(f, "{}", c.escape_default()) } else { write!(f, "{c}") })
+        f.write_str(&plain(&self.message))
     }
 }
 

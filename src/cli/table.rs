@@ -3,6 +3,7 @@
 use serde::Serialize;
 
 use crate::cli::exit::{FAILED, Failure};
+use crate::cli::plain::plain;
 
 /// How a list is printed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
@@ -20,11 +21,15 @@ pub enum Format {
 pub fn print<T: Serialize>(format: Format, headers: &[&str], rows: &[Vec<String>], values: &T) -> Result<(), Failure> {
     let unprintable = |error: &dyn std::fmt::Display| Failure::new(FAILED, format!("cannot be printed: {error}"));
     match format {
-        Format::Table => print!("{}", table(headers, rows)),
+        Format::Table => print!("{}", table(headers, &rows.iter().map(|row| escaped(row)).collect::<Vec<_>>())),
         Format::Json => println!("{}", serde_json::to_string_pretty(values).map_err(|error| unprintable(&error))?),
         Format::Yaml => print!("{}", serde_saphyr::to_string(values).map_err(|error| unprintable(&error))?),
     }
     Ok(())
+}
+
+fn escaped(row: &[String]) -> Vec<String> {
+    row.iter().map(|cell| plain(cell).into_owned()).collect()
 }
 
 /// Columns as wide as their widest cell.

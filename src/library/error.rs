@@ -41,6 +41,9 @@ pub enum LibraryError {
     /// A command broke off, or sent something else than it said.
     #[error("the file did not come whole: {0}")]
     NotSent(String),
+    /// Another command that sent the same broke off.
+    #[error("another command that sent the same file broke off ({0}); run this again")]
+    SentByAnother(String),
     /// The files are no image.
     #[error(transparent)]
     NoImageFile(#[from] NoImageFile),

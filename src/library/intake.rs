@@ -63,7 +63,7 @@ pub async fn take(cache: &Arc<Cache>, remote: &Arc<str>, sent: Sent, supply: &mu
     match cache.board(expected, 0) {
         Boarding::Following(mut reader) => {
             supply.skip(sent.size).await?;
-            reader.landed().await.map_err(|reason| failed(&reason))?;
+            reader.landed().await.map_err(|reason| LibraryError::SentByAnother(reason.to_string()))?;
             cache.find(expected).await?.ok_or(LibraryError::NoRoom)
         }
         Boarding::Leading(reader, pilot) => {

@@ -5,8 +5,9 @@
 //! what was the newest release then.
 
 use bytes::Bytes;
-use foldhash::HashSet;
+use foldhash::{HashMap, HashSet};
 
+use crate::digest::Claim;
 use crate::http::path::StreamPath;
 use crate::render::retain::merge;
 use crate::simplestreams::file::ListedFile;
@@ -31,6 +32,8 @@ struct Work<'a> {
     joined: Vec<Joined<'a>>,
     /// The aliases of all bundles that are newer than the one that is added.
     taken: HashSet<Meaning>,
+    /// What newer bundles have at each path.
+    paths: HashMap<StreamPath, Claim>,
 }
 
 /// The documents of each bundle, the newest first, as one set. Those of a single one stay as they are.
@@ -46,10 +49,12 @@ pub fn join(bundles: &[Vec<Source>]) -> Vec<Source> {
 impl<'a> Work<'a> {
     fn add(&mut self, bundle: &'a [Source]) {
         // What a bundle itself has twice is its own business.
-        let mut meanings = Vec::new();
+        let (mut meanings, mut files) = (Vec::new(), Vec::new());
         for (entry, source) in entries(bundle) {
             let Some((mut document, _)) = text(source).and_then(|text| Products::parse(text).ok()) else { continue };
             for product in &mut document.products {
+                product.versions.retain(|version| self.has_room(version));
+                files.extend(product.versions.iter().flat_map(files_of));
                 let arch = product.fields.text_or_none("arch").unwrap_or_default().into_owned();
                 meanings.extend(product.aliases().into_iter().map(|alias| (alias, arch.clone())));
                 keep_aliases(product, |alias| !self.taken.contains(&(alias.to_owned(), arch.clone())));
@@ -57,12 +62,23 @@ impl<'a> Work<'a> {
             self.add_document(entry, source, document);
         }
         self.taken.extend(meanings);
+        for file in files {
+            self.paths.entry(file.path).or_insert(file.expected.claim);
+        }
+    }
+
+    /// Whether nothing newer has something else at the paths of a version: there can be one file at each.
+    fn has_room(&self, version: &Version<'_>) -> bool {
+        files_of(version).iter().all(|file| self.paths.get(&file.path).is_none_or(|claim| *claim == file.expected.claim))
     }
 
     /// Adds a document of a bundle to what newer ones have.
     fn add_document(&mut self, entry: Entry<'a>, source: &Source, document: Products<'a>) {
         let Some(newer) = self.joined.iter_mut().find(|newer| newer.entry.content_id == entry.content_id) else {
-            self.joined.push(Joined { entry, path: source.path.clone(), role: source.role, document });
+            let path = self.free_path(&source.path);
+            let mut entry = entry;
+            entry.fields.set("path", path.as_str());
+            self.joined.push(Joined { entry, path, role: source.role, document });
             return;
         };
         for product in document.products {
@@ -71,6 +87,14 @@ impl<'a> Work<'a> {
                 None => newer.document.products.push(product),
             }
         }
+    }
+
+    /// The path itself, or one beside it if another document is there.
+    fn free_path(&self, path: &StreamPath) -> StreamPath {
+        let is_taken = |path: &StreamPath| self.joined.iter().any(|other| other.path == *path);
+        let stem = path.as_str().strip_suffix(".json").unwrap_or(path.as_str());
+        let others = (2..).map_while(|number| StreamPath::from_document(&format!("{stem}.{number}.json")).ok());
+        std::iter::once(path.clone()).chain(others).find(|path| !is_taken(path)).unwrap_or_else(|| path.clone())
     }
 
     fn finish(self) -> Vec<Source> {
@@ -126,6 +150,10 @@ fn add_versions<'a>(known: &mut Product<'a>, older: Product<'a>) {
             None => known.versions.push(version),
         }
     }
+}
+
+fn files_of(version: &Version<'_>) -> Vec<ListedFile> {
+    version.items.iter().filter_map(|item| ListedFile::of_item(&item.fields).ok().flatten()).collect()
 }
 
 /// Whether two versions of one name have other files under the same names.
@@ -226,6 +254,34 @@ mod tests {
         far[1] = Source::new(far[1].path.clone(), Role::Images, text.into());
         let (_, products) = joined(&[newer, far]);
         assert_eq!(products["jammy:arm64"]["aliases"], "lts", "for another machine it means another image");
+    }
+
+    #[test]
+    fn what_newer_bundles_have_something_else_at_the_path_of_is_listed_no_more() {
+        let at = |product: &str, serial: &str| {
+            let text = json!({"format": "products:1.0", "products": {product: {"arch": "amd64", "versions": {serial: version(serial, "squashfs")}}}});
+            let text = text.to_string().replace(&format!("{serial}/"), "cur/");
+            vec![index(&[product]), Source::new(StreamPath::from_document("streams/v1/images.json").unwrap(), Role::Images, text.into())]
+        };
+        let (_, products) = joined(&[at("a", "20260102"), at("a", "20260101"), at("b", "20260103")]);
+        assert_eq!(keys(&products["a"]["versions"]), ["20260102"]);
+        assert_eq!(products["b"]["versions"], json!({}));
+    }
+
+    #[test]
+    fn two_documents_of_one_path_stand_beside_each_other() {
+        let one = bundle(&[("a", product("x", &[("20260101", "squashfs")]))]);
+        let mut other = bundle(&[("b", product("y", &[("20260102", "squashfs")]))]);
+        let renamed = |source: &Source| {
+            let text = String::from_utf8(source.bytes.to_vec()).unwrap();
+            Source::new(source.path.clone(), source.role, text.replace("\"images\"", "\"others\"").into())
+        };
+        other = other.iter().map(renamed).collect();
+        let sources = join(&[one, other]);
+        let paths: Vec<&str> = sources.iter().map(|source| source.path.as_str()).collect();
+        assert_eq!(paths, ["streams/v1/index.json", "streams/v1/images.json", "streams/v1/images.2.json"]);
+        let snapshot = Snapshot { url: String::new(), accepted_at: jiff::Timestamp::UNIX_EPOCH, documents: sources };
+        assert_eq!(Census::of(&snapshot).unwrap().total(), 2);
     }
 
     #[test]

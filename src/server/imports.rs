@@ -126,9 +126,11 @@ fn answer<T: serde::Serialize>(answer: Result<T, NotImported>) -> Reply {
 
 fn refused(reason: &NotImported) -> Reply {
     let status = match reason {
-        NotImported::Uncounted | NotImported::Ending | NotImported::NotServed { .. } => StatusCode::SERVICE_UNAVAILABLE,
+        NotImported::Uncounted | NotImported::Ending | NotImported::NotServed { .. } | NotImported::Forgotten => {
+            StatusCode::SERVICE_UNAVAILABLE
+        }
         NotImported::NoRoom { .. } => StatusCode::INSUFFICIENT_STORAGE,
-        NotImported::Forgotten | NotImported::NotInIt(_) => StatusCode::NOT_FOUND,
+        NotImported::NotInIt(_) => StatusCode::NOT_FOUND,
         NotImported::Blob { reason, .. } => verdict::status(reason),
         NotImported::Store(_) => StatusCode::INTERNAL_SERVER_ERROR,
         _ => StatusCode::CONFLICT,

@@ -22,9 +22,11 @@ pub fn status(reason: &LibraryError) -> StatusCode {
         | LibraryError::NoUpdates
         | LibraryError::AliasTaken(..)
         | LibraryError::Refresh(NoRefresh::Offline | NoRefresh::NotOffline) => StatusCode::CONFLICT,
-        LibraryError::InUse(_) | LibraryError::Uncounted | LibraryError::Ending(_) | LibraryError::Refresh(NoRefresh::Stopped) => {
-            StatusCode::SERVICE_UNAVAILABLE
-        }
+        LibraryError::InUse(_)
+        | LibraryError::SentByAnother(_)
+        | LibraryError::Uncounted
+        | LibraryError::Ending(_)
+        | LibraryError::Refresh(NoRefresh::Stopped) => StatusCode::SERVICE_UNAVAILABLE,
         LibraryError::Fetch { .. } => StatusCode::BAD_GATEWAY,
         LibraryError::NoRoom => StatusCode::INSUFFICIENT_STORAGE,
         LibraryError::NotRecorded | LibraryError::Store(_) => StatusCode::INTERNAL_SERVER_ERROR,

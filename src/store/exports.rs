@@ -27,16 +27,16 @@ pub struct Export {
 }
 
 /// The newest one with this selection, if it has this content; otherwise it gets the next number. What comes back after something
-/// else was in its place is newer than that.
-pub fn enter(disk: &dyn Disk, layout: &Layout, selection: Digest, content: Digest, now: Timestamp) -> io::Result<Export> {
+/// else was in its place is newer than that, and everything is newer than number `above`: whoever lost count goes on there.
+pub fn enter(disk: &dyn Disk, layout: &Layout, [selection, content]: [Digest; 2], above: u64, now: Timestamp) -> io::Result<Export> {
     let mut exports = load(disk, layout)?;
     let (selection, content) = (selection.to_string(), content.to_string());
     let newest = exports.iter().filter(|export| export.selection == selection).max_by_key(|export| export.generation);
-    if let Some(known) = newest.filter(|export| export.content == content) {
+    if let Some(known) = newest.filter(|export| export.content == content && export.generation > above) {
         return Ok(known.clone());
     }
-    let last = exports.iter().map(|export| export.generation).max().unwrap_or_default();
-    let export = Export { generation: last + 1, created_at: now.to_string(), selection, content };
+    let last = exports.iter().map(|export| export.generation).fold(above, u64::max);
+    let export = Export { generation: last.saturating_add(1), created_at: now.to_string(), selection, content };
     exports.push(export.clone());
     let surplus = exports.len().saturating_sub(MOST);
     exports.drain(..surplus);
@@ -65,11 +65,12 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let layout = Layout::new(folder.path());
         layout.create(&OsDisk).unwrap();
-        let enter = |selection: &str, content: &str, hour: i64| {
-            let [selection, content] = [selection, content].map(|text| Digest::of(text.as_bytes()));
-            let export = enter(&OsDisk, &layout, selection, content, Timestamp::UNIX_EPOCH + hour.hours()).unwrap();
+        let enter_above = |selection: &str, content: &str, above: u64, hour: i64| {
+            let content = [selection, content].map(|text| Digest::of(text.as_bytes()));
+            let export = enter(&OsDisk, &layout, content, above, Timestamp::UNIX_EPOCH + hour.hours()).unwrap();
             (export.generation, export.created_at)
         };
+        let enter = |selection: &str, content: &str, hour: i64| enter_above(selection, content, 0, hour);
         let first = enter("s", "a", 0);
         assert_eq!(first, (1, "1970-01-01T00:00:00Z".to_owned()));
         assert_eq!((enter("t", "b", 1).0, enter("s", "a", 2)), (2, first));
@@ -77,5 +78,6 @@ mod tests {
         (0..MOST).for_each(|number| drop(enter("u", &number.to_string(), 5)));
         let next = u64::try_from(MOST).unwrap() + 5;
         assert_eq!(enter("s", "a", 6).0, next, "what was long ago is forgotten, and no number comes again");
+        assert_eq!((enter_above("s", "a", 2, 7).0, enter_above("s", "a", 9000, 8).0), (next, 9001), "a site may have had more");
     }
 }

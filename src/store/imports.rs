@@ -37,7 +37,11 @@ pub struct Imported {
 pub fn save(disk: &dyn Disk, layout: &Layout, bundle: &Imported) -> io::Result<()> {
     let folder = layout.imports().join(bundle.place.to_string());
     let older = numbers(disk, &folder)?;
-    stage(disk, &folder.join(FRESH), bundle)?;
+    if let Err(error) = stage(disk, &folder.join(FRESH), bundle) {
+        // On a disk that is full it would be in the way of whatever comes next.
+        drop(disk.remove(&folder.join(FRESH)));
+        return Err(error);
+    }
     let next = older.last().map_or(1, |newest| newest + 1);
     disk.rename(&folder.join(FRESH), &folder.join(name(next)))?;
     disk.sync_directory(&folder)?;

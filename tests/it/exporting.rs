@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use cistern::digest::Digest;
+use cistern::inventory::{Imported, Inventory};
 use cistern::manifest::{MANIFEST, Manifest};
 use cistern::seal::SigningKey;
 use serde_json::Value;
@@ -540,4 +541,62 @@ async fn a_tree_has_what_its_documents_name_and_nothing_else_and_documents_are_r
     done(&mirror, &arguments).await;
     assert_eq!(fs::read_to_string(&index).unwrap(), before);
     assert_eq!(names(), expected);
+}
+
+/// What a folder is prepared with leads nowhere else: neither what is removed nor what is written.
+#[tokio::test]
+async fn a_folder_that_was_prepared_leads_nowhere_else() {
+    let (_origin, mirror) = setting().await;
+    let folder = tempfile::tempdir().unwrap();
+    let [victim, to] = ["victim", "to"].map(|name| folder.path().join(name));
+    fs::create_dir_all(victim.join("home/user/data")).unwrap();
+    fs::write(victim.join("home/file"), "x").unwrap();
+    fs::create_dir(&to).unwrap();
+    std::os::unix::fs::symlink(&victim, to.join("documents")).unwrap();
+    let file = |path: &str| serde_json::json!({"path": path, "size": 1, "sha256": "a".repeat(64)});
+    let prepared = serde_json::json!({
+        "format": "bundle:1.0", "generation": 1, "parent": null, "created_at": "2026-11-27T00:00:00Z",
+        "selection": {"images": [], "select": [], "arch": null, "vm": false, "versions": 0},
+        "documents": [file("documents/home/user"), file("documents/home/file")], "volumes": [],
+    });
+    fs::write(to.join(format!("{MANIFEST}.part")), prepared.to_string()).unwrap();
+    let (code, reason) = refused(&mirror, &to, &["lab:busy"]).await;
+    assert!(code == 1 && reason.contains("documents is a link, which may lead elsewhere; remove it"), "{reason}");
+    assert!(victim.join("home/user/data").is_dir() && victim.join("home/file").is_file(), "nothing went");
+    assert_eq!(fs::read_dir(&victim).unwrap().count(), 1, "nothing came");
+    let tree = folder.path().join("tree");
+    fs::create_dir(&tree).unwrap();
+    std::os::unix::fs::symlink(folder.path().join("elsewhere"), tree.join(".cistern.lock")).unwrap();
+    done(&mirror, &["bundle", "export", "lab:busy", "--tree", &tree.display().to_string()]).await;
+    assert!(!folder.path().join("elsewhere").exists(), "nor is a lock made there");
+    fs::rename(tree.join("lab"), folder.path().join("moved")).unwrap();
+    std::os::unix::fs::symlink(&victim, tree.join("lab")).unwrap();
+    let (code, reason) = failed(&mirror, &["bundle", "export", "lab:busy", "--tree", &tree.display().to_string()]).await;
+    assert!(code == 1 && reason.contains("lab is a link"), "{reason}");
+    assert_eq!(fs::read_dir(&victim).unwrap().count(), 1);
+}
+
+/// A site may have had more bundles of this key than whoever makes them remembers, and may say anything.
+#[tokio::test]
+async fn whoever_lost_count_goes_on_where_the_site_is() {
+    let (_origin, mirror) = setting().await;
+    let folder = tempfile::tempdir().unwrap();
+    let first = folder.path().join("first");
+    export(&mirror, &first, &["lab:busy"]).await;
+    let key = SigningKey::from_pem(&fs::read_to_string(mirror.store().join("state/bundles/key.pem")).unwrap()).unwrap();
+    for (claimed, expected) in [(41, (42, Some(41))), (u64::MAX, (43, None))] {
+        let imported =
+            Imported { key: key.public().to_string(), selection: manifest(&first).selection.id().to_string(), generation: claimed };
+        let inventory = Inventory {
+            format: cistern::inventory::FORMAT.to_owned(),
+            created_at: "2026-11-27T00:00:00Z".to_owned(),
+            bundles: vec![imported],
+            blobs: Vec::new(),
+        };
+        let path = folder.path().join("site.inv");
+        fs::write(&path, inventory.seal(&key)).unwrap();
+        let to = folder.path().join(claimed.to_string());
+        export(&mirror, &to, &["lab:busy", "--have", &path.display().to_string()]).await;
+        assert_eq!((manifest(&to).generation, manifest(&to).parent), expected);
+    }
 }

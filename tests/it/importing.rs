@@ -765,3 +765,50 @@ async fn is_known(setting: &Setting, id: &str) -> bool {
     let looked: Result<Value, _> = ask(&setting.site.socket(), hyper::Method::GET, &target, Vec::new()).await;
     looked.unwrap_err().message.contains("did not come")
 }
+
+#[tokio::test]
+async fn a_key_that_is_trusted_no_more_lists_nothing_that_was_begun() {
+    let setting = Setting::new().await;
+    let bundle = setting.export("first", &["lab:"]).await;
+    let signature = URL_SAFE_NO_PAD.encode(fs::read(bundle.join(SIGNATURE)).unwrap());
+    let target = format!("/1.0/bundles/imports?signature={signature}");
+    let text = fs::read(bundle.join(MANIFEST)).unwrap();
+    let plan: ImportPlan = ask(&setting.site.socket(), hyper::Method::POST, &target, text).await.unwrap();
+    for path in &plan.documents {
+        let target = format!("/1.0/bundles/imports/{}/{path}", plan.id);
+        let () = ask(&setting.site.socket(), hyper::Method::PUT, &target, fs::read(bundle.join(path)).unwrap()).await.unwrap();
+    }
+    let listed: Value = serde_json::from_str(&done(&setting.site, &["bundle", "trust", "--format", "json"]).await).unwrap();
+    done(&setting.site, &["bundle", "trust", "--remove", listed[0]["name"].as_str().unwrap()]).await;
+    let target = format!("/1.0/bundles/imports/{}", plan.id);
+    let committed: Result<Value, _> = ask(&setting.site.socket(), hyper::Method::POST, &target, Vec::new()).await;
+    assert!(committed.unwrap_err().message.contains("no key that this site trusts"));
+}
+
+/// An image server may name another document, or put another build at the same paths: bundles of before and after go together.
+#[tokio::test]
+async fn bundles_of_documents_that_do_not_go_together_are_both_listed() {
+    let setting = Setting::new().await;
+    let rare = setting.export("rare", &["lab:rare"]).await;
+    let renamed = stream(&[SECOND]).tree().into_iter().map(|(path, bytes)| match String::from_utf8(bytes.clone()) {
+        Ok(text) if path.starts_with("streams/") => (path, text.replace("\"images\"", "\"others\"").into_bytes()),
+        _ => (path, bytes),
+    });
+    setting.origin.put(renamed.collect::<Vec<_>>());
+    setting.connected.refresh("lab", true).await;
+    let busy = setting.export("busy", &["lab:busy"]).await;
+    setting.import(&rare, &[]).await;
+    setting.import(&busy, &[]).await;
+    assert!(setting.is_served("busy/2/squashfs").await && setting.is_served("rare/squashfs").await);
+    let index: Value = setting.site.json("lab/streams/v1/index.json").await;
+    assert_eq!(index["index"].as_object().unwrap().len(), 2, "{index}");
+}
+
+#[tokio::test]
+async fn a_command_whose_output_nobody_takes_ends_in_order() {
+    let setting = Setting::new().await;
+    let (code, _, error) = shell_of(&setting.site, &format!("{CISTERN} bundle key > /dev/full")).await;
+    assert!(code == 1 && error.lines().count() == 1 && error.contains("cannot write to standard output"), "{code} {error}");
+    let (code, _, error) = shell_of(&setting.site, &format!("{{ {CISTERN} bundle key; echo $? >&2; }} | true")).await;
+    assert!(code == 0 && !error.contains("panicked"), "{error}");
+}

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use crate::bundle::volume::{LOCK, LOST_AND_FOUND};
 use crate::cli::bundle::part::{BadFolder, FRESH, PART, Part, publish, sync_folders, whole};
+use crate::cli::bundle::place::{check, remove_file};
 use crate::digest::{Claim, Expected};
 use crate::disk::{Disk as _, OsDisk};
 use crate::manifest::{BundlePath, File, MANIFEST, Manifest, SIGNATURE};
@@ -47,7 +48,9 @@ impl<'a> Folder<'a> {
     /// Goes on with a file, or begins it; `None` if it is whole already. A document may have been another one before, of the same
     /// size; a blob's name says what it is.
     pub fn begin(&self, file: &File) -> Result<Option<Part>, BadFolder> {
-        let path = self.path.join(file.path.to_string());
+        let name = file.path.to_string();
+        let path = self.path.join(&name);
+        check(&self.path, &name).map_err(|error| BadFolder::disk(&path, error))?;
         let expected = Expected { claim: Claim::Sha256(file.sha256), size: Some(file.size) };
         let is_blob = matches!(file.path, BundlePath::Blob(_));
         if whole(&path, expected, is_blob)? { Ok(None) } else { Part::begin(path, expected).map(Some) }
@@ -83,8 +86,7 @@ impl<'a> Folder<'a> {
     }
 
     fn remove(&self, name: &str) -> Result<(), BadFolder> {
-        let path = self.path.join(name);
-        OsDisk.remove(&path).map_err(|error| BadFolder::disk(&path, error))
+        remove_file(&self.path, name).map_err(|error| BadFolder::disk(&self.path.join(name), error))
     }
 
     fn is_empty(&self) -> Result<bool, BadFolder> {
@@ -109,7 +111,16 @@ pub fn volumes(top: &Path, count: usize) -> Result<Vec<PathBuf>, BadFolder> {
     if names.iter().filter(|there| !is_nothing(there)).any(is_strange) {
         return Err(BadFolder::NotEmpty(top.to_owned()));
     }
-    Ok(if count == 1 { vec![top.to_owned()] } else { (0..count).map(|number| top.join(name(number))).collect() })
+    if count == 1 {
+        return Ok(vec![top.to_owned()]);
+    }
+    let folder = |number| {
+        let name = name(number);
+        // Whatever is in it is in that folder and nowhere else.
+        check(top, &format!("{name}/{MANIFEST}")).map_err(|error| BadFolder::disk(&top.join(&name), error))?;
+        Ok(top.join(name))
+    };
+    (0..count).map(folder).collect()
 }
 
 /// What the manifest is called while files are missing.

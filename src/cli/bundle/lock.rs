@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use crate::bundle::volume::LOCK;
 use crate::cli::bundle::part::BadFolder;
+use crate::cli::bundle::place::remove_link;
 use crate::disk::{Disk as _, File, OsDisk};
 
 /// The right to write to a folder, until it is dropped.
@@ -28,6 +29,7 @@ impl Lock {
 }
 
 fn lock(path: &Path) -> io::Result<Option<File>> {
+    remove_link(path)?;
     loop {
         let file = OsDisk.create(path)?;
         if !file.try_lock()? {

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use crate::cli::bundle::place::remove_link;
 use crate::digest::{Expected, Hasher};
 use crate::disk::{self, Disk as _, File, OsDisk};
 use crate::store::partial::rehash;
@@ -98,11 +99,6 @@ pub fn publish(path: &Path, bytes: &[u8]) -> Result<(), BadFolder> {
         OsDisk.restrict(path, MODE)
     };
     put().map_err(|error| BadFolder::disk(path, error))
-}
-
-/// Removes what is no plain file. A link that somebody prepared leads elsewhere.
-fn remove_link(path: &Path) -> io::Result<()> {
-    if OsDisk.open_own(path)?.is_none() { OsDisk.remove(path) } else { Ok(()) }
 }
 
 fn with_suffix(path: &Path, suffix: &str) -> PathBuf {

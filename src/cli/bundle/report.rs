@@ -4,6 +4,7 @@ use serde::Serialize;
 
 use crate::api::{ImportPlan, ImportReport, ImportedRemote, MissingVolume};
 use crate::cli::exit::{FAILED, Failure};
+use crate::cli::plain::plain;
 use crate::cli::table::{Format, print, size};
 
 /// So many images of a remote are named.
@@ -41,7 +42,7 @@ fn show_table(report: &ImportReport, plan: &ImportPlan, is_trial: bool) {
         (_, _, false, _) => "is not listed yet",
     };
     println!("Bundle {generation} of {created_at}, signed by key {signed_by}, {how}; {} files were not held before", plan.blobs.len());
-    lacking.iter().for_each(|file| println!("Missing: {file}"));
+    lacking.iter().for_each(|file| println!("Missing: {}", plain(file)));
     if why.is_none() {
         remotes.iter().for_each(show_remote);
         missing.iter().for_each(|volume| show_volume(volume, is_trial));
@@ -58,7 +59,7 @@ fn show_remote(of: &ImportedRemote) {
     let offline = if *is_new { ", an offline remote from now on" } else { "" };
     println!("{remote}{offline}: {images} images; {} new, {} listed no more", added.len(), gone.len());
     for (sign, names) in [('+', added), ('-', gone)] {
-        names.iter().take(NAMED).for_each(|name| println!("  {sign} {name}"));
+        names.iter().take(NAMED).for_each(|name| println!("  {sign} {}", plain(name)));
         if names.len() > NAMED {
             println!("  {sign} {} more", names.len() - NAMED);
         }

@@ -42,12 +42,13 @@ fn read(socket: &Path, format: Format, arguments: &Arguments, handle: &Handle, i
     let mut archive = tar::Archive::new(input);
     // Long names are read here, for nobody has signed them yet.
     let mut entries = archive.entries().map_err(broken)?.raw(true);
-    let signature = whole(next(&mut entries, SIGNATURE)?, MAX_SIGNATURE_BYTES)?;
-    let text = whole(next(&mut entries, MANIFEST)?, MAX_MANIFEST_BYTES)?;
+    let signature = whole(next(&mut entries, SIGNATURE)?, SIGNATURE, MAX_SIGNATURE_BYTES)?;
+    let text = whole(next(&mut entries, MANIFEST)?, MANIFEST, MAX_MANIFEST_BYTES)?;
     let manifest = Manifest::parse(&text).map_err(|reason| Failure::new(FAILED, format!("standard input: {MANIFEST}: {reason}")))?;
     let offered = handle.block_on(Offered::new(socket, text, &signature, arguments.allow_rollback))?;
     for document in &manifest.documents {
-        let bytes = whole(next(&mut entries, &document.path.to_string())?, document.size)?;
+        let name = document.path.to_string();
+        let bytes = whole(next(&mut entries, &name)?, &name, document.size)?;
         if bytes.len() as u64 != document.size || Digest::of(&bytes) != document.sha256 {
             return Err(Failure::new(FAILED, format!("standard input: {} is not what the manifest says; send it again", document.path)));
         }
@@ -83,7 +84,7 @@ fn next<'a, R: Read>(entries: &mut tar::Entries<'a, R>, name: &str) -> Result<ta
     loop {
         let entry = entries.next().ok_or_else(|| ended(name))?.map_err(broken)?;
         if entry.header().entry_type().is_gnu_longname() {
-            long = Some(whole(entry, MAX_NAME_BYTES)?);
+            long = Some(whole(entry, name, MAX_NAME_BYTES)?);
             continue;
         }
         let found = long.unwrap_or_else(|| entry.path_bytes().into_owned());
@@ -101,10 +102,15 @@ fn ended(name: &str) -> Failure {
     Failure::new(TRY_AGAIN, format!("standard input ended before the end of {name}; send it again"))
 }
 
-fn whole(entry: impl Read, most: u64) -> Result<Vec<u8>, Failure> {
+/// A small file, which is what tells what is to come.
+fn whole<R: Read>(entry: tar::Entry<'_, R>, name: &str, most: u64) -> Result<Vec<u8>, Failure> {
+    let size = entry.size();
+    if size > most {
+        return Err(Failure::new(FAILED, format!("standard input: {name} is larger than it may be")));
+    }
     let mut bytes = Vec::new();
-    entry.take(most.saturating_add(1)).read_to_end(&mut bytes).map_err(broken)?;
-    if bytes.len() as u64 > most { Err(Failure::new(FAILED, "standard input has a file that is larger than it may be")) } else { Ok(bytes) }
+    entry.take(size).read_to_end(&mut bytes).map_err(broken)?;
+    if bytes.len() as u64 == size { Ok(bytes) } else { Err(ended(name)) }
 }
 
 /// Sends a blob to the server while it is read.

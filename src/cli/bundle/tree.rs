@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use crate::api::{ExportedFile, ExportedTree};
 use crate::bundle::volume::{LOCK, LOST_AND_FOUND};
 use crate::cli::bundle::part::{BadFolder, Part, publish, sync_folders, whole};
+use crate::cli::bundle::place::{check, remove_file};
 use crate::digest::{Claim, Digest, Expected};
 use crate::disk::{Disk as _, OsDisk};
 use crate::http::path::StreamPath;
@@ -75,6 +76,7 @@ impl Tree {
 
     fn place(&self, file: &ExportedFile) -> Result<(PathBuf, Expected), BadFolder> {
         let path = self.folder.join(&file.path);
+        check(&self.folder, &file.path).map_err(|error| BadFolder::disk(&path, error))?;
         match Digest::from_hex(&file.sha256) {
             Some(digest) => Ok((path, Expected { claim: Claim::Sha256(digest), size: Some(file.size) })),
             None => Err(BadFolder::disk(&path, io::Error::other("the server does not say what it is"))),
@@ -88,7 +90,9 @@ impl Tree {
 
     /// Puts a document in its place.
     pub fn publish(&self, path: &str, bytes: &[u8]) -> Result<(), BadFolder> {
-        publish(&self.folder.join(path), bytes)
+        let place = self.folder.join(path);
+        check(&self.folder, path).map_err(|error| BadFolder::disk(&place, error))?;
+        publish(&place, bytes)
     }
 
     /// Ends the run: removes what is listed no more for longer than grace; how many files that were.
@@ -131,20 +135,6 @@ impl Notes {
         let is_due = |note: &Note| note.gone_at.is_some_and(|gone_at| now.as_second() >= gone_at.saturating_add(grace));
         self.files.iter().filter(|(_, note)| is_due(note)).map(|(path, _)| path.clone()).collect()
     }
-}
-
-/// Removes a plain file that no link leads to; whatever else has its name is not ours.
-fn remove_file(top: &Path, path: &str) -> io::Result<()> {
-    let mut folder = top.to_owned();
-    let mut segments = path.split('/').peekable();
-    while let Some(segment) = segments.next() {
-        let Some(found) = OsDisk.list(&folder)?.into_iter().find(|found| found.name == segment) else { return Ok(()) };
-        if found.is_directory != segments.peek().is_some() {
-            return Ok(());
-        }
-        folder = found.path;
-    }
-    if OsDisk.open_own(&folder)?.is_some() { OsDisk.remove(&folder) } else { Ok(()) }
 }
 
 /// Reads what is known of a tree. Its paths come from a folder that others may write to, and lead nowhere else.

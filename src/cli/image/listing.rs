@@ -3,6 +3,7 @@
 use crate::api::Image;
 use crate::cli::admin::Target;
 use crate::cli::exit::Failure;
+use crate::cli::plain::plain;
 use crate::cli::table::{Format, print, size};
 
 /// So many digits of a fingerprint tell images apart for people.
@@ -56,7 +57,7 @@ pub fn info(image: &Image, format: Format) -> Result<(), Failure> {
         return print(format, &[], &[], image);
     }
     let Image { fingerprint, remote, product, version, architecture, image_type, held, public, cached, auto_update, .. } = image;
-    println!("Fingerprint: {fingerprint}\nRemote: {remote}\nProduct: {product}\nVersion: {version}");
+    println!("Fingerprint: {fingerprint}\nRemote: {remote}\nProduct: {}\nVersion: {}", plain(product), plain(version));
     println!("Size: {}\nArchitecture: {architecture}\nType: {image_type}", size(image.size));
     println!("Public: {}\nHeld: {}", yes_or_no(*public), yes_or_no(*held));
     println!("Cached: {}\nAuto update: {}", yes_or_no(*cached), if *auto_update { "enabled" } else { "disabled" });
@@ -65,9 +66,9 @@ pub fn info(image: &Image, format: Format) -> Result<(), Failure> {
     println!("    Cached: {}", image.cached_at.as_deref().unwrap_or("never"));
     println!("    Last used: {}", image.last_used_at.as_deref().unwrap_or("never"));
     println!("Properties:");
-    image.properties.iter().for_each(|(name, value)| println!("    {name}: {value}"));
+    image.properties.iter().for_each(|(name, value)| println!("    {}: {}", plain(name), plain(value)));
     println!("Aliases:");
-    image.aliases.iter().for_each(|alias| println!("    - {alias}"));
+    image.aliases.iter().for_each(|alias| println!("    - {}", plain(alias)));
     Ok(())
 }
 
