@@ -125,8 +125,9 @@ impl Importer {
         }
         // A start that does not know yet what is held would list less than that.
         self.library.written_down().await;
-        self.keep(arrival, &outlook).await?;
+        // Should the program end after this, there is a remote without documents; after the next, the next start goes on.
         let newcomers = self.house(&outlook, false).await?;
+        self.keep(arrival, &outlook).await?;
         for prospect in &outlook.remotes {
             self.feed(arrival, prospect).await?;
         }

@@ -114,7 +114,9 @@ pub async fn is_sound(mirror: &Mirror) -> Verdict {
         let bytes = std::fs::read(&blob).unwrap();
         ensure(blob.ends_with(Digest::of(&bytes).to_string()), || format!("{} has other bytes", blob.display()))?;
     }
-    for image in held(mirror).await.iter().filter(|image| image.public) {
+    // The database may know of images of a remote that the disk does not know of any more; no host sees these.
+    let remotes: Vec<String> = mirror.remotes().await.into_iter().map(|remote| remote.name).collect();
+    for image in held(mirror).await.iter().filter(|image| image.public && remotes.contains(&image.remote)) {
         let Some(folder) = ["a", "b"].into_iter().find(|folder| print(folder) == image.fingerprint) else { continue };
         let mut bytes = Vec::new();
         for file in ["metadata.tar.xz", "squashfs"] {
@@ -379,8 +381,12 @@ async fn is_fed(mirror: &Mirror, promised: Option<&str>) -> Verdict {
             ensure(is_there, || format!("{serial} is listed and cannot be had"))?;
         }
     }
-    let is_kept = async || promised.is_none_or(|promised| listed == [promised]);
-    ensure(is_kept().await, || format!("{listed:?} is listed and not {promised:?}"))
+    // Documents that were lost are made again of the bundle, a moment later.
+    let is_kept = async || match promised {
+        Some(promised) => serials(mirror).await == [promised],
+        None => true,
+    };
+    ensure(comes_to_hold(is_kept).await, || format!("{listed:?} is listed and not {promised:?}"))
 }
 
 /// A site that knows nothing yet is told whom to trust, and fed. It promises that hosts can have that.
