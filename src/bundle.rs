@@ -1,6 +1,6 @@
 //! Bundles: what crosses an air gap on a disk (design.md §7).
 //!
-//! On the connected side [`choosing`] says which images a selection means, [`export`] has them held, [`rendering`] makes
+//! On the connected side [`choosing`] says which images a selection means, [`holding`] brings them in, [`rendering`] makes
 //! documents that list them and nothing else, [`split`] spreads files over volumes; [`plan`] names and signs it, and the command
 //! fetches file by file. [`inspection`] reads a bundle without a server.
 //!
@@ -13,6 +13,7 @@ pub mod belonging;
 pub mod choosing;
 pub mod error;
 pub mod export;
+pub mod holding;
 pub mod import;
 pub mod inspection;
 pub mod joining;

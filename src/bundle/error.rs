@@ -1,8 +1,43 @@
-//! Why bundles are refused.
+//! Why bundles are not made, and why they are refused.
 
+use std::sync::Arc;
+
+use crate::bundle::choosing::NotChosen;
+use crate::bundle::plan::NotSealed;
 use crate::library::error::LibraryError;
 use crate::manifest::{BadManifest, BundlePath};
 use crate::revalidation::refusal::Refusal;
+
+/// Why there is no bundle.
+#[derive(Debug, thiserror::Error)]
+pub enum NoBundle {
+    /// Nothing is to be in it.
+    #[error(transparent)]
+    NotChosen(#[from] NotChosen),
+    /// What is to be in it cannot be had.
+    #[error(transparent)]
+    Library(#[from] LibraryError),
+    /// It cannot be numbered, split or signed.
+    #[error(transparent)]
+    NotSealed(#[from] NotSealed),
+    /// The store cannot hold all of it.
+    #[error("the images have {total} bytes, and the store holds {capacity} at most (storage.capacity); select fewer at a time")]
+    TooLarge {
+        /// How many bytes they have, as far as documents say.
+        total: u64,
+        /// How many may be held.
+        capacity: u64,
+    },
+    /// Its remote has other documents by now.
+    #[error("the documents of remote '{0}' changed meanwhile; run the export again")]
+    Changed(Arc<str>),
+    /// It was forgotten.
+    #[error("the server does not know this bundle any more; run the export again")]
+    Forgotten,
+    /// The disk says no.
+    #[error("the store cannot be used: {0}")]
+    Store(#[from] std::io::Error),
+}
 
 /// Why a bundle is not taken.
 #[derive(Debug, thiserror::Error)]

@@ -1,28 +1,27 @@
-//! Makes bundles: has everything held, and has that signed.
+//! Makes bundles: has everything held and signed, and hands it out file by file.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use foldhash::HashSet;
 use tokio::sync::mpsc;
 
 use crate::api::Step;
-use crate::bundle::choosing::{Chosen, NotChosen, choose};
-use crate::bundle::plan::{Held, NotSealed, Order, Plan, seal, tree};
+use crate::bundle::error::NoBundle;
+use crate::bundle::holding::{Holder, chosen};
+use crate::bundle::plan::{Held, Order, Plan, seal, tree};
 use crate::bundle::rendering::{listing_only, served};
 use crate::bundle::stocktaking;
 use crate::cache::blocking;
 use crate::catalog::listing::Image;
 use crate::catalog::mode::Mode;
 use crate::clock::Clock;
-use crate::digest::{Digest, Expected, Fingerprint};
+use crate::digest::Digest;
 use crate::fetch::{Found, NotFound};
 use crate::http::path::StreamPath;
 use crate::library::Library;
 use crate::library::error::LibraryError;
-use crate::library::names::{Named, held_back};
 use crate::manifest::{BundlePath, Selection};
 use crate::render::remote::Rendered;
 use crate::seal::PublicKey;
@@ -55,37 +54,6 @@ pub enum Content {
     Blob(Found, u64),
 }
 
-/// Why there is no bundle.
-#[derive(Debug, thiserror::Error)]
-pub enum NoBundle {
-    /// Nothing is to be in it.
-    #[error(transparent)]
-    NotChosen(#[from] NotChosen),
-    /// What is to be in it cannot be had.
-    #[error(transparent)]
-    Library(#[from] LibraryError),
-    /// It cannot be numbered, split or signed.
-    #[error(transparent)]
-    NotSealed(#[from] NotSealed),
-    /// The store cannot hold all of it.
-    #[error("the images have {total} bytes, and the store holds {capacity} at most (storage.capacity); select fewer at a time")]
-    TooLarge {
-        /// How many bytes they have, as far as documents say.
-        total: u64,
-        /// How many may be held.
-        capacity: u64,
-    },
-    /// Its remote has other documents by now.
-    #[error("the documents of remote '{0}' changed meanwhile; run the export again")]
-    Changed(Arc<str>),
-    /// It was forgotten.
-    #[error("the server does not know this bundle any more; run the export again")]
-    Forgotten,
-    /// The disk says no.
-    #[error("the store cannot be used: {0}")]
-    Store(#[from] std::io::Error),
-}
-
 impl Exporter {
     /// An exporter that has made nothing yet.
     pub fn new(library: Arc<Library>, clock: Arc<dyn Clock>) -> Self {
@@ -108,7 +76,7 @@ impl Exporter {
 
     /// The images that a selection means, and whether each is held. Nothing is fetched for that.
     pub async fn preview(&self, selection: Selection) -> Result<Vec<(Arc<str>, Image, bool)>, NoBundle> {
-        let chosen = self.choose(selection).await?;
+        let chosen = chosen(&self.library, selection).await?;
         let is_held = |image: &Image| self.library.cache.books().image(image.fingerprint).is_some();
         let of_remote = |(remote, images): (Arc<str>, Vec<Image>)| {
             images.into_iter().map(move |image| (Arc::clone(&remote), image)).collect::<Vec<_>>()
@@ -187,9 +155,11 @@ impl Exporter {
     }
 
     async fn export(&self, order: &Order, steps: &mpsc::Sender<Step>) -> Result<Arc<Plan>, NoBundle> {
-        let chosen = self.choose_newest(&order.selection, steps).await?;
+        let holder = Holder { library: &self.library, steps };
+        let chosen = holder.choose_newest(&order.selection).await?;
         self.tell_of_stranger(order, steps).await?;
-        let mut held: Vec<(Arc<str>, Held)> = self.hold_all(&chosen, order, steps).await?.into_iter().collect();
+        let there = order.have.iter().flat_map(|have| have.0.digests()).collect();
+        let mut held: Vec<(Arc<str>, Held)> = holder.hold_all(&chosen, &there).await?.into_iter().collect();
         let catalog = self.library.cache.current().load();
         // Should a file go before the command has it, whoever has an image server is asked.
         held.sort_by_key(|(remote, _)| !catalog.mode(remote).is_some_and(Mode::has_upstream));
@@ -227,99 +197,6 @@ impl Exporter {
         Ok(())
     }
 
-    /// Chooses, and has what is held back brought in first: hosts do not see it yet, and whoever carries a bundle wants the newest.
-    async fn choose_newest(&self, selection: &Selection, steps: &mpsc::Sender<Step>) -> Result<Chosen, NoBundle> {
-        let chosen = self.choose(selection.clone()).await?;
-        let catalog = self.library.cache.current().load();
-        let named = |remote: &Arc<str>, image: &Image| Named {
-            name: image.fingerprint.to_string(),
-            remote: Arc::clone(remote),
-            image: image.clone(),
-        };
-        let all = chosen.iter().flat_map(|(remote, images)| images.iter().map(|image| named(remote, image)).collect::<Vec<_>>());
-        let newer: BTreeMap<Fingerprint, Named> =
-            all.filter_map(|named| held_back(&catalog, &named)).map(|newer| (newer.image.fingerprint, newer)).collect();
-        if newer.is_empty() {
-            return Ok(chosen);
-        }
-        for newer in newer.values() {
-            let total = newer.image.size();
-            let tell = |done| drop(steps.try_send(Step::Progress { done, total }));
-            if let Err(error) = self.library.have(newer, tell).await {
-                // Hosts go on with the older one too.
-                drop(steps.try_send(Step::Note {
-                    text: format!("{}: the newer version cannot be had: {error}", newer.image.version.product.name),
-                }));
-            }
-            self.library.publisher.review(Arc::clone(&newer.remote)).await.map_err(LibraryError::from)?;
-        }
-        self.choose(selection.clone()).await
-    }
-
-    async fn choose(&self, selection: Selection) -> Result<Chosen, NoBundle> {
-        let (cache, own) = (Arc::clone(&self.library.cache), self.library.shelf.aliases());
-        let chosen = blocking(move || {
-            let is_held = |fingerprint| cache.books().image(fingerprint).is_some();
-            Ok(choose(&cache.current().load(), &own, &selection, &is_held))
-        });
-        Ok(chosen.await??)
-    }
-
-    /// Has every image held whole that the site has not; what each of its files is. What has to be fetched for that is held as if a
-    /// host had asked.
-    async fn hold_all(&self, chosen: &Chosen, order: &Order, steps: &mpsc::Sender<Step>) -> Result<BTreeMap<Arc<str>, Held>, NoBundle> {
-        let there: HashSet<Digest> = order.have.iter().flat_map(|have| have.0.digests()).collect();
-        let to_be_held = |image: &&Image| whole_there(image, &there).is_none();
-        let files: HashSet<Expected> = chosen.values().flatten().filter(to_be_held).flat_map(Image::expected).collect();
-        let total = files.iter().filter_map(|file| file.size).sum();
-        let capacity = self.library.cache.books().limits().capacity_bytes;
-        if total > capacity {
-            // One image would push the other out.
-            return Err(NoBundle::TooLarge { total, capacity });
-        }
-        let (mut done, mut held) = (0, BTreeMap::new());
-        for (remote, images) in chosen {
-            let of_remote: &mut Held = held.entry(Arc::clone(remote)).or_default();
-            let mut seen = HashSet::default();
-            for image in images {
-                let files = if let Some(files) = whole_there(image, &there) {
-                    files
-                } else {
-                    let tell = |received| drop(steps.try_send(Step::Progress { done: done + received, total }));
-                    self.hold_image(remote, image, tell).await?;
-                    done += image.size();
-                    self.files_of(image).await?
-                };
-                // Several images may share their metadata.
-                of_remote.extend(files.into_iter().filter(|(file, ..)| seen.insert(file.expected)));
-            }
-        }
-        Ok(held)
-    }
-
-    /// What the files of an image are that is held.
-    async fn files_of(&self, image: &Image) -> Result<Held, NoBundle> {
-        let mut files = Vec::new();
-        for file in &image.files {
-            let blob = self.library.cache.find(file.expected).await?;
-            let blob = blob.ok_or_else(|| LibraryError::not_had(file, &"it went again; is there room for all of them?"))?;
-            files.push((file.clone(), blob.digest, blob.size));
-        }
-        Ok(files)
-    }
-
-    /// Has an image held whose files have its fingerprint. One that is recorded does: then only what went is fetched again.
-    async fn hold_image(&self, remote: &Arc<str>, image: &Image, tell: impl Fn(u64) + Send + Sync) -> Result<(), NoBundle> {
-        let cache = &self.library.cache;
-        let is_recorded = cache.books().image(image.fingerprint).is_some();
-        let is_here = image.files.iter().all(|file| cache.books().read(|ledger| ledger.has(file.expected)));
-        if is_recorded && is_here {
-            return Ok(());
-        }
-        let named = Named { name: image.fingerprint.to_string(), remote: Arc::clone(remote), image: image.clone() };
-        Ok(self.library.have(&named, tell).await?)
-    }
-
     /// Adds what lists the files of a remote, and its documents as they came; what it lists.
     async fn add_documents(&self, remote: &Arc<str>, held: &Held, all: &mut BTreeMap<BundlePath, Bytes>) -> Result<Rendered, NoBundle> {
         let catalog = self.library.cache.current().load();
@@ -350,11 +227,4 @@ impl Exporter {
     fn with_plans<T>(&self, act: impl FnOnce(&mut VecDeque<Arc<Plan>>) -> T) -> T {
         act(&mut self.plans.lock().unwrap_or_else(PoisonError::into_inner))
     }
-}
-
-/// The files of an image that a site has whole, if its document says all that has to be known of them.
-fn whole_there(image: &Image, there: &HashSet<Digest>) -> Option<Held> {
-    let file =
-        |file: &ListedFile| Some((file.clone(), file.expected.digest().filter(|digest| there.contains(digest))?, file.expected.size?));
-    image.files.iter().map(file).collect()
 }

@@ -6,7 +6,8 @@ use std::time::Duration;
 use hyper::StatusCode;
 
 use crate::api::{ExportRequest, ExportedFile, ExportedImage, ExportedTree};
-use crate::bundle::export::{Content, Exporter, NoBundle};
+use crate::bundle::error::NoBundle;
+use crate::bundle::export::{Content, Exporter};
 use crate::bundle::plan::{Order, Plan, TREE, Tree};
 use crate::cache::blocking;
 use crate::catalog::listing::Image;
