@@ -10,6 +10,7 @@ use crate::cache::lease::Lent;
 use crate::cache::{Boarding, Cache, blocking};
 use crate::digest::{Claim, Digest, Expected};
 use crate::fetch::allowance::Allowance;
+use crate::fetch::writer::{Writer, Written};
 use crate::library::error::LibraryError;
 use crate::store::partial::NotCommitted;
 
@@ -76,6 +77,17 @@ pub async fn take(cache: &Arc<Cache>, remote: &Arc<str>, sent: Sent, supply: &mu
     }
 }
 
+/// Hands over what is sent, up to this size. Should the writing stop, whoever writes says why.
+async fn pass_on(supply: &mut Supply, size: u64, writer: &mut Writer) -> Result<(), LibraryError> {
+    while writer.len() < size {
+        let bytes = supply.next(size - writer.len()).await?;
+        if writer.send(vec![bytes]).await.is_err() {
+            return Ok(());
+        }
+    }
+    Ok(())
+}
+
 fn failed(reason: &dyn std::fmt::Display) -> LibraryError {
     LibraryError::NotSent(reason.to_string())
 }
@@ -83,7 +95,7 @@ fn failed(reason: &dyn std::fmt::Display) -> LibraryError {
 async fn write(cache: &Arc<Cache>, remote: &Arc<str>, expected: Expected, pilot: Pilot, supply: &mut Supply) -> Result<Lent, LibraryError> {
     let size = expected.size.unwrap_or_default();
     let store = Arc::clone(cache.store());
-    let mut partial = blocking(move || store.partial(expected)).await?;
+    let partial = blocking(move || store.partial(expected)).await?;
     cache.books().lost(partial.dropped());
     let mut allowance = Allowance::new(Arc::clone(cache.books()), partial.len());
     pilot.opened(partial.file(), partial.len());
@@ -91,12 +103,15 @@ async fn write(cache: &Arc<Cache>, remote: &Arc<str>, expected: Expected, pilot:
     pilot.flowing(Some(size));
     // What was left of an attempt before is sent again, and is here already.
     supply.skip(partial.len()).await?;
-    while partial.len() < size {
-        let bytes = supply.next(size - partial.len()).await?;
-        partial = blocking(move || partial.append(&bytes).map(|()| partial)).await?;
-        allowance.reached(partial.len());
-        pilot.received(partial.len());
+    let pilot = Arc::new(pilot);
+    let mut writer = Writer::start(partial, Arc::clone(&pilot));
+    let sent = pass_on(supply, size, &mut writer).await;
+    let Written { partial, refused } = writer.finish().await?;
+    allowance.reached(partial.len());
+    if let Some((error, _)) = refused {
+        return Err(error.into());
     }
+    sent?;
     let verified = match blocking(move || Ok(partial.verify())).await? {
         Ok(verified) => verified,
         Err(mismatch) => {

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::thread::JoinHandle;
 
 use crate::cli::bundle::place::remove_link;
 use crate::digest::{Expected, Hasher};
@@ -15,6 +16,8 @@ pub const FRESH: &str = ".new";
 pub const PART: &str = ".part";
 /// Whoever gets the folder may read it: web servers, and people elsewhere.
 const MODE: u32 = 0o644;
+/// So much is written before it is synced beside the writing.
+const SYNC_BYTES: u64 = 32 << 20;
 
 /// A file that is being written.
 #[derive(Debug)]
@@ -23,6 +26,9 @@ pub struct Part {
     path: PathBuf,
     file: File,
     hasher: Hasher,
+    /// How much was there when it was last synced beside the writing, and that sync.
+    synced: u64,
+    syncing: Option<JoinHandle<io::Result<()>>>,
 }
 
 /// Why a folder cannot be written to.
@@ -122,7 +128,7 @@ impl Part {
             Ok((file, hasher))
         };
         let (file, hasher) = open().map_err(|error| BadFolder::disk(&path, error))?;
-        Ok(Self { whole, path, file, hasher })
+        Ok(Self { whole, path, file, synced: hasher.len(), syncing: None, hasher })
     }
 
     /// How much of it is there.
@@ -142,15 +148,42 @@ impl Part {
 
     /// Writes the next bytes.
     pub fn append(&mut self, bytes: &[u8]) -> Result<(), BadFolder> {
-        OsDisk.write_at(&self.file, bytes, self.hasher.len()).map_err(|error| BadFolder::disk(&self.path, error))?;
+        let write = |part: &mut Self| {
+            part.sync_beside()?;
+            OsDisk.write_at(&part.file, bytes, part.hasher.len())
+        };
+        write(self).map_err(|error| BadFolder::disk(&self.path, error))?;
         self.hasher.update(bytes);
         Ok(())
     }
 
+    /// Begins a sync if enough was written since the last one, and that one is over: the one at the end has little left to do then.
+    fn sync_beside(&mut self) -> io::Result<()> {
+        if self.len() < self.synced + SYNC_BYTES || self.syncing.as_ref().is_some_and(|sync| !sync.is_finished()) {
+            return Ok(());
+        }
+        self.end_sync()?;
+        let file = self.file.clone();
+        self.synced = self.len();
+        self.syncing = Some(std::thread::spawn(move || OsDisk.sync(&file)));
+        Ok(())
+    }
+
+    /// What came of the last sync. The system says once that bytes are lost.
+    fn end_sync(&mut self) -> io::Result<()> {
+        let ended = self.syncing.take().map(JoinHandle::join);
+        ended.unwrap_or(Ok(Ok(()))).unwrap_or_else(|_| Err(io::Error::other("a sync ended badly")))
+    }
+
     /// Gives it its last name if its bytes are right, and removes it otherwise; whether they are.
-    pub fn finish(self) -> Result<bool, BadFolder> {
-        let Self { whole, path, file, hasher } = self;
+    pub fn finish(mut self) -> Result<bool, BadFolder> {
+        let synced = self.end_sync();
+        let Self { whole, path, file, hasher, .. } = self;
         let name = || {
+            if let Err(error) = synced {
+                // The next run would find in memory what is not on the disk.
+                return OsDisk.remove(&path).and(Err(error));
+            }
             if hasher.verify().is_err() {
                 return OsDisk.remove(&path).map(|()| false);
             }
