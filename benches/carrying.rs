@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use cistern::digest::Digest;
-use cistern::manifest::{BundlePath, FORMAT, File, MANIFEST, Manifest, SIGNATURE, Selection, Volume};
+use cistern::manifest::{BundlePath, File, MANIFEST, Manifest, SIGNATURE, Volume};
 use cistern::seal::SigningKey;
 
 use crate::support::origin::Origin;
@@ -102,15 +102,8 @@ fn very_many_files(folder: &Path) -> PathBuf {
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
         std::fs::write(path, bytes(number)).unwrap();
     }
-    let manifest = Manifest {
-        format: FORMAT.to_owned(),
-        generation: 1,
-        parent: None,
-        created_at: "2026-11-27T00:00:00Z".to_owned(),
-        selection: Selection::default(),
-        documents: Vec::new(),
-        volumes: vec![Volume { blobs }],
-    };
+    let manifest =
+        Manifest { generation: 1, created_at: "2026-11-27T00:00:00Z".to_owned(), volumes: vec![Volume { blobs }], ..Manifest::default() };
     let text = manifest.to_json();
     std::fs::write(folder.join(SIGNATURE), SigningKey::from_seed(&[1; 32]).unwrap().sign(&text)).unwrap();
     std::fs::write(folder.join(MANIFEST), text).unwrap();

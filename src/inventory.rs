@@ -21,7 +21,7 @@ pub struct Inventory {
     pub format: String,
     /// When it was made, in RFC 3339.
     pub created_at: String,
-    /// The newest bundle of each key and selection that was imported.
+    /// The newest bundle of each selection that was imported.
     pub bundles: Vec<Imported>,
     /// The digests of the files that are there to stay, in their order.
     pub blobs: Vec<String>,

@@ -143,6 +143,21 @@ struct Head {
     format: String,
 }
 
+/// A bundle with nothing in it.
+impl Default for Manifest {
+    fn default() -> Self {
+        Self {
+            format: FORMAT.to_owned(),
+            generation: 0,
+            parent: None,
+            created_at: jiff::Timestamp::UNIX_EPOCH.to_string(),
+            selection: Selection::default(),
+            documents: Vec::new(),
+            volumes: Vec::new(),
+        }
+    }
+}
+
 impl Selection {
     /// What tells it from every other selection.
     pub fn id(&self) -> Digest {

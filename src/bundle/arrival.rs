@@ -120,20 +120,17 @@ mod tests {
     use crate::bundle::arrival::{Arrival, MOST_DOCUMENT_BYTES};
     use crate::bundle::error::NotImported;
     use crate::digest::Digest;
-    use crate::manifest::{BundlePath, FORMAT, File, Manifest, Selection};
+    use crate::manifest::{BundlePath, File, Manifest};
     use crate::seal::SigningKey;
 
     /// A bundle with one document of this size, signed by this key, for a site that trusts the first one.
     fn offered(size: u64, seed: u8) -> Result<Arrival, NotImported> {
         let path = BundlePath::parse("rendered/lab/streams/v1/index.json").unwrap();
         let manifest = Manifest {
-            format: FORMAT.to_owned(),
             generation: 1,
-            parent: None,
             created_at: "2026-11-27T00:00:00Z".to_owned(),
-            selection: Selection::default(),
             documents: vec![File { path, size, sha256: Digest::of(b"{}") }],
-            volumes: Vec::new(),
+            ..Manifest::default()
         };
         let [trusted, key] = [1, seed].map(|seed| SigningKey::from_seed(&[seed; 32]).unwrap());
         let text = Bytes::from(manifest.to_json());

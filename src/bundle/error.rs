@@ -7,6 +7,7 @@ use crate::bundle::plan::NotSealed;
 use crate::library::error::LibraryError;
 use crate::manifest::{BadManifest, BundlePath};
 use crate::revalidation::refusal::Refusal;
+use crate::store::imports::Unreadable;
 
 /// Why there is no bundle.
 #[derive(Debug, thiserror::Error)]
@@ -140,4 +141,10 @@ pub enum NotImported {
     /// The disk says no.
     #[error("the store cannot be used: {0}")]
     Store(#[from] std::io::Error),
+}
+
+impl From<Unreadable> for NotImported {
+    fn from(other: Unreadable) -> Self {
+        Self::Unreadable { path: other.path.display().to_string(), reason: other.error.to_string() }
+    }
 }

@@ -1,7 +1,7 @@
 //! Takes bundles in: what is signed, what is missing, and what is listed then.
 //!
 //! Blobs come one by one and are held from then on; nothing lists them before everything is there. Then the bundle is kept in
-//! the place of the one before of its key and selection, and every remote that it concerns gets the documents of all bundles,
+//! the place of the one before of its selection, and every remote that it concerns gets the documents of all bundles,
 //! joined. An import that ends anywhere in between is gone on with by the next one.
 
 use std::collections::{BTreeMap, VecDeque};
@@ -175,7 +175,7 @@ impl Importer {
         let joined = self.with_cache(|cache| {
             let (imported, unreadable) = imports::load(&**cache.store().disk(), cache.store().layout())?;
             if let Some(other) = unreadable.into_iter().next() {
-                return Err(NotImported::Unreadable { path: other.path.display().to_string(), reason: other.error.to_string() });
+                return Err(other.into());
             }
             let names: std::collections::BTreeSet<String> = imported.iter().flat_map(|bundle| remotes(&bundle.manifest)).collect();
             Ok(names.into_iter().map(|name| (listed(&imported, &name), name)).collect::<Vec<(Vec<Source>, String)>>())

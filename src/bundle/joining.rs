@@ -59,7 +59,7 @@ mod tests {
 
     use crate::bundle::joining::{listed, remotes};
     use crate::digest::Digest;
-    use crate::manifest::{BundlePath, FORMAT, File, Manifest, Selection};
+    use crate::manifest::{BundlePath, File, Manifest};
     use crate::store::imports::Imported;
 
     fn bundle(name: &str, generation: u64, made_at: &str, remote: &str, product: &str) -> Imported {
@@ -70,15 +70,8 @@ mod tests {
         };
         let rendered: BTreeMap<_, _> = [document("index.json", &index), document("images.json", &images)].into();
         let file = |(path, bytes): (&BundlePath, &Bytes)| File { path: path.clone(), size: 0, sha256: Digest::of(bytes) };
-        let manifest = Manifest {
-            format: FORMAT.to_owned(),
-            generation,
-            parent: None,
-            created_at: made_at.to_owned(),
-            selection: Selection::default(),
-            documents: rendered.iter().map(file).collect(),
-            volumes: Vec::new(),
-        };
+        let manifest =
+            Manifest { generation, created_at: made_at.to_owned(), documents: rendered.iter().map(file).collect(), ..Manifest::default() };
         Imported { place: Digest::of(name.as_bytes()), manifest, text: Bytes::new(), signature: Bytes::new(), rendered }
     }
 

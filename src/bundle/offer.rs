@@ -29,7 +29,7 @@ pub fn before(cache: &Cache, arrival: &Arrival) -> Result<Vec<Imported>, NotImpo
     }
     let (imported, unreadable) = imports::load(disk, layout)?;
     if let Some(other) = unreadable.into_iter().find(|other| other.place != arrival.place) {
-        return Err(NotImported::Unreadable { path: other.path.display().to_string(), reason: other.error.to_string() });
+        return Err(other.into());
     }
     let ours = imported.iter().find(|bundle| bundle.place == arrival.place).map(|bundle| &bundle.manifest);
     match ours.filter(|ours| age(ours) > age(&arrival.manifest) && !arrival.allow_rollback) {

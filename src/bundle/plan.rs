@@ -12,7 +12,7 @@ use crate::bundle::split::{TooSmall, split};
 use crate::digest::{Claim, Digest, Expected};
 use crate::fetch::download::Wanted;
 use crate::inventory::Inventory;
-use crate::manifest::{BundlePath, FORMAT, File, Manifest, Selection};
+use crate::manifest::{BundlePath, File, Manifest, Selection};
 use crate::render::part::Ready;
 use crate::render::remote::Rendered;
 use crate::render::root;
@@ -151,13 +151,12 @@ pub fn seal(
     let volumes = split(sizes.into_iter().map(blob).collect(), &files, order.volume_size)?;
     let parent = have.and_then(|have| have.generation(&key.public(), order.selection.id())).filter(|parent| *parent < MOST_GENERATION);
     let mut manifest = Manifest {
-        format: FORMAT.to_owned(),
-        generation: 0,
         parent,
         created_at: String::new(),
         selection: order.selection.clone(),
         documents: files,
         volumes,
+        ..Manifest::default()
     };
     let names = [order.selection.id(), Digest::of(&manifest.to_json())];
     let export = exports::enter(disk, layout, names, parent.unwrap_or_default(), now)?;

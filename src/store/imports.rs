@@ -147,7 +147,7 @@ mod tests {
 
     use crate::digest::Digest;
     use crate::disk::{Disk as _, OsDisk};
-    use crate::manifest::{BundlePath, FORMAT, File, Manifest, Selection};
+    use crate::manifest::{BundlePath, File, Manifest};
     use crate::store::imports::{Imported, load, note_remote, remotes, save};
     use crate::store::layout::Layout;
 
@@ -156,13 +156,10 @@ mod tests {
         let rendered: BTreeMap<BundlePath, Bytes> = [(path, Bytes::from_static(list.as_bytes()))].into();
         let file = |(path, bytes): (&BundlePath, &Bytes)| File { path: path.clone(), size: bytes.len() as u64, sha256: Digest::of(bytes) };
         let manifest = Manifest {
-            format: FORMAT.to_owned(),
             generation,
-            parent: None,
             created_at: "2026-11-27T00:00:00Z".to_owned(),
-            selection: Selection::default(),
             documents: rendered.iter().map(file).collect(),
-            volumes: Vec::new(),
+            ..Manifest::default()
         };
         let text = manifest.to_json().into();
         Imported { place, manifest, text, signature: Bytes::from_static(b"signature"), rendered }

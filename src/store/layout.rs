@@ -49,14 +49,9 @@ impl Layout {
         self.partials().join(expected.to_string())
     }
 
-    /// The folder of all documents.
-    pub fn all_documents(&self) -> PathBuf {
-        self.root.join("documents")
-    }
-
     /// The folder of a remote's documents.
     pub fn documents(&self, remote: &str) -> PathBuf {
-        self.all_documents().join(remote)
+        self.root.join("documents").join(remote)
     }
 
     /// What is known of a claim that is no digest.
@@ -164,7 +159,7 @@ impl Layout {
         create_for_blobs(disk, &blobs).map_err(|error| (blobs, error))?;
         let folders = [
             self.partials(),
-            self.all_documents(),
+            self.root.join("documents"),
             self.learnt_folder(),
             self.all_wrong(),
             self.records(),

@@ -70,9 +70,7 @@ pub fn stage(disk: &dyn Disk, layout: &Layout, remote: &str, snapshot: &Snapshot
 pub fn settle(disk: &dyn Disk, layout: &Layout, remote: &str, accepted_at: Timestamp) -> io::Result<()> {
     let folder = layout.documents(remote);
     disk.rename(&folder.join(FRESH), &folder.join(name(accepted_at)))?;
-    disk.sync_directory(&folder)?;
-    // The folder itself may be new: an image server sends its documents again, and whoever carries bundles does not.
-    disk.sync_directory(&layout.all_documents())
+    disk.sync_directory(&folder)
 }
 
 /// Reads all snapshots of a remote, the newest first.

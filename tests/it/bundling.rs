@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use cistern::digest::Digest;
-use cistern::manifest::{BundlePath, FORMAT, File, MANIFEST, Manifest, SIGNATURE, Selection, Volume};
+use cistern::manifest::{BundlePath, File, MANIFEST, Manifest, SIGNATURE, Volume};
 use cistern::seal::SigningKey;
 use serde_json::Value;
 use tempfile::TempDir;
@@ -40,13 +40,11 @@ impl Bundle {
         let volumes: [[&[u8]; 2]; 2] = [[b"a", b"bb"], [b"ccc", b"dddd"]];
         let documents = DOCUMENTS.map(|path| File { path: BundlePath::parse(path).unwrap(), size: 2, sha256: Digest::of(b"{}") });
         let manifest = Manifest {
-            format: FORMAT.to_owned(),
             generation: 3,
-            parent: None,
             created_at: "2026-11-27T00:00:00Z".to_owned(),
-            selection: Selection::default(),
             documents: documents.to_vec(),
             volumes: volumes.iter().map(|blobs| Volume { blobs: blobs.iter().map(|bytes| blob(bytes)).collect() }).collect(),
+            ..Manifest::default()
         };
         let bundle = Self { folder: tempfile::tempdir().unwrap() };
         for (number, blobs) in (1..).zip(volumes) {

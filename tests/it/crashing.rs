@@ -100,7 +100,7 @@ async fn what_only_we_hold_stays_listed_after_the_power_went() {
 
 #[tokio::test]
 async fn what_only_we_hold_needs_the_syncs_of_its_record() {
-    keeping().needs_every_sync_but(&["documents", "documents/lab/validators.json.new"]).await;
+    keeping().needs_every_sync_but(&["documents/lab/validators.json.new"]).await;
 }
 
 #[tokio::test]
@@ -155,8 +155,7 @@ async fn a_commit_needs_every_sync() {
 #[tokio::test]
 async fn a_refresh_needs_every_sync() {
     // Documents that are asked for whole are the same documents.
-    // The folder of the remote was there before.
-    refresh().needs_every_sync_but(&["documents", "documents/lab/validators.json.new"]).await;
+    refresh().needs_every_sync_but(&["documents/lab/validators.json.new"]).await;
 }
 
 #[tokio::test]
@@ -188,7 +187,6 @@ async fn bundles_need_every_sync() {
     // What is listed is found again without its record, of a remote that came in a bundle only its name matters, and its documents
     // are made again of the bundle.
     let harmless = [
-        "documents",
         "documents/lab",
         "documents/lab/.new",
         "documents/lab/.new/documents",

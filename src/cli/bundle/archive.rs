@@ -95,18 +95,10 @@ mod tests {
 
     use crate::cli::bundle::archive::Archive;
     use crate::cli::exit::TRY_AGAIN;
-    use crate::manifest::{FORMAT, Manifest, Selection};
+    use crate::manifest::Manifest;
 
     fn manifest() -> Manifest {
-        Manifest {
-            format: FORMAT.to_owned(),
-            generation: 1,
-            parent: None,
-            created_at: "2026-11-27T00:00:00Z".to_owned(),
-            selection: Selection::default(),
-            documents: Vec::new(),
-            volumes: Vec::new(),
-        }
+        Manifest { generation: 1, created_at: "2026-11-27T00:00:00Z".to_owned(), ..Manifest::default() }
     }
 
     #[test]
