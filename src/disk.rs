@@ -6,13 +6,13 @@
 use std::fmt;
 use std::fs;
 use std::io::{self, IoSliceMut};
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{FileExt as _, FileTypeExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use rustix::fs::{FallocateFlags, FileType, Mode, OFlags};
+use rustix::fs::{FallocateFlags, FileType, Mode, OFlags, SeekFrom};
 use rustix::io::{Errno, ReadWriteFlags};
 
 /// The mode of every file that we make. Keys are among them, and nothing of ours is for other users.
@@ -106,6 +106,24 @@ impl File {
         Self { file: Arc::new(file), unreadable_from: u64::MAX }
     }
 
+    /// A file that was opened elsewhere. What is not read at a place, as a pipe, would be waited for and is an error.
+    pub fn handed(file: OwnedFd) -> io::Result<Self> {
+        match FileType::from_raw_mode(rustix::fs::fstat(&file)?.st_mode) {
+            FileType::RegularFile => Ok(Self::new(file.into())),
+            _ => Err(io::Error::new(io::ErrorKind::InvalidInput, "it is no plain file")),
+        }
+    }
+
+    /// Shows everybody who has the same open file how far somebody is with it. Nothing is read from there.
+    pub fn mark(&self, offset: u64) -> io::Result<()> {
+        Ok(rustix::fs::seek(&*self.file, SeekFrom::Start(offset)).map(drop)?)
+    }
+
+    /// How far somebody is with it who has the same open file.
+    pub fn marked(&self) -> io::Result<u64> {
+        Ok(rustix::fs::tell(&*self.file)?)
+    }
+
     /// The same file on a medium that cannot be read from this byte on. No file system can be asked for one, and what comes
     /// of it has to be tried.
     #[must_use]
@@ -137,6 +155,22 @@ impl File {
             }
         }
         Ok(read)
+    }
+
+    /// Reads at `offset` as much as there is, up to `most`, into memory of its own: none that is emptied first, which costs half of
+    /// what reading does.
+    pub fn read(&self, most: usize, offset: u64) -> io::Result<Vec<u8>> {
+        self.readable(offset + most as u64)?;
+        let mut bytes = Vec::with_capacity(most);
+        while bytes.len() < most {
+            let at = offset + bytes.len() as u64;
+            match rustix::io::pread(&*self.file, rustix::buffer::spare_capacity(&mut bytes), at) {
+                Ok(0) => break,
+                Ok(_) | Err(Errno::INTR) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(bytes)
     }
 
     /// Reads what is in memory at `offset`, without waiting for the disk (`RWF_NOWAIT`).

@@ -30,7 +30,7 @@
 //!               fetch
 //!               cache
 //! ──────────────────────────────────────────────────────────────────
-//! 2 hands       store · database · upstream · tls
+//! 2 hands       store · database · upstream · tls · passing
 //!               clock · disk · metrics
 //! ──────────────────────────────────────────────────────────────────
 //! 1 decisions   render · retention
@@ -43,14 +43,15 @@
 //!
 //! - **Floor 0, words**: types and parsing. No I/O, no async, no clock. [`digest`] names bytes; [`http`] has paths, ranges
 //!   and conditions; [`image`] has what LXD and Incus call the parts of an image; [`signature`] takes the frame off a
-//!   signed document; [`seal`] has the keys that bundles are signed with; [`simplestreams`] reads documents into spans; [`manifest`] is what a bundle says that it has, and [`inventory`] what a site
-//!   says; [`api`] is what travels over the admin socket.
+//!   signed document; [`seal`] has the keys that bundles are signed with; [`simplestreams`] reads documents into spans;
+//!   [`manifest`] is what a bundle says that it has, and [`inventory`] what a site says; [`api`] is what travels over the admin socket.
 //! - **Floor 1, decisions**: values in, values out; `now` is an argument. [`catalog`] is what is served; [`render`] makes
 //!   it of upstream's documents; [`revalidation`] says which of those are taken; [`selection`] which part of them is
 //!   listed; [`health`] which URL is asked next; [`ledger`] what is held and whether there is room; [`retention`] what
 //!   goes, when and why.
 //! - **Floor 2, hands**: each touches one outside thing and decides nothing: [`disk`], [`clock`], [`metrics`],
-//!   [`upstream`], [`tls`], [`store`], which is a folder with rules, and [`database`], which indexes it.
+//!   [`upstream`], [`tls`], [`passing`], which hands open files over a socket, [`store`], which is a folder with rules, and
+//!   [`database`], which indexes it.
 //! - **Floor 3, work**: long-lived tasks. [`cache`] has blobs and the fetches under way; [`fetch`] brings them in;
 //!   [`publish`] alone makes the next generation of what is served; [`refresh`] keeps documents like upstream's; [`prefetch`]
 //!   holds ahead of requests what is to be held: all that a mirrored remote lists, and new versions of what is kept up to
@@ -139,7 +140,8 @@
 //! and [`render::own`] makes the documents of the remote `local` of them.
 //!
 //! **Bundles.** [`bundle::export`] has everything held that is to be carried, [`bundle::plan`] names and signs it, and [`cli`] writes it to
-//! folders. At a site [`bundle::import`] checks whose it is and says what it wants; blobs come in as a fetch's do. When all that a
+//! folders. At a site [`bundle::import`] checks whose it is and says what it wants; the command hands over the files of blobs, open
+//! ([`passing`]), and they come in as a fetch's do. When all that a
 //! bundle names is held, it is written down in the place of the one before ([`store::imports`]), what all bundles list of a remote
 //! is joined ([`render::join`]), and that is given to the remote's keeper ([`refresh::Refresher::be_fed`]), which does with it what a refresh
 //! does. What a bundle brought belongs to its selection ([`ledger::record::Owner::Selection`]) and goes when no bundle lists it.
@@ -175,6 +177,7 @@ pub mod ledger;
 pub mod library;
 pub mod manifest;
 pub mod metrics;
+pub mod passing;
 pub mod prefetch;
 pub mod publish;
 pub mod refresh;

@@ -18,7 +18,8 @@ use tokio::net::UnixStream;
 use crate::api::{ErrorBody, Step};
 use crate::cli::exit::{FAILED, Failure, NO_SERVER, TRY_AGAIN};
 use crate::config::Config;
-use crate::disk::OsDisk;
+use crate::disk::{File, OsDisk};
+use crate::passing::Passage;
 
 /// The socket to speak to: as it was said, or as the configuration says.
 pub fn socket(said: Option<PathBuf>, config: Option<&Path>) -> Result<PathBuf, Failure> {
@@ -66,6 +67,11 @@ pub fn body<T: Serialize>(value: &T) -> Result<Vec<u8>, Failure> {
 /// Sends one request and reads the answer.
 pub async fn ask<T: DeserializeOwned>(socket: &Path, method: Method, target: &str, body: Vec<u8>) -> Result<T, Failure> {
     let reply = request(socket, method, target, body).await?;
+    understand(reply).await
+}
+
+/// The answer, if it can be read.
+pub async fn understand<T: DeserializeOwned>(reply: Response<Incoming>) -> Result<T, Failure> {
     serde_json::from_slice(&collect(reply).await?).map_err(unreadable)
 }
 
@@ -80,8 +86,18 @@ where
     B: Body<Data = Bytes> + Send + 'static,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
+    send_with(socket, method, target, body, None).await
+}
+
+/// Sends one request and hands over an open file with it; the answer, if it is a good one.
+pub async fn send_with<B>(socket: &Path, method: Method, target: &str, body: B, file: Option<File>) -> Result<Response<Incoming>, Failure>
+where
+    B: Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
     let stream = UnixStream::connect(socket).await.map_err(|error| not_running(socket, &error))?;
-    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(broken)?;
+    let passage = Passage::sending(stream, file);
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(passage)).await.map_err(broken)?;
     // It ends with the answer; an error in it is one in the answer too.
     tokio::spawn(connection);
     let request = Request::builder().method(method).uri(target).header(HOST, "cistern").header(CONTENT_TYPE, "application/json");

@@ -1,6 +1,8 @@
-//! Files that are sent to the server. They are opened here: the server opens no path that a command names.
+//! Files that are sent to the server, or handed over open. They are opened here: the server opens no path that a command names.
 
 use std::path::PathBuf;
+use std::pin::pin;
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::{Stream, stream};
@@ -11,6 +13,8 @@ use indicatif::ProgressBar;
 use crate::disk::File;
 
 const READ_BYTES: usize = 256 * 1024;
+/// How often it is looked how far the server is with a file that it was handed.
+const LOOK: Duration = Duration::from_millis(100);
 
 /// A file that is to be sent.
 #[derive(Debug)]
@@ -34,13 +38,26 @@ pub fn body(files: Vec<Outgoing>, bar: ProgressBar) -> StreamBody<impl Stream<It
                 None => return Ok(None),
             },
         };
-        let mut buffer = vec![0; READ_BYTES];
-        let read = current.file.read_at(&mut buffer, position)?;
-        if read == 0 {
+        let bytes = current.file.read(READ_BYTES, position)?;
+        if bytes.is_empty() {
             return Err(std::io::Error::other(format!("{} became shorter", current.path.display())));
         }
-        buffer.truncate(read);
-        bar.inc(read as u64);
-        Ok(Some((Frame::data(Bytes::from(buffer)), (files, Some(current), position + read as u64, bar))))
+        let position = position + bytes.len() as u64;
+        bar.inc(bytes.len() as u64);
+        Ok(Some((Frame::data(Bytes::from(bytes)), (files, Some(current), position, bar))))
     }))
+}
+
+/// Shows how far the server is with a file that it was handed, while that is under way.
+pub async fn watch<T>(handed: &Outgoing, bar: &ProgressBar, under_way: impl Future<Output = T>) -> T {
+    let (mut under_way, mut shown) = (pin!(under_way), 0);
+    loop {
+        let done = tokio::time::timeout(LOOK, &mut under_way).await;
+        let reached = if done.is_ok() { handed.size } else { handed.file.marked().unwrap_or(shown) };
+        bar.inc(reached.saturating_sub(shown));
+        shown = shown.max(reached);
+        if let Ok(done) = done {
+            return done;
+        }
+    }
 }

@@ -2,9 +2,6 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
-use tokio::sync::mpsc;
-
 use crate::cache::flight::Pilot;
 use crate::cache::lease::Lent;
 use crate::cache::{Boarding, Cache, blocking};
@@ -12,6 +9,7 @@ use crate::digest::{Claim, Digest, Expected};
 use crate::fetch::allowance::Allowance;
 use crate::fetch::writer::{Writer, Written};
 use crate::library::error::LibraryError;
+use crate::library::supply::Supply;
 use crate::store::partial::NotCommitted;
 
 /// A file that somebody sends.
@@ -21,37 +19,6 @@ pub struct Sent {
     pub digest: Digest,
     /// How many bytes it is said to have.
     pub size: u64,
-}
-
-/// Where the bytes come from.
-#[derive(Debug)]
-pub struct Supply {
-    queue: mpsc::Receiver<Result<Bytes, String>>,
-    rest: Bytes,
-}
-
-impl Supply {
-    /// Bytes that come through a queue, one file after the other.
-    pub fn new(queue: mpsc::Receiver<Result<Bytes, String>>) -> Self {
-        Self { queue, rest: Bytes::new() }
-    }
-
-    /// The next bytes, `most` at most; an error if there are none.
-    async fn next(&mut self, most: u64) -> Result<Bytes, LibraryError> {
-        while self.rest.is_empty() {
-            let bytes = self.queue.recv().await.ok_or_else(|| failed(&"it ended early"))?;
-            self.rest = bytes.map_err(|reason| failed(&reason))?;
-        }
-        let most = usize::try_from(most).unwrap_or(usize::MAX).min(self.rest.len());
-        Ok(self.rest.split_to(most))
-    }
-
-    async fn skip(&mut self, mut left: u64) -> Result<(), LibraryError> {
-        while left > 0 {
-            left -= self.next(left).await?.len() as u64;
-        }
-        Ok(())
-    }
 }
 
 /// Takes in one file. What is held already is read past.

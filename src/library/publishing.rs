@@ -12,8 +12,9 @@ use crate::ledger::publication::{OwnAlias, Publication, PublishedFile};
 use crate::library::entry::{LOCAL, check_property, enter};
 use crate::library::error::LibraryError;
 use crate::library::inspect::{self, Inspected};
-use crate::library::intake::{self, Sent, Supply};
+use crate::library::intake::{self, Sent};
 use crate::library::shelf::{Published, Serving, Shelf};
+use crate::library::supply::Supply;
 use crate::store::publications;
 
 /// The longest name that an image can have: escaped, it is the name of a file.

@@ -27,6 +27,7 @@ use crate::disk::Disk;
 use crate::fetch::Found;
 use crate::library::Library;
 use crate::library::error::LibraryError;
+use crate::passing::Passage;
 use crate::refresh::desk::{Desk, NoRefresh};
 use crate::refresh::status::StatusBoard;
 use crate::server::images::{self, Wish};
@@ -110,13 +111,15 @@ async fn accept(socket: &UnixListener, turns: &Arc<Semaphore>) -> Option<(OwnedS
 }
 
 async fn serve(stream: UnixStream, office: Arc<Office>) {
-    let service = service_fn(|request| {
+    let (passage, handed) = Passage::receiving(stream);
+    let service = service_fn(|mut request: Request<Incoming>| {
         let office = Arc::clone(&office);
+        request.extensions_mut().insert(handed.clone());
         async move { Ok::<_, Infallible>(answer(&office, request).await) }
     });
     let mut builder = hyper::server::conn::http1::Builder::new();
     builder.timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT);
-    if let Err(error) = builder.serve_connection(TokioIo::new(stream), service).await {
+    if let Err(error) = builder.serve_connection(TokioIo::new(passage), service).await {
         tracing::debug!(%error, "a connection of a command broke");
     }
 }

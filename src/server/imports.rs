@@ -1,5 +1,6 @@
 //! Bundles that a command sends.
 
+use std::io;
 use std::sync::Arc;
 
 use base64::Engine as _;
@@ -7,14 +8,18 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64;
 use hyper::body::Incoming;
 use hyper::{Request, StatusCode};
 use reqwest::Url;
+use tokio_util::sync::CancellationToken;
 
-use crate::api::{TrustRequest, TrustedKey};
+use crate::api::{ImportPlan, TrustRequest, TrustedKey};
 use crate::bundle::arrival::Arrival;
 use crate::bundle::error::NotImported;
 use crate::bundle::import::Importer;
 use crate::digest::Digest;
+use crate::disk::File;
 use crate::library::Library;
+use crate::library::supply::Supply;
 use crate::manifest::BundlePath;
+use crate::passing::Handed;
 use crate::seal::PublicKey;
 use crate::server::intake::supply;
 use crate::server::reply::{Reply, collect, error, json, read};
@@ -32,14 +37,17 @@ pub async fn begin(importer: &Importer, request: Request<Incoming>) -> Reply {
             "this is no bundle that could be taken in; is the program of another version than the server?",
         );
     };
+    // Something may keep open files from arriving, and then bytes are sent.
+    let takes_files = matches!(handed(&request), Ok(Some(_)));
     let text = match collect(request, MAX_MANIFEST_BYTES).await {
         Ok(text) => text,
         Err(reply) => return reply,
     };
-    answer(importer.begin(text, signature.into(), allow_rollback).await)
+    let plan = importer.begin(text, signature.into(), allow_rollback).await;
+    answer(plan.map(|plan| ImportPlan { takes_files, ..plan }))
 }
 
-/// Takes a file in, which is the body.
+/// Takes a file in, which is the body, or was handed over open.
 pub async fn take(importer: &Importer, id: &str, path: &str, request: Request<Incoming>) -> Reply {
     let Some(path) = BundlePath::parse(path) else { return error(StatusCode::NOT_FOUND, format!("'{path}' is no place in a bundle")) };
     let arrival = match arrival(importer, id) {
@@ -47,11 +55,27 @@ pub async fn take(importer: &Importer, id: &str, path: &str, request: Request<In
         Err(reason) => return refused(&reason),
     };
     let BundlePath::Blob(digest) = path else { return add(importer, arrival, path, request).await };
-    let (supply, feeding) = supply(request.into_body());
-    let taken = importer.take(&arrival, digest, supply).await;
-    // An answer in the middle of what a command sends would be lost.
-    drop(feeding.await);
-    answer(taken)
+    match handed(&request) {
+        Ok(Some(file)) => {
+            let left = CancellationToken::new();
+            let supply = Supply::open(file, left.clone());
+            let _here = left.drop_guard();
+            answer(importer.take(&arrival, digest, supply).await)
+        }
+        Ok(None) => {
+            let (supply, feeding) = supply(request.into_body());
+            let taken = importer.take(&arrival, digest, supply).await;
+            // An answer in the middle of what a command sends would be lost.
+            drop(feeding.await);
+            answer(taken)
+        }
+        Err(reason) => error(StatusCode::BAD_REQUEST, format!("what was handed over cannot be taken: {reason}")),
+    }
+}
+
+/// The file that came with a request.
+fn handed(request: &Request<Incoming>) -> io::Result<Option<File>> {
+    request.extensions().get::<Handed>().map_or(Ok(None), Handed::take)
 }
 
 async fn add(importer: &Importer, arrival: Arc<Arrival>, path: BundlePath, request: Request<Incoming>) -> Reply {

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::BodyExt as _;
@@ -15,15 +14,14 @@ use tokio::task::JoinHandle;
 use crate::api::Step;
 use crate::digest::Digest;
 use crate::library::Library;
-use crate::library::intake::{Sent, Supply};
+use crate::library::intake::Sent;
 use crate::library::publishing::Offer;
+use crate::library::supply::{SILENCE, Supply, silent};
 use crate::server::reply::{Reply, error, json};
 use crate::server::verdict;
 
 /// How many pieces of a body may wait for the disk.
 const QUEUED_PIECES: usize = 4;
-/// A command that sends nothing for so long is gone on without.
-const SILENCE: Duration = Duration::from_mins(1);
 
 /// Publishes the image whose files are the body, one after the other. The query says what they are: `file` as
 /// `SHA256:SIZE:NAME` for each, `alias`, `public`, and `property` as `KEY=VALUE`.
@@ -49,7 +47,7 @@ pub async fn publish(library: Arc<Library>, request: Request<Incoming>) -> Reply
 /// The bytes of a body, as a file's; and the task that reads them.
 pub fn supply(body: Incoming) -> (Supply, JoinHandle<()>) {
     let (pieces, queue) = mpsc::channel(QUEUED_PIECES);
-    (Supply::new(queue), tokio::spawn(feed(body, pieces)))
+    (Supply::queued(queue), tokio::spawn(feed(body, pieces)))
 }
 
 async fn feed<B>(body: B, pieces: mpsc::Sender<Result<Bytes, String>>)
@@ -63,7 +61,7 @@ where
             Ok(None) => return,
             Ok(Some(Ok(frame))) => Ok(frame.into_data().unwrap_or_default()),
             Ok(Some(Err(reason))) => Err(reason.to_string()),
-            Err(_) => Err(format!("nothing came for {} seconds", SILENCE.as_secs())),
+            Err(_) => Err(silent()),
         };
         // Nobody wants it any more; what comes is read all the same, up to where the connection breaks.
         let is_broken = piece.is_err();
@@ -110,7 +108,8 @@ mod tests {
     use hyper::body::Frame;
     use tokio::sync::mpsc;
 
-    use crate::server::intake::{QUEUED_PIECES, SILENCE, feed};
+    use crate::library::supply::SILENCE;
+    use crate::server::intake::{QUEUED_PIECES, feed};
 
     #[tokio::test(start_paused = true)]
     async fn a_command_that_sends_nothing_is_gone_on_without() {

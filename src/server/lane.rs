@@ -195,11 +195,7 @@ async fn bring_in(part: &Part, position: u64, len: u64) -> io::Result<()> {
         return Ok(());
     }
     let file = part.blob.file().clone();
-    blocking(move || {
-        let mut buffer = vec![0; usize::try_from(len).map_err(io::Error::other)?];
-        file.read_at(&mut buffer, position).map(drop)
-    })
-    .await
+    blocking(move || file.read(usize::try_from(len).map_err(io::Error::other)?, position).map(drop)).await
 }
 
 #[cfg(test)]

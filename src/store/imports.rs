@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 
+use crate::catalog::name;
 use crate::digest::Digest;
 use crate::disk::{self, Disk};
 use crate::manifest::{BundlePath, MANIFEST, Manifest, SIGNATURE};
@@ -43,12 +44,12 @@ pub fn save(disk: &dyn Disk, layout: &Layout, bundle: &Imported) -> io::Result<(
         return Err(error);
     }
     let next = older.last().map_or(1, |newest| newest + 1);
-    disk.rename(&folder.join(FRESH), &folder.join(name(next)))?;
+    disk.rename(&folder.join(FRESH), &folder.join(numbered(next)))?;
     disk.sync_directory(&folder)?;
     disk.sync_directory(&layout.imports())?;
     older.into_iter().try_for_each(|number| {
-        let trash = layout.trash().join(format!("{}-{}", bundle.place, name(number)));
-        disk.rename(&folder.join(name(number)), &trash)?;
+        let trash = layout.trash().join(format!("{}-{}", bundle.place, numbered(number)));
+        disk.rename(&folder.join(numbered(number)), &trash)?;
         disk.remove(&trash)
     })
 }
@@ -70,7 +71,7 @@ pub fn load(disk: &dyn Disk, layout: &Layout) -> io::Result<(Vec<Imported>, Vec<
     for place in disk.names(&layout.imports())?.into_iter().filter_map(|name| Digest::from_hex(&name)) {
         let folder = layout.imports().join(place.to_string());
         let Some(number) = numbers(disk, &folder)?.pop() else { continue };
-        let path = folder.join(name(number));
+        let path = folder.join(numbered(number));
         match read(disk, &path, place) {
             Ok(bundle) => imported.push(bundle),
             Err(error) => unreadable.push(Unreadable { place, path, error }),
@@ -85,9 +86,9 @@ pub fn note_remote(disk: &dyn Disk, layout: &Layout, remote: &str) -> io::Result
     disk::replace(disk, &layout.fed_remotes().join(remote), b"")
 }
 
-/// The remotes that came in bundles.
+/// The remotes that came in bundles. What else somebody put there is none of ours.
 pub fn remotes(disk: &dyn Disk, layout: &Layout) -> io::Result<BTreeSet<String>> {
-    Ok(disk.names(&layout.fed_remotes())?.into_iter().filter(|name| !name.contains('.')).collect())
+    Ok(disk.names(&layout.fed_remotes())?.into_iter().filter(|name| name::check(name).is_ok()).collect())
 }
 
 fn stage(disk: &dyn Disk, fresh: &Path, bundle: &Imported) -> io::Result<()> {
@@ -135,7 +136,7 @@ fn numbers(disk: &dyn Disk, folder: &Path) -> io::Result<Vec<u64>> {
 }
 
 /// A name that sorts by number.
-fn name(number: u64) -> String {
+fn numbered(number: u64) -> String {
     format!("{number:020}")
 }
 
@@ -199,6 +200,7 @@ mod tests {
         let layout = Layout::new(folder.path());
         layout.create(&OsDisk).unwrap();
         ["lab", "lab", "ubuntu"].iter().for_each(|remote| note_remote(&OsDisk, &layout, remote).unwrap());
+        ["lab.new", "Notes of mine", "streams"].iter().for_each(|name| drop(OsDisk.create(&layout.fed_remotes().join(name)).unwrap()));
         assert_eq!(remotes(&OsDisk, &layout).unwrap(), ["lab", "ubuntu"].map(str::to_owned).into());
     }
 }

@@ -21,11 +21,11 @@ use crate::support::server::Server;
 use crate::support::stream::{Stream, Version, noise};
 
 /// Two Cisterns, of which only the first has a way to the origin, and what is carried from it to the second.
-struct Setting {
-    origin: Origin,
-    connected: Mirror,
-    site: Mirror,
-    disk: TempDir,
+pub struct Setting {
+    pub origin: Origin,
+    pub connected: Mirror,
+    pub site: Mirror,
+    pub disk: TempDir,
 }
 
 fn version(folder: &str, len: usize) -> Version {
@@ -52,7 +52,7 @@ fn site() -> Builder {
 }
 
 impl Setting {
-    async fn new() -> Self {
+    pub async fn new() -> Self {
         Self::with(site()).await
     }
 
@@ -73,7 +73,7 @@ impl Setting {
     }
 
     /// Exports to a new folder.
-    async fn export(&self, name: &str, arguments: &[&str]) -> PathBuf {
+    pub async fn export(&self, name: &str, arguments: &[&str]) -> PathBuf {
         let to = self.disk.path().join(name);
         done(&self.connected, &[&["bundle", "export", "--to", &text(&to)], arguments].concat()).await;
         to
@@ -99,13 +99,13 @@ impl Setting {
     }
 
     /// A new version of what is busy.
-    async fn publish(&self, busy: &[(&str, &str, usize)]) {
+    pub async fn publish(&self, busy: &[(&str, &str, usize)]) {
         self.origin.put(stream(busy).tree());
         self.connected.refresh("lab", false).await;
     }
 
     /// The versions that the site lists of a product of `lab`.
-    async fn versions(&self, product: &str) -> Vec<String> {
+    pub async fn versions(&self, product: &str) -> Vec<String> {
         let response = self.site.get("lab/streams/v1/images.json").await;
         if response.status() != 200 {
             return Vec::new();
@@ -141,7 +141,7 @@ fn text(path: &Path) -> String {
     path.display().to_string()
 }
 
-fn manifest(folder: &Path) -> Manifest {
+pub fn manifest(folder: &Path) -> Manifest {
     Manifest::parse(&fs::read(folder.join(MANIFEST)).unwrap()).unwrap()
 }
 

@@ -12,6 +12,7 @@ mod exporting;
 mod failing;
 mod fetching;
 mod fuzzing;
+mod handing;
 mod holding;
 mod images;
 mod importing;

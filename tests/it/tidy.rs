@@ -25,7 +25,7 @@ const ROWS: &[&[&str]] = &[
     &["publish"],
     &["fetch"],
     &["cache"],
-    &["store", "database", "upstream", "tls"],
+    &["store", "database", "upstream", "tls", "passing"],
     &["clock", "disk", "metrics"],
     &["render", "retention"],
     &["catalog", "ledger", "revalidation", "selection", "health"],

@@ -5,8 +5,10 @@ use std::path::{Path, PathBuf};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64;
+use bytes::Bytes;
 use clap::Args;
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
+use http_body_util::{Empty, Full};
 use hyper::Method;
 use indicatif::ProgressBar;
 
@@ -14,14 +16,14 @@ use crate::api::{ImportPlan, ImportReport};
 use crate::bundle::arrival::expected;
 use crate::bundle::inspection::{Inspection, Told};
 use crate::bundle::volume::{Sealed, open_all};
-use crate::cli::admin::{Target, ask, bar, send};
+use crate::cli::admin::{Target, ask, bar, send, send_with, understand};
 use crate::cli::bundle::report::show;
 use crate::cli::exit::{FAILED, Failure};
 use crate::cli::table::Format;
 use crate::cli::upload::{self, Outgoing};
 use crate::digest::{Digest, Hasher};
-use crate::disk::{Disk as _, OsDisk};
-use crate::manifest::{BundlePath, File, Manifest};
+use crate::disk::{self, Disk as _, OsDisk};
+use crate::manifest::{BundlePath, File, MANIFEST, Manifest};
 use crate::store::partial::rehash;
 
 /// So many files are sent at once.
@@ -71,7 +73,8 @@ enum Sent {
 pub async fn run(socket: &Path, format: Format, arguments: &Arguments) -> Result<(), Failure> {
     let folders = &arguments.folders;
     let Sealed { manifest, text, signature } = open_all(&OsDisk, folders, None)?;
-    let offered = Offered::new(socket, text, &signature, arguments.allow_rollback).await?;
+    let file = OsDisk.open_own(&folders[0].join(MANIFEST)).ok().flatten();
+    let offered = Offered::new(socket, text, &signature, arguments.allow_rollback, file).await?;
     glance(folders, &manifest)?;
     offered.send_documents(folders, &manifest).await?;
     let outlook = offered.look().await?;
@@ -118,12 +121,18 @@ fn refuse(faults: &[String]) -> Result<(), Failure> {
 }
 
 impl<'a> Offered<'a> {
-    /// Shows the server a manifest.
-    pub async fn new(socket: &'a Path, text: Vec<u8>, signature: &[u8], allow_rollback: bool) -> Result<Self, Failure> {
+    /// Shows the server a manifest, and hands over a file to see whether that works.
+    pub async fn new(
+        socket: &'a Path,
+        text: Vec<u8>,
+        signature: &[u8],
+        allow_rollback: bool,
+        file: Option<disk::File>,
+    ) -> Result<Self, Failure> {
         let target = Target::new(&["1.0", "bundles", "imports"])?.with("signature", Some(&BASE64.encode(signature)));
         let target = target.with("allow_rollback", allow_rollback.then_some("true"));
-        let plan = ask(socket, Method::POST, &target.to_string(), text).await?;
-        Ok(Self { socket, plan })
+        let reply = send_with(socket, Method::POST, &target.to_string(), Full::new(Bytes::from(text)), file).await?;
+        Ok(Self { socket, plan: understand(reply).await? })
     }
 
     /// Sends a document whole.
@@ -189,13 +198,21 @@ impl<'a> Offered<'a> {
         refuse(&faults).map(|()| is_all)
     }
 
+    /// Hands a file over, or sends its bytes where that does not work.
+    async fn send_file(&self, target: &str, file: Outgoing, bar: &ProgressBar) -> Result<(), Failure> {
+        if !self.plan.takes_files {
+            return send(self.socket, Method::PUT, target, upload::body(vec![file], bar.clone())).await.map(drop);
+        }
+        let sending = send_with(self.socket, Method::PUT, target, Empty::new(), Some(file.file.clone()));
+        upload::watch(&file, bar, sending).await.map(drop)
+    }
+
     /// Sends one blob. If the server does not take it, it is looked at whose fault that is.
     async fn send_blob(&self, folders: &[PathBuf], blob: &File, name: String, bar: &ProgressBar) -> Result<Sent, Failure> {
         let here = folders.iter().map(|folder| folder.join(&name)).find_map(|path| Some((OsDisk.open_own(&path).ok()??, path)));
         let Some((file, path)) = here else { return Ok(Sent::NotHere) };
         let outgoing = Outgoing { path: path.clone(), file: file.clone(), size: blob.size };
-        let body = upload::body(vec![outgoing], bar.clone());
-        let Err(failure) = send(self.socket, Method::PUT, &self.target(&blob.path)?, body).await else { return Ok(Sent::Whole) };
+        let Err(failure) = self.send_file(&self.target(&blob.path)?, outgoing, bar).await else { return Ok(Sent::Whole) };
         let mut hasher = Hasher::new(expected(blob));
         match rehash(&file, &mut hasher) {
             Err(error) => Ok(Sent::Broken(format!("{}: cannot be read: {error}", path.display()))),

@@ -45,7 +45,7 @@ fn read(socket: &Path, format: Format, arguments: &Arguments, handle: &Handle, i
     let signature = whole(next(&mut entries, SIGNATURE)?, SIGNATURE, MAX_SIGNATURE_BYTES)?;
     let text = whole(next(&mut entries, MANIFEST)?, MANIFEST, MAX_MANIFEST_BYTES)?;
     let manifest = Manifest::parse(&text).map_err(|reason| Failure::new(FAILED, format!("standard input: {MANIFEST}: {reason}")))?;
-    let offered = handle.block_on(Offered::new(socket, text, &signature, arguments.allow_rollback))?;
+    let offered = handle.block_on(Offered::new(socket, text, &signature, arguments.allow_rollback, None))?;
     for document in &manifest.documents {
         let name = document.path.to_string();
         let bytes = whole(next(&mut entries, &name)?, &name, document.size)?;
