@@ -11,6 +11,7 @@ pub mod images;
 pub mod index;
 pub mod inherited;
 pub mod object;
+pub mod outline;
 pub mod products;
 pub mod snapshot;
 pub mod tree;

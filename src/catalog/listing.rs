@@ -16,6 +16,9 @@ use crate::image::ftype::{ImageType, Root};
 use crate::image::version::Version;
 use crate::simplestreams::file::ListedFile;
 
+/// Metadata and root.
+const FILES_OF_MOST_IMAGES: usize = 2;
+
 /// All files of a remote by path and by hash, and its images.
 ///
 /// A large remote has as many files as all documents that are served have lines: they are here once, and tables hold
@@ -42,6 +45,13 @@ struct Need {
     image: u32,
     file: u32,
     before: Option<u32>,
+}
+
+impl Need {
+    /// What is claimed of the file.
+    fn of(self, images: &[Image]) -> Expected {
+        images[self.image as usize].files[self.file as usize].expected
+    }
 }
 
 /// A file that may be asked for.
@@ -100,12 +110,16 @@ impl Image {
 }
 
 impl Listing {
-    /// Makes room for so many files more.
-    pub fn reserve(&mut self, files: usize) {
-        let Self { files: all, by_path, by_claim, hasher, .. } = self;
-        by_path.reserve(files, |place| hasher.hash_one(&all[*place as usize].path));
-        by_claim.reserve(files, |place| hasher.hash_one(all[*place as usize].expected.claim));
-        all.reserve(files);
+    /// Makes room for so many files and images more: tables that grow step by step are hashed anew as often.
+    pub fn reserve(&mut self, files: usize, images: usize) {
+        let Self { files: all_files, by_path, by_claim, images: all_images, by_image, needs, by_file, hasher, .. } = self;
+        by_path.reserve(files, |place| hasher.hash_one(&all_files[*place as usize].path));
+        by_claim.reserve(files, |place| hasher.hash_one(all_files[*place as usize].expected.claim));
+        all_files.reserve(files);
+        by_image.reserve(images, |place| hash_of_image(hasher, &all_images[*place as usize]));
+        by_file.reserve(files, |place| hasher.hash_one(needs[*place as usize].of(all_images)));
+        all_images.reserve(images);
+        needs.reserve(images * FILES_OF_MOST_IMAGES);
     }
 
     /// Lists a file. The first to claim a path keeps it.
@@ -131,9 +145,12 @@ impl Listing {
     /// Lists an image.
     pub fn add_image(&mut self, image: Image) {
         let Self { images, by_image, hasher, .. } = self;
-        let hash_of = |image: &Image| hasher.hash_one((image.fingerprint, &image.files));
         let is_same = |at: &u32| images[*at as usize].fingerprint == image.fingerprint && images[*at as usize].files == image.files;
-        let Entry::Vacant(vacant) = by_image.entry(hash_of(&image), is_same, |at| hash_of(&images[*at as usize])) else { return };
+        let Entry::Vacant(vacant) =
+            by_image.entry(hash_of_image(hasher, &image), is_same, |at| hash_of_image(hasher, &images[*at as usize]))
+        else {
+            return;
+        };
         let (at, files) = (place(images.len()), place(image.files.len()));
         vacant.insert(at);
         self.images.push(image);
@@ -142,10 +159,9 @@ impl Listing {
 
     fn add_need(&mut self, image: u32, file: u32) {
         let Self { images, needs, by_file, hasher, .. } = self;
-        let of = |need: &Need| images[need.image as usize].files[need.file as usize].expected;
         let (at, mut need) = (place(needs.len()), Need { image, file, before: None });
-        let is_same = |other: &u32| of(&needs[*other as usize]) == of(&need);
-        match by_file.entry(hasher.hash_one(of(&need)), is_same, |other| hasher.hash_one(of(&needs[*other as usize]))) {
+        let is_same = |other: &u32| needs[*other as usize].of(images) == need.of(images);
+        match by_file.entry(hasher.hash_one(need.of(images)), is_same, |other| hasher.hash_one(needs[*other as usize].of(images))) {
             Entry::Occupied(mut last) => need.before = Some(std::mem::replace(last.get_mut(), at)),
             Entry::Vacant(vacant) => {
                 vacant.insert(at);
@@ -210,6 +226,10 @@ impl Listing {
         let needs = std::iter::successors(last, |at| self.needs[**at as usize].before.as_ref());
         needs.map(|at| &self.images[self.needs[*at as usize].image as usize])
     }
+}
+
+fn hash_of_image(hasher: &RandomState, image: &Image) -> u64 {
+    hasher.hash_one((image.fingerprint, &image.files))
 }
 
 /// A place in a list of files or images.

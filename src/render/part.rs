@@ -7,13 +7,12 @@ use std::ops::Range;
 
 use bytes::Bytes;
 use jiff::Timestamp;
-use rayon::iter::{IntoParallelRefIterator as _, ParallelIterator as _};
 
 use crate::http::path::StreamPath;
 use crate::render::view::View;
 use crate::simplestreams::index::Entry;
-use crate::simplestreams::object::{separate, write_name};
-use crate::simplestreams::products::{Product, Products};
+use crate::simplestreams::object::{Object, separate, write_name};
+use crate::simplestreams::products::Product;
 use crate::simplestreams::snapshot::Role;
 
 /// A document that may go out.
@@ -67,8 +66,8 @@ pub struct Piece {
 }
 
 /// Some products of a sheet, one after the other.
-#[derive(Default)]
-struct Strip {
+#[derive(Debug, Default)]
+pub struct Strip {
     text: Vec<u8>,
     pieces: Vec<Piece>,
 }
@@ -81,16 +80,14 @@ impl Part {
 }
 
 impl Sheet {
-    /// Makes a document of a remote ready for the root: paths begin with the remote's name.
-    pub fn new(document: &Products<'_>, role: Role, remote: &str) -> Self {
-        let add = |strip: Strip, product: &Product<'_>| strip.with(product, role, remote);
-        let strips: Vec<Strip> = document.products.par_iter().fold(Strip::default, add).collect();
-        let place = document.place().unwrap_or(document.fields.len());
-        let fields = document.fields.to_json();
+    /// Puts together the products of a document whose fields these are; `products` stands at this place among them.
+    pub fn new(document: &Object<'_>, place: Option<usize>, strips: Vec<Strip>) -> Self {
+        let place = place.unwrap_or(document.len());
+        let fields = document.to_json();
         let mut text =
             Vec::with_capacity(fields.len() + strips.iter().map(|strip| strip.text.len() + 1).sum::<usize>() + "\"products\":{},".len());
-        let mut pieces = Vec::with_capacity(document.products.len());
-        document.fields.write(&mut text, Some(place), |text| {
+        let mut pieces = Vec::with_capacity(strips.iter().map(|strip| strip.pieces.len()).sum());
+        document.write(&mut text, Some(place), |text| {
             write_name(text, "products");
             text.push(b'{');
             for strip in strips.into_iter().filter(|strip| !strip.pieces.is_empty()) {
@@ -111,7 +108,8 @@ impl Sheet {
 }
 
 impl Strip {
-    fn with(mut self, product: &Product<'_>, role: Role, remote: &str) -> Self {
+    /// Makes a product ready for the root: its paths begin with the remote's name.
+    pub fn add(&mut self, product: &Product<'_>, role: Role, remote: &str) {
         let view = if role == Role::Images { View::of(product) } else { None };
         if !self.pieces.is_empty() {
             separate(&mut self.text);
@@ -120,7 +118,6 @@ impl Strip {
         let start = self.text.len();
         product.write(&mut self.text, &|item, out| item.write_below(out, remote));
         self.pieces.push(Piece { name: product.name.to_string(), view, span: start..self.text.len() });
-        self
     }
 }
 
@@ -132,7 +129,7 @@ impl Piece {
 
 #[cfg(test)]
 mod tests {
-    use crate::render::part::Sheet;
+    use crate::render::part::{Sheet, Strip};
     use crate::simplestreams::products::Products;
     use crate::simplestreams::snapshot::Role;
 
@@ -144,7 +141,14 @@ mod tests {
         for item in document.products.iter_mut().flat_map(|product| &mut product.versions).flat_map(|version| &mut version.items) {
             item.read_file().unwrap();
         }
-        Sheet::new(&document, Role::Images, "far")
+        // Two strips, as if they had been made side by side.
+        let (first, last) = document.products.split_at(document.products.len() / 2);
+        let strips = [first, last].map(|products| {
+            let mut strip = Strip::default();
+            products.iter().for_each(|product| strip.add(product, Role::Images, "far"));
+            strip
+        });
+        Sheet::new(&document.fields, document.place(), strips.into())
     }
 
     fn document(path: &str) -> String {

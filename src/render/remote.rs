@@ -3,23 +3,24 @@
 //! A document goes out exactly as it came, unless the selection, twins, a wrong fingerprint or an item that clients
 //! cannot digest require another one.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
 
 use bytes::Bytes;
-use rayon::iter::{IntoParallelIterator as _, ParallelIterator as _};
 
 use crate::catalog::listing::{File, Listing};
 use crate::http::path::StreamPath;
+use crate::render::batch::{Batch, Press};
 use crate::render::part::{Part, Ready, Sheet};
 use crate::render::policy::{Policy, Retained};
-use crate::render::product::{Awaited, Content, Edited, Whence, modified};
-use crate::render::{retain, sound, twins};
+use crate::render::product::{Awaited, Content, Whence, modified};
+use crate::render::{retain, sound};
 use crate::signature;
 use crate::simplestreams::fault::Fault;
 use crate::simplestreams::file::ListedFile;
 use crate::simplestreams::index::{Entry, Index};
 use crate::simplestreams::object::Object;
-use crate::simplestreams::products::{Product, Products};
+use crate::simplestreams::outline::Outline;
+use crate::simplestreams::products::Product;
 use crate::simplestreams::snapshot::{Role, Snapshot, Source};
 
 /// What is served of a remote.
@@ -52,11 +53,13 @@ pub fn listing_of(snapshot: &Snapshot, policy: &Policy) -> Listing {
 /// The files that one document names.
 fn files_of_document(source: &Source) -> Vec<File> {
     let Ok(text) = signature::text(&source.bytes) else { return Vec::new() };
-    let Ok((document, _)) = Products::parse(&text) else { return Vec::new() };
+    let Ok((document, _)) = Outline::parse(&text) else { return Vec::new() };
     let mut files = Vec::new();
-    for version in document.products.iter().flat_map(|product| &product.versions) {
-        let listed = version.items.iter().filter_map(|item| ListedFile::of_item(&item.fields).ok().flatten());
-        files.extend(listed.map(|file| File::new(file, modified(version))));
+    for product in document.products.iter().filter_map(|unread| unread.read::<Product<'_>>().0) {
+        for version in &product.versions {
+            let listed = version.items.iter().filter_map(|item| ListedFile::of_item(&item.fields).ok().flatten());
+            files.extend(listed.map(|file| File::new(file, modified(version))));
+        }
     }
     files
 }
@@ -80,8 +83,6 @@ struct Work<'a> {
     products_left: HashMap<StreamPath, Vec<String>>,
     /// What the root takes, until the index says what it is called.
     sheets: HashMap<StreamPath, Sheet>,
-    /// What is in the products of a document, until it is listed.
-    contents: Vec<Content>,
     /// The documents that go out otherwise than they came.
     changed: HashSet<StreamPath>,
     /// Whether upstream's documents name a file that is not served.
@@ -98,7 +99,6 @@ impl<'a> Work<'a> {
             outcome,
             products_left: HashMap::new(),
             sheets: HashMap::new(),
-            contents: Vec::new(),
             changed: HashSet::new(),
             incomplete: false,
         }
@@ -106,71 +106,55 @@ impl<'a> Work<'a> {
 
     fn products(&mut self, source: &Source) {
         let Ok(text) = signature::text(&source.bytes) else { return };
-        let Ok((mut document, faults)) = Products::parse(&text) else { return };
-        let is_changed = self.edit(source, &mut document, faults);
-        let (contents, listing) = (std::mem::take(&mut self.contents), &mut self.outcome.listing);
-        listing.reserve(contents.iter().map(|content| content.files.len()).sum());
-        let bytes = || if is_changed { document.to_json().into() } else { source.bytes.clone() };
+        let Some((document, mut batches)) = self.rendered(source, &text, Some(self.name)) else { return };
+        let listing = &mut self.outcome.listing;
+        let contents: Vec<Content> = batches.iter_mut().flat_map(|batch| std::mem::take(&mut batch.contents)).collect();
+        let sum = |count: fn(&Content) -> usize| contents.iter().map(count).sum();
+        listing.reserve(sum(|content| content.files.len()), sum(|content| content.images.len()));
+        let is_changed = self.changed.contains(&source.path);
+        let strips = batches.iter_mut().map(|batch| std::mem::take(&mut batch.strip)).collect();
+        let own: Vec<(&str, &[u8])> = batches.iter().flat_map(|batch| &batch.own).map(|own| (&*own.name, &*own.json)).collect();
+        let bytes = || if is_changed { document.to_json(&own).into() } else { source.bytes.clone() };
         let ((), (bytes, sheet)) = rayon::join(
             || contents.into_iter().for_each(|content| content.list(listing)),
-            || rayon::join(bytes, || Sheet::new(&document, source.role, self.name)),
+            || rayon::join(bytes, || Sheet::new(&document.fields, document.place, strips)),
         );
         if is_changed {
-            self.changed.insert(source.path.clone());
-            let names = document.products.iter().map(|product| product.name.to_string()).collect();
-            self.products_left.insert(source.path.clone(), names);
+            self.products_left.insert(source.path.clone(), own.iter().map(|(name, _)| (*name).to_owned()).collect());
         }
         let ready = self.ready(&source.path, bytes);
         self.outcome.documents.push(ready);
         self.sheets.insert(source.path.clone(), sheet);
-        // To give back so much memory takes as long as to ask for it.
-        document.products.into_par_iter().for_each(drop);
     }
 
-    /// Makes of a document what hosts get, and notes what is in it, to be listed; whether it was changed.
-    fn edit<'t>(&mut self, source: &Source, document: &mut Products<'t>, mut faults: Vec<Fault>) -> bool
+    /// Makes of a document what hosts get, but for putting it together, and notes how it went.
+    fn rendered<'t>(&mut self, source: &Source, text: &'t str, remote: Option<&str>) -> Option<(Outline<'t>, Vec<Batch<'t>>)>
     where
         'a: 't,
     {
+        let (mut document, mut faults) = Outline::parse(text).ok()?;
         let for_images = source.role == Role::Images;
         if for_images {
             faults.extend(sound::make_sound(&mut document.fields));
         } else {
             faults.clear();
         }
-        let mut is_changed = !faults.is_empty();
+        let is_sound = faults.is_empty();
         self.note(source, faults);
-        let (products, fields, policy): (_, _, &'t Policy) = (std::mem::take(&mut document.products), &document.fields, self.policy);
-        let retained = if for_images { self.retained(source, fields) } else { Vec::new() };
-        let whence = Whence { path: &source.path, fields };
-        let edit =
-            |product| if for_images { Edited::of_images(product, &whence, policy, &retained) } else { Edited::of_others(product, policy) };
-        let edited: Vec<Edited<'t>> = products.into_par_iter().map(edit).collect();
-        let known: HashSet<String> = edited.iter().filter_map(|edited| Some(edited.product.as_ref()?.name.to_string())).collect();
-        let mut apart: Vec<usize> = (0..retained.len())
-            .filter(|place| !known.contains(&retained[*place].0.slot.product) && !retained[*place].0.is_selected)
-            .collect();
-        for product in edited {
-            is_changed |= product.is_changed;
-            apart.extend(&product.apart);
-            document.products.extend(self.take_in(source, product));
+        let policy: &'t Policy = self.policy;
+        let retained = if for_images { self.retained(source, &document.fields) } else { Vec::new() };
+        let whence = Whence { path: &source.path, fields: &document.fields };
+        let press = Press { role: source.role, policy, retained: &retained, whence, remote };
+        let mut batches = press.render(&document);
+        for batch in &mut batches {
+            self.incomplete |= batch.is_incomplete;
+            self.outcome.awaited.append(&mut batch.awaited);
+            self.note(source, std::mem::take(&mut batch.faults));
         }
-        is_changed |= !apart.is_empty();
-        self.set_apart(source, document, apart.into_iter().map(|place| retained[place].1.clone()));
-        if for_images {
-            // Where nothing else is changed they are only the root's.
-            document.products.iter_mut().for_each(twins::add_requirements);
+        if !is_sound || batches.iter().any(|batch| batch.is_changed) {
+            self.changed.insert(source.path.clone());
         }
-        is_changed
-    }
-
-    /// Notes what is in a product.
-    fn take_in<'t>(&mut self, source: &Source, edited: Edited<'t>) -> Option<Product<'t>> {
-        self.incomplete |= edited.is_incomplete;
-        self.note(source, edited.faults);
-        self.contents.push(edited.content);
-        self.outcome.awaited.extend(edited.awaited);
-        edited.product
+        Some((document, batches))
     }
 
     /// The images that this document listed and may have to list for longer than upstream does.
@@ -186,22 +170,12 @@ impl<'a> Work<'a> {
         excerpts.into_iter().filter(|(retained, _)| is_here(retained)).collect()
     }
 
-    /// Lists images that need products of their own.
-    fn set_apart<'t>(&mut self, source: &Source, document: &mut Products<'t>, excerpts: impl Iterator<Item = Product<'t>>) {
-        let mut names: BTreeSet<String> = document.products.iter().map(|product| product.name.to_string()).collect();
-        let aliases: BTreeSet<String> = document.products.iter().flat_map(Product::aliases).collect();
-        for excerpt in excerpts {
-            let product = retain::set_apart(excerpt, &mut names, &aliases);
-            document.products.extend(self.take_in(source, Edited::of_excerpt(product)));
-        }
-    }
-
     /// Lists a document that is not served any more.
     fn list_only(&mut self, source: &Source) {
         let Ok(text) = signature::text(&source.bytes) else { return };
-        let Ok((mut document, faults)) = Products::parse(&text) else { return };
-        self.edit(source, &mut document, faults);
-        std::mem::take(&mut self.contents).into_iter().for_each(|content| content.list(&mut self.outcome.listing));
+        let Some((_, batches)) = self.rendered(source, &text, None) else { return };
+        let contents = batches.into_iter().flat_map(|batch| batch.contents);
+        contents.for_each(|content| content.list(&mut self.outcome.listing));
     }
 
     fn index(&mut self, source: &Source) {

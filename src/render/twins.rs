@@ -16,9 +16,11 @@ pub fn add_twins(product: &mut Product<'_>) -> bool {
     })
 }
 
-/// Gives a product its requirements under both keys: LXD 5.0 reads only `lxd_requirements`, Incus only `requirements`.
-pub fn add_requirements(product: &mut Product<'_>) {
+/// Gives a product its requirements under both keys: LXD 5.0 reads only `lxd_requirements`, Incus only `requirements`. Whether it
+/// has more then.
+pub fn add_requirements(product: &mut Product<'_>) -> bool {
     const KEYS: [&str; 2] = ["requirements", "lxd_requirements"];
+    let before = product.fields.len();
     for (from, to) in [(KEYS[0], KEYS[1]), (KEYS[1], KEYS[0])] {
         if product.fields.get(to).is_none()
             && let Some(requirements) = product.fields.get(from).map(ToOwned::to_owned)
@@ -26,6 +28,7 @@ pub fn add_requirements(product: &mut Product<'_>) {
             product.fields.set(to, &requirements);
         }
     }
+    product.fields.len() > before
 }
 
 fn add_twins_for(client: Client, version: &mut Version<'_>) {
@@ -99,7 +102,8 @@ mod tests {
     fn requirements_are_given_under_both_keys() {
         let text = r#"{"products":{"a":{"requirements":{"secureboot":"false"}},"b":{"lxd_requirements":{"x":"y"}},"c":{"requirements":{},"lxd_requirements":{"x":"y"}}}}"#;
         let (mut document, _) = Products::parse(text).unwrap();
-        document.products.iter_mut().for_each(add_requirements);
+        assert!(document.products.iter_mut().filter(|product| product.name != "c").all(add_requirements));
+        assert!(!add_requirements(&mut document.products[2]));
         let get = |product: usize, key| document.products[product].fields.get(key).map(|value| value.get().to_owned());
         assert_eq!(get(0, "lxd_requirements").as_deref(), Some(r#"{"secureboot":"false"}"#));
         assert_eq!(get(1, "requirements").as_deref(), Some(r#"{"x":"y"}"#));

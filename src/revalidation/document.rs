@@ -13,7 +13,9 @@ use crate::simplestreams::digestible;
 use crate::simplestreams::images;
 use crate::simplestreams::index::{self, Index, Kind};
 use crate::simplestreams::object::Object;
-use crate::simplestreams::products::{self, Item, Product, Products, Version};
+use crate::simplestreams::outline::Outline;
+use crate::simplestreams::products::{self, Item, Product, Version};
+use crate::simplestreams::tree::Unread;
 use crate::simplestreams::updated;
 
 /// What an index says.
@@ -61,13 +63,14 @@ pub fn read_index(path: &StreamPath, bytes: &[u8]) -> Result<IndexFacts, Refusal
 pub fn read_products(wanted: &Wanted, bytes: &[u8]) -> Result<ProductsFacts, Refusal> {
     let path = &wanted.path;
     let text = text(path, bytes)?;
-    let (document, _faults) = Products::parse(&text).map_err(|error| not_json(path, &error))?;
-    check_format(path, &document.fields, products::FORMAT, ("products", document.has_products()))?;
+    let (document, _faults) = Outline::parse(&text).map_err(|error| not_json(path, &error))?;
+    check_format(path, &document.fields, products::FORMAT, ("products", document.place.is_some()))?;
     let content_id = document.fields.text_or_none("content_id").map(String::from);
     if let Some(actual) = content_id.filter(|actual| *actual != wanted.content_id) {
         return Err(Refusal::WrongContentId { path: path.clone(), expected: wanted.content_id.clone(), actual });
     }
-    let census = document.products.par_iter().map(|product| (product.name.to_string(), count(product, wanted.kind)));
+    let count = |unread: &Unread<'_>| unread.read().0.map_or(0, |product| count(&product, wanted.kind));
+    let census = document.products.par_iter().map(|unread| (unread.name.to_string(), count(unread)));
     Ok(ProductsFacts { updated: updated_of(&document.fields), census: census.collect() })
 }
 

@@ -1,7 +1,8 @@
 //! Reads objects in objects in objects, in one pass over their text.
 //!
 //! A products document is nested four levels deep. Reading it level by level would go over its bytes as often, and that
-//! is most of what a refresh costs.
+//! is most of what a refresh costs. What is left unread at first ([`Unread`]) is gone over twice, and need not be there as a tree
+//! together with everything else.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -17,12 +18,21 @@ use crate::simplestreams::object::{Object, Text};
 /// How deep a field may be nested. simplestreams needs two levels, and Go gives up at ten thousand.
 const MAX_DEPTH: usize = 100;
 
+/// What stands under a name in an object.
+pub trait Child<'a>: Sized {
+    /// Reads it; `None` if it is no object, which is noted.
+    fn read<A: MapAccess<'a>>(name: Cow<'a, str>, entries: &mut A, faults: &mut Vec<Fault>) -> Result<Option<Self>, A::Error>;
+
+    /// Its name.
+    fn name(&self) -> &str;
+}
+
 /// One level of a document: an object with a name, one field of which may hold the next level.
 pub trait Level<'a>: Sized {
     /// The field that holds the children; `None` for a leaf.
     const CHILDREN: Option<&'static str>;
     /// What they are.
-    type Child: Level<'a>;
+    type Child: Child<'a>;
 
     /// Makes it of what was read.
     fn new(name: Cow<'a, str>, node: Node<'a, Self::Child>) -> Self;
@@ -45,7 +55,7 @@ pub struct Node<'a, Child> {
 /// Reads a document whose field `children` holds the first level.
 ///
 /// A child that is no object is left out, with the reason. It is an error if the text is no JSON, or no object.
-pub fn read<'a, C: Level<'a>>(text: &'a str, children: &'static str) -> serde_json::Result<(Node<'a, C>, Vec<Fault>)> {
+pub fn read<'a, C: Child<'a>>(text: &'a str, children: &'static str) -> serde_json::Result<(Node<'a, C>, Vec<Fault>)> {
     let mut faults = Vec::new();
     let mut json = serde_json::Deserializer::from_str(text);
     let read = NodeReader { children: Some(children), faults: &mut faults, child: PhantomData };
@@ -129,7 +139,7 @@ struct NodeReader<'f, C> {
     child: PhantomData<C>,
 }
 
-impl<'a, C: Level<'a>> ReadObject<'a> for NodeReader<'_, C> {
+impl<'a, C: Child<'a>> ReadObject<'a> for NodeReader<'_, C> {
     type Value = Node<'a, C>;
 
     fn read<A: MapAccess<'a>>(self, mut entries: A) -> Result<Self::Value, A::Error> {
@@ -156,7 +166,7 @@ impl<'a, C: Level<'a>> ReadObject<'a> for NodeReader<'_, C> {
                         self.faults.extend(drop_repeated(&mut node.children));
                     }
                     Found::Null => {}
-                    Found::Other => self.faults.push(no_object(&[], &name)),
+                    Found::Other => self.faults.push(Fault::new(&[], wanted_object(&name))),
                 },
             }
         }
@@ -170,29 +180,79 @@ struct ChildrenReader<'f, C> {
     child: PhantomData<C>,
 }
 
-impl<'a, C: Level<'a>> ReadObject<'a> for ChildrenReader<'_, C> {
+impl<'a, C: Child<'a>> ReadObject<'a> for ChildrenReader<'_, C> {
     type Value = Vec<C>;
 
     fn read<A: MapAccess<'a>>(self, mut entries: A) -> Result<Self::Value, A::Error> {
         let mut children = Vec::new();
         while let Some(Text(name)) = entries.next_key()? {
-            let before = self.faults.len();
-            let reader = NodeReader { children: C::CHILDREN, faults: &mut *self.faults, child: PhantomData };
-            let found = entries.next_value_seed(Lenient(reader))?;
-            // What is wrong below was noted without the names above.
-            self.faults[before..].iter_mut().for_each(|fault| fault.at.insert(0, name.to_string()));
-            match found {
-                Found::Object(node) => children.push(C::new(name, node)),
-                Found::Null | Found::Other => self.faults.push(no_object(&[&name], &name)),
-            }
+            children.extend(C::read(name, &mut entries, self.faults)?);
         }
         self.faults.extend(drop_repeated(&mut children));
         Ok(children)
     }
 }
 
+impl<'a, L: Level<'a>> Child<'a> for L {
+    fn read<A: MapAccess<'a>>(name: Cow<'a, str>, entries: &mut A, faults: &mut Vec<Fault>) -> Result<Option<Self>, A::Error> {
+        let before = faults.len();
+        let reader = NodeReader { children: L::CHILDREN, faults: &mut *faults, child: PhantomData };
+        let found = entries.next_value_seed(Lenient(reader))?;
+        // What is wrong below was noted without the names above.
+        faults[before..].iter_mut().for_each(|fault| fault.at.insert(0, name.to_string()));
+        match found {
+            Found::Object(node) => return Ok(Some(L::new(name, node))),
+            Found::Null | Found::Other => faults.push(no_object(&name)),
+        }
+        Ok(None)
+    }
+
+    fn name(&self) -> &str {
+        Level::name(self)
+    }
+}
+
+/// An object that was not read, but to its end.
+#[derive(Clone, Debug)]
+pub struct Unread<'a> {
+    /// Its name.
+    pub name: Cow<'a, str>,
+    /// The whole of it.
+    pub text: &'a str,
+}
+
+impl<'a> Unread<'a> {
+    /// Reads it, and what is wrong in it; `None` if it cannot be read.
+    pub fn read<L: Level<'a>>(&self) -> (Option<L>, Vec<Fault>) {
+        let mut faults = Vec::new();
+        let mut json = serde_json::Deserializer::from_str(self.text);
+        let reader = NodeReader { children: L::CHILDREN, faults: &mut faults, child: PhantomData };
+        let Ok(Found::Object(node)) = Lenient(reader).deserialize(&mut json) else {
+            // It is an object, but names in it are none.
+            return (None, vec![no_object(&self.name)]);
+        };
+        faults.iter_mut().for_each(|fault| fault.at.insert(0, self.name.to_string()));
+        (Some(L::new(self.name.clone(), node)), faults)
+    }
+}
+
+impl<'a> Child<'a> for Unread<'a> {
+    fn read<A: MapAccess<'a>>(name: Cow<'a, str>, entries: &mut A, faults: &mut Vec<Fault>) -> Result<Option<Self>, A::Error> {
+        let text = entries.next_value::<&'a RawValue>()?.get();
+        if text.starts_with('{') {
+            return Ok(Some(Self { name, text }));
+        }
+        faults.push(no_object(&name));
+        Ok(None)
+    }
+
+    fn name(&self) -> &str {
+        &self.name
+    }
+}
+
 /// Of two children with one name clients know the last.
-fn drop_repeated<'a, C: Level<'a>>(children: &mut Vec<C>) -> Vec<Fault> {
+fn drop_repeated<'a, C: Child<'a>>(children: &mut Vec<C>) -> Vec<Fault> {
     const FEW: usize = 16;
     let comes_again = |at: usize| children[at + 1..].iter().any(|other| other.name() == children[at].name());
     if children.len() <= FEW && !(0..children.len()).any(comes_again) {
@@ -234,6 +294,10 @@ fn depth(text: &str) -> usize {
     deepest
 }
 
-fn no_object(at: &[&str], field: &str) -> Fault {
-    Fault::new(at, Reason::WrongType { field: field.to_owned(), wanted: "an object" })
+fn no_object(name: &str) -> Fault {
+    Fault::new(&[name], wanted_object(name))
+}
+
+fn wanted_object(field: &str) -> Reason {
+    Reason::WrongType { field: field.to_owned(), wanted: "an object" }
 }

@@ -1,0 +1,151 @@
+//! Products of a document that were rendered one after the other.
+//!
+//! Each is read, edited, written and let go of before the next one: as trees they take three times their bytes, and never are
+//! there together. Products know nothing of each other, so that the batches of a large document are made side by side.
+
+use std::borrow::Cow;
+use std::collections::BTreeSet;
+
+use rayon::iter::{IntoParallelRefIterator as _, ParallelIterator as _};
+
+use crate::render::part::Strip;
+use crate::render::policy::{Policy, Retained};
+use crate::render::product::{Awaited, Content, Edited, Whence};
+use crate::render::{retain, twins};
+use crate::simplestreams::fault::Fault;
+use crate::simplestreams::outline::Outline;
+use crate::simplestreams::products::Product;
+use crate::simplestreams::snapshot::Role;
+use crate::simplestreams::tree::Unread;
+
+/// How the products of a document are rendered.
+#[derive(Clone, Copy, Debug)]
+pub struct Press<'p, 't> {
+    /// What the document is.
+    pub role: Role,
+    /// What is to be done with it.
+    pub policy: &'t Policy,
+    /// Images that may have to be put back.
+    pub retained: &'p [(&'t Retained, Product<'t>)],
+    /// Where it comes from.
+    pub whence: Whence<'p, 't>,
+    /// What the remote is called at the root; `None` if the products are listed and nothing else.
+    pub remote: Option<&'p str>,
+}
+
+/// Products that were rendered.
+#[derive(Debug, Default)]
+pub struct Batch<'t> {
+    /// As they are under the remote's own name.
+    pub own: Vec<Own<'t>>,
+    /// As they are at the root.
+    pub strip: Strip,
+    /// What is in them, to be listed.
+    pub contents: Vec<Content>,
+    /// Images that are listed when they are held.
+    pub awaited: Vec<Awaited>,
+    /// The places of retained images that need a product of their own.
+    pub apart: Vec<usize>,
+    /// The names that clients find them by, if some image may need a product of its own.
+    pub aliases: BTreeSet<String>,
+    /// What was left out, and what is invisible, and why.
+    pub faults: Vec<Fault>,
+    /// Whether one of them is another than upstream's.
+    pub is_changed: bool,
+    /// Whether upstream names a file in them that is not listed.
+    pub is_incomplete: bool,
+}
+
+/// A product as it is under the remote's own name.
+#[derive(Debug)]
+pub struct Own<'t> {
+    /// Its key.
+    pub name: Cow<'t, str>,
+    /// The rest of it.
+    pub json: Cow<'t, [u8]>,
+}
+
+impl<'t> Press<'_, 't> {
+    /// Renders the products of a document, and those of images that need one of their own.
+    pub fn render(&self, document: &Outline<'t>) -> Vec<Batch<'t>> {
+        let add = |mut batch: Batch<'t>, unread: &Unread<'t>| {
+            self.add(&mut batch, unread);
+            batch
+        };
+        let mut batches: Vec<Batch<'t>> = document.products.par_iter().fold(Batch::default, add).collect();
+        let apart = self.apart(&batches);
+        if !apart.is_empty() {
+            let apart = self.set_apart(&apart, &batches);
+            batches.push(apart);
+        }
+        batches
+    }
+
+    fn add(&self, batch: &mut Batch<'t>, unread: &Unread<'t>) {
+        let (product, faults) = unread.read();
+        // What others make of their documents is their business.
+        let faults = if self.role == Role::Images { faults } else { Vec::new() };
+        let is_changed = !faults.is_empty();
+        batch.faults.extend(faults);
+        batch.is_changed |= is_changed;
+        let Some(product) = product else { return };
+        let edited = match self.role {
+            Role::Images => Edited::of_images(product, &self.whence, self.policy, self.retained),
+            _ => Edited::of_others(product, self.policy),
+        };
+        batch.add(edited, Some(unread.text).filter(|_| !is_changed), self);
+    }
+
+    /// The places of retained images that need a product of their own: there is none of that name, or it cannot take them.
+    fn apart(&self, batches: &[Batch<'t>]) -> Vec<usize> {
+        if self.retained.is_empty() {
+            return Vec::new();
+        }
+        let known: BTreeSet<&str> = batches.iter().flat_map(|batch| &batch.own).map(|own| &*own.name).collect();
+        let has_none = |(retained, _): &(&Retained, Product<'_>)| !known.contains(&*retained.slot.product) && !retained.is_selected;
+        let of_none = (0..self.retained.len()).filter(|place| has_none(&self.retained[*place]));
+        of_none.chain(batches.iter().flat_map(|batch| batch.apart.iter().copied())).collect()
+    }
+
+    /// Lists images that need products of their own.
+    fn set_apart(&self, places: &[usize], batches: &[Batch<'t>]) -> Batch<'t> {
+        let mut names: BTreeSet<String> = batches.iter().flat_map(|batch| &batch.own).map(|own| own.name.to_string()).collect();
+        let aliases: BTreeSet<String> = batches.iter().flat_map(|batch| batch.aliases.iter().cloned()).collect();
+        let mut apart = Batch { is_changed: true, ..Batch::default() };
+        for place in places {
+            let product = retain::set_apart(self.retained[*place].1.clone(), &mut names, &aliases);
+            apart.add(Edited::of_excerpt(product), None, self);
+        }
+        apart
+    }
+}
+
+impl<'t> Batch<'t> {
+    /// Adds a product. `text` is what upstream has, if that can be taken as it is.
+    fn add(&mut self, edited: Edited<'t>, text: Option<&'t str>, press: &Press<'_, 't>) {
+        let Edited { product, is_changed, is_incomplete, content, awaited, apart, faults } = edited;
+        self.is_changed |= is_changed;
+        self.is_incomplete |= is_incomplete;
+        self.contents.push(content);
+        self.awaited.extend(awaited);
+        self.apart.extend(apart);
+        self.faults.extend(faults);
+        if let Some((product, remote)) = product.zip(press.remote) {
+            self.write(product, text.filter(|_| !is_changed), press, remote);
+        }
+    }
+
+    fn write(&mut self, mut product: Product<'t>, text: Option<&'t str>, press: &Press<'_, 't>, remote: &str) {
+        if !press.retained.is_empty() {
+            self.aliases.extend(product.aliases());
+        }
+        // Where nothing else is changed these are only the root's.
+        let has_more = press.role == Role::Images && twins::add_requirements(&mut product);
+        self.strip.add(&product, press.role, remote);
+        let json = match text.filter(|_| !has_more) {
+            Some(text) => Cow::Borrowed(text.as_bytes()),
+            None => Cow::Owned(product.to_json().into()),
+        };
+        self.own.push(Own { name: product.name, json });
+    }
+}

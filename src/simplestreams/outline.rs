@@ -1,0 +1,103 @@
+//! A products document whose products are read one by one.
+//!
+//! As a tree a document takes three times the memory of its bytes, and to ask for that and to give it back takes longer than to
+//! read. What is done with each product by itself needs one of them at a time.
+
+use crate::simplestreams::fault::Fault;
+use crate::simplestreams::object::{Object, write_children, write_name};
+use crate::simplestreams::tree::{self, Node, Unread};
+
+/// A products document whose products were not read.
+#[derive(Clone, Debug)]
+pub struct Outline<'a> {
+    /// Its fields but for `products`.
+    pub fields: Object<'a>,
+    /// Its products, in their order.
+    pub products: Vec<Unread<'a>>,
+    /// Where `products` stands among its fields, if it has them.
+    pub place: Option<usize>,
+}
+
+impl<'a> Outline<'a> {
+    /// Reads a products document but for its products. Those that are no objects are left out, with the reason.
+    pub fn parse(text: &'a str) -> serde_json::Result<(Self, Vec<Fault>)> {
+        let (Node { fields, children, place }, faults) = tree::read(text, "products")?;
+        Ok((Self { fields, products: children, place }, faults))
+    }
+
+    /// The document as JSON, with these products: the name and the JSON of each.
+    pub fn to_json(&self, products: &[(&str, &[u8])]) -> Vec<u8> {
+        // Memory that grows step by step costs more than the writing.
+        let len: usize = products.iter().map(|(name, json)| name.len() + json.len() + "\"\":,".len()).sum();
+        let mut out = Vec::with_capacity(len + 4096);
+        self.fields.write(&mut out, self.place, |out| {
+            write_children(out, "products", products, |out, (name, json)| {
+                write_name(out, name);
+                out.extend_from_slice(json);
+            });
+        });
+        out
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::simplestreams::fault::Fault;
+    use crate::simplestreams::outline::Outline;
+    use crate::simplestreams::products::{Product, Products};
+
+    /// Everything of a document, and what is wrong with it, whichever way it is read.
+    fn read(text: &str) -> (Vec<String>, Vec<String>) {
+        let (outline, mut faults) = Outline::parse(text).unwrap();
+        let mut products = Vec::new();
+        for unread in &outline.products {
+            let (product, found) = unread.read::<Product<'_>>();
+            products.extend(product.map(|product| product.to_json()));
+            faults.extend(found);
+        }
+        let mut faults: Vec<String> = faults.iter().map(Fault::to_string).collect();
+        faults.sort();
+        (products, faults)
+    }
+
+    #[test]
+    fn one_by_one_products_are_what_they_are_together() {
+        for text in [
+            r#"{"content_id":"x","products":{"p":{"aliases":"a","versions":{"1":{"items":{"i":{"size":1}}}},"os":"o"}},"format":"f"}"#,
+            r#"{"products":{"a":1,"b":{"versions":[]},"c":{"versions":{"v":"x","w":{"items":{"i":null,"j":{}}}}}}}"#,
+            r#"{"products":{"a":{},"b":{"x":1}},"y":2,"products":{"b":{"x":2},"c":null}}"#,
+            r#"{"products":null}"#,
+            r#"{"products":[1,{}]}"#,
+            "{}",
+        ] {
+            let (together, faults) = Products::parse(text).unwrap();
+            let products: Vec<String> = together.products.iter().map(Product::to_json).collect();
+            let mut faults: Vec<String> = faults.iter().map(Fault::to_string).collect();
+            faults.sort();
+            assert_eq!(read(text), (products, faults), "{text}");
+            let (outline, _) = Outline::parse(text).unwrap();
+            assert_eq!((outline.place, outline.fields.to_json()), (together.place(), together.fields.to_json()), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_product_that_cannot_be_read_leaves_the_rest() {
+        let (products, faults) = read(r#"{"products":{"a":{"\ud800":1},"b":{}}}"#);
+        assert_eq!((products.len(), faults.len()), (1, 1));
+        assert!(faults[0].starts_with("a: a is not an object"), "{faults:?}");
+    }
+
+    #[test]
+    fn what_is_no_document_is_refused() {
+        for text in ["", "<html></html>", "[]", "7", "null", r#"{"products":{"#, r#"{"products":{"a":{]}}"#, r#"{"products":{}} x"#] {
+            assert!(Outline::parse(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_document_is_written_with_the_products_that_it_is_given() {
+        let (outline, _) = Outline::parse(r#"{"a":1,"products":{"p":{"x":1}},"b":2}"#).unwrap();
+        let json = outline.to_json(&[("p\"", b"{}"), ("q", br#"{"y":1}"#)]);
+        assert_eq!(String::from_utf8(json).unwrap(), r#"{"a":1,"products":{"p\"":{},"q":{"y":1}},"b":2}"#);
+    }
+}
