@@ -261,9 +261,6 @@ pub struct ImportPlan {
     pub documents: Vec<String>,
     /// The blobs that are to be sent: those that are not held.
     pub blobs: Vec<String>,
-    /// Whether the file that came with the offer arrived open. Then files may be handed over instead of their bytes.
-    #[serde(default)]
-    pub takes_files: bool,
 }
 
 /// What came of an import, or what would come of it.

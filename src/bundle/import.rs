@@ -22,7 +22,7 @@ use crate::cache::{Cache, blocking};
 use crate::digest::Digest;
 use crate::library::Library;
 use crate::library::intake::{self, Sent};
-use crate::library::supply::Supply;
+use crate::library::supply::{Supply, Turns};
 use crate::manifest::{BundlePath, Manifest};
 use crate::refresh::desk::{NoRefresh, Occasion};
 use crate::seal::PublicKey;
@@ -51,6 +51,8 @@ pub struct Importer {
     library: Arc<Library>,
     newcomers: mpsc::Sender<Newcomers>,
     arrivals: Mutex<VecDeque<Arc<Arrival>>>,
+    /// Who may read what commands handed over.
+    pub turns: Turns,
     /// Held by whoever changes what is listed.
     turn: tokio::sync::Mutex<()>,
 }
@@ -58,7 +60,7 @@ pub struct Importer {
 impl Importer {
     /// An importer to which nothing came yet.
     pub fn new(library: Arc<Library>, newcomers: mpsc::Sender<Newcomers>) -> Self {
-        Self { library, newcomers, arrivals: Mutex::default(), turn: tokio::sync::Mutex::default() }
+        Self { library, newcomers, arrivals: Mutex::default(), turns: Turns::default(), turn: tokio::sync::Mutex::default() }
     }
 
     /// Looks at a manifest, and says what is wanted of its bundle.

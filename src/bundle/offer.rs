@@ -54,7 +54,6 @@ pub fn plan(cache: &Cache, arrival: &Arrival) -> Result<ImportPlan, NotImported>
         is_known: arrival.kept.is_some(),
         documents: documents.map(|document| document.path.to_string()).collect(),
         blobs: wanted.into_iter().map(|file| file.path.to_string()).collect(),
-        takes_files: false,
     })
 }
 

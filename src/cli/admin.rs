@@ -67,11 +67,6 @@ pub fn body<T: Serialize>(value: &T) -> Result<Vec<u8>, Failure> {
 /// Sends one request and reads the answer.
 pub async fn ask<T: DeserializeOwned>(socket: &Path, method: Method, target: &str, body: Vec<u8>) -> Result<T, Failure> {
     let reply = request(socket, method, target, body).await?;
-    understand(reply).await
-}
-
-/// The answer, if it can be read.
-pub async fn understand<T: DeserializeOwned>(reply: Response<Incoming>) -> Result<T, Failure> {
     serde_json::from_slice(&collect(reply).await?).map_err(unreadable)
 }
 
@@ -86,11 +81,11 @@ where
     B: Body<Data = Bytes> + Send + 'static,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
-    send_with(socket, method, target, body, None).await
+    good(exchange(socket, method, target, body, None).await?).await
 }
 
-/// Sends one request and hands over an open file with it; the answer, if it is a good one.
-pub async fn send_with<B>(socket: &Path, method: Method, target: &str, body: B, file: Option<File>) -> Result<Response<Incoming>, Failure>
+/// Sends one request, and hands over an open file with it; the answer, whatever it is.
+pub async fn exchange<B>(socket: &Path, method: Method, target: &str, body: B, file: Option<File>) -> Result<Response<Incoming>, Failure>
 where
     B: Body<Data = Bytes> + Send + 'static,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
@@ -102,7 +97,11 @@ where
     tokio::spawn(connection);
     let request = Request::builder().method(method).uri(target).header(HOST, "cistern").header(CONTENT_TYPE, "application/json");
     let request = request.body(Box::pin(body)).map_err(|error| Failure::new(FAILED, error))?;
-    let response = sender.send_request(request).await.map_err(broken)?;
+    sender.send_request(request).await.map_err(broken)
+}
+
+/// An answer, if it is a good one.
+pub async fn good(response: Response<Incoming>) -> Result<Response<Incoming>, Failure> {
     let status = response.status();
     if status.is_success() {
         return Ok(response);

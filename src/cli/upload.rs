@@ -7,9 +7,11 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::{Stream, stream};
 use http_body_util::StreamBody;
-use hyper::body::Frame;
+use hyper::Response;
+use hyper::body::{Frame, Incoming};
 use indicatif::ProgressBar;
 
+use crate::cli::exit::Failure;
 use crate::disk::File;
 
 const READ_BYTES: usize = 256 * 1024;
@@ -48,12 +50,17 @@ pub fn body(files: Vec<Outgoing>, bar: ProgressBar) -> StreamBody<impl Stream<It
     }))
 }
 
-/// Shows how far the server is with a file that it was handed, while that is under way.
-pub async fn watch<T>(handed: &Outgoing, bar: &ProgressBar, under_way: impl Future<Output = T>) -> T {
+/// Shows how far the server is with a file that it was handed, while that is under way. What it had already it does not read.
+pub async fn watch(
+    handed: &Outgoing,
+    bar: &ProgressBar,
+    under_way: impl Future<Output = Result<Response<Incoming>, Failure>>,
+) -> Result<Response<Incoming>, Failure> {
     let (mut under_way, mut shown) = (pin!(under_way), 0);
     loop {
         let done = tokio::time::timeout(LOOK, &mut under_way).await;
-        let reached = if done.is_ok() { handed.size } else { handed.file.marked().unwrap_or(shown) };
+        let is_taken = matches!(&done, Ok(Ok(answer)) if answer.status().is_success());
+        let reached = if is_taken { handed.size } else { handed.file.marked().unwrap_or(shown) };
         bar.inc(reached.saturating_sub(shown));
         shown = shown.max(reached);
         if let Ok(done) = done {

@@ -44,6 +44,9 @@ pub enum LibraryError {
     /// Another command that sent the same broke off.
     #[error("another command that sent the same file broke off ({0}); run this again")]
     SentByAnother(String),
+    /// The file was good, and what was here of it was not.
+    #[error("what was here of the file from an earlier attempt was damaged, and is gone now; run this again")]
+    Leftover,
     /// The files are no image.
     #[error(transparent)]
     NoImageFile(#[from] NoImageFile),

@@ -12,6 +12,9 @@ use crate::library::error::LibraryError;
 use crate::library::supply::Supply;
 use crate::store::partial::NotCommitted;
 
+/// So often is a file read that failed for what others did.
+const MOST_ATTEMPTS: u32 = 3;
+
 /// A file that somebody sends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Sent {
@@ -21,8 +24,20 @@ pub struct Sent {
     pub size: u64,
 }
 
-/// Takes in one file. What is held already is read past.
+/// Takes in one file. What is held already is read past. What failed for what others left or sent is begun anew, where the bytes
+/// can be had again.
 pub async fn take(cache: &Arc<Cache>, remote: &Arc<str>, sent: Sent, supply: &mut Supply) -> Result<Lent, LibraryError> {
+    let mut attempts = 0;
+    loop {
+        attempts += 1;
+        match try_to_take(cache, remote, sent, supply).await {
+            Err(LibraryError::Leftover | LibraryError::SentByAnother(_)) if attempts < MOST_ATTEMPTS && supply.rewind() => {}
+            taken => return taken,
+        }
+    }
+}
+
+async fn try_to_take(cache: &Arc<Cache>, remote: &Arc<str>, sent: Sent, supply: &mut Supply) -> Result<Lent, LibraryError> {
     let expected = Expected { claim: Claim::Sha256(sent.digest), size: Some(sent.size) };
     if let Some(blob) = cache.find(expected).await? {
         supply.skip(sent.size).await?;
@@ -55,21 +70,18 @@ async fn pass_on(supply: &mut Supply, size: u64, writer: &mut Writer) -> Result<
     Ok(())
 }
 
-fn failed(reason: &dyn std::fmt::Display) -> LibraryError {
-    LibraryError::NotSent(reason.to_string())
-}
-
 async fn write(cache: &Arc<Cache>, remote: &Arc<str>, expected: Expected, pilot: Pilot, supply: &mut Supply) -> Result<Lent, LibraryError> {
     let size = expected.size.unwrap_or_default();
     let store = Arc::clone(cache.store());
     let partial = blocking(move || store.partial(expected)).await?;
     cache.books().lost(partial.dropped());
-    let mut allowance = Allowance::new(Arc::clone(cache.books()), partial.len());
-    pilot.opened(partial.file(), partial.len());
+    let left_over = partial.len();
+    let mut allowance = Allowance::new(Arc::clone(cache.books()), left_over);
+    pilot.opened(partial.file(), left_over);
     allowance.ensure(cache, size, Some(size)).await?;
     pilot.flowing(Some(size));
     // What was left of an attempt before is sent again, and is here already.
-    supply.skip(partial.len()).await?;
+    supply.skip(left_over).await?;
     let pilot = Arc::new(pilot);
     let mut writer = Writer::start(partial, Arc::clone(&pilot));
     let sent = pass_on(supply, size, &mut writer).await;
@@ -83,7 +95,7 @@ async fn write(cache: &Arc<Cache>, remote: &Arc<str>, expected: Expected, pilot:
         Ok(verified) => verified,
         Err(mismatch) => {
             pilot.gave_up(allowance.forfeit());
-            return Err(failed(&mismatch));
+            return Err(if left_over > 0 { LibraryError::Leftover } else { LibraryError::NotSent(mismatch.to_string()) });
         }
     };
     pilot.verified(verified.digest(), verified.size());

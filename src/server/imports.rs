@@ -1,6 +1,5 @@
 //! Bundles that a command sends.
 
-use std::io;
 use std::sync::Arc;
 
 use base64::Engine as _;
@@ -10,12 +9,11 @@ use hyper::{Request, StatusCode};
 use reqwest::Url;
 use tokio_util::sync::CancellationToken;
 
-use crate::api::{ImportPlan, TrustRequest, TrustedKey};
+use crate::api::{TrustRequest, TrustedKey};
 use crate::bundle::arrival::Arrival;
 use crate::bundle::error::NotImported;
 use crate::bundle::import::Importer;
 use crate::digest::Digest;
-use crate::disk::File;
 use crate::library::Library;
 use crate::library::supply::Supply;
 use crate::manifest::BundlePath;
@@ -25,6 +23,8 @@ use crate::server::intake::supply;
 use crate::server::reply::{Reply, collect, error, json, read};
 use crate::server::verdict;
 
+/// What a request says with which a file was handed over.
+const HANDED_OVER: &str = "handed=true";
 /// A manifest of 100,000 files has a tenth of that.
 const MAX_MANIFEST_BYTES: usize = 256 << 20;
 const MAX_KEY_BYTES: usize = 64 << 10;
@@ -37,14 +37,11 @@ pub async fn begin(importer: &Importer, request: Request<Incoming>) -> Reply {
             "this is no bundle that could be taken in; is the program of another version than the server?",
         );
     };
-    // Something may keep open files from arriving, and then bytes are sent.
-    let takes_files = matches!(handed(&request), Ok(Some(_)));
     let text = match collect(request, MAX_MANIFEST_BYTES).await {
         Ok(text) => text,
         Err(reply) => return reply,
     };
-    let plan = importer.begin(text, signature.into(), allow_rollback).await;
-    answer(plan.map(|plan| ImportPlan { takes_files, ..plan }))
+    answer(importer.begin(text, signature.into(), allow_rollback).await)
 }
 
 /// Takes a file in, which is the body, or was handed over open.
@@ -55,27 +52,30 @@ pub async fn take(importer: &Importer, id: &str, path: &str, request: Request<In
         Err(reason) => return refused(&reason),
     };
     let BundlePath::Blob(digest) = path else { return add(importer, arrival, path, request).await };
-    match handed(&request) {
-        Ok(Some(file)) => {
-            let left = CancellationToken::new();
-            let supply = Supply::open(file, left.clone());
-            let _here = left.drop_guard();
-            answer(importer.take(&arrival, digest, supply).await)
-        }
-        Ok(None) => {
-            let (supply, feeding) = supply(request.into_body());
-            let taken = importer.take(&arrival, digest, supply).await;
-            // An answer in the middle of what a command sends would be lost.
-            drop(feeding.await);
-            answer(taken)
-        }
-        Err(reason) => error(StatusCode::BAD_REQUEST, format!("what was handed over cannot be taken: {reason}")),
+    if request.uri().query() == Some(HANDED_OVER) {
+        return take_open(importer, &arrival, digest, &request).await;
     }
+    let (supply, feeding) = supply(request.into_body());
+    let taken = importer.take(&arrival, digest, supply).await;
+    // An answer in the middle of what a command sends would be lost.
+    drop(feeding.await);
+    answer(taken)
 }
 
-/// The file that came with a request.
-fn handed(request: &Request<Incoming>) -> io::Result<Option<File>> {
-    request.extensions().get::<Handed>().map_or(Ok(None), Handed::take)
+/// Takes in a file that a command handed over open, for as long as the command is there.
+async fn take_open(importer: &Importer, arrival: &Arrival, digest: Digest, request: &Request<Incoming>) -> Reply {
+    let handed = request.extensions().get::<Handed>().cloned().unwrap_or_default();
+    let reason = match importer.turns.run(move || handed.take()).await {
+        Ok(Some(file)) => {
+            let left = CancellationToken::new();
+            let supply = Supply::open(file, left.clone(), importer.turns.clone());
+            let _until_it_leaves = left.drop_guard();
+            return answer(importer.take(arrival, digest, supply).await);
+        }
+        Ok(None) => "it did not arrive".to_owned(),
+        Err(reason) => reason.to_string(),
+    };
+    error(StatusCode::UNSUPPORTED_MEDIA_TYPE, format!("{} cannot be taken open: {reason}", BundlePath::Blob(digest)))
 }
 
 async fn add(importer: &Importer, arrival: Arc<Arrival>, path: BundlePath, request: Request<Incoming>) -> Reply {

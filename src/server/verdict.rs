@@ -24,6 +24,7 @@ pub fn status(reason: &LibraryError) -> StatusCode {
         | LibraryError::Refresh(NoRefresh::Offline | NoRefresh::NotOffline) => StatusCode::CONFLICT,
         LibraryError::InUse(_)
         | LibraryError::SentByAnother(_)
+        | LibraryError::Leftover
         | LibraryError::Uncounted
         | LibraryError::Ending(_)
         | LibraryError::Refresh(NoRefresh::Stopped) => StatusCode::SERVICE_UNAVAILABLE,

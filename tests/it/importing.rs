@@ -86,7 +86,7 @@ impl Setting {
         text(&path)
     }
 
-    async fn import(&self, folder: &Path, arguments: &[&str]) -> String {
+    pub async fn import(&self, folder: &Path, arguments: &[&str]) -> String {
         done(&self.site, &[&["bundle", "import", &text(folder)], arguments].concat()).await
     }
 

@@ -5,25 +5,25 @@ use std::path::{Path, PathBuf};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64;
-use bytes::Bytes;
 use clap::Args;
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
-use http_body_util::{Empty, Full};
-use hyper::Method;
+use http_body_util::Empty;
+use hyper::body::Incoming;
+use hyper::{Method, Response, StatusCode};
 use indicatif::ProgressBar;
 
 use crate::api::{ImportPlan, ImportReport};
 use crate::bundle::arrival::expected;
 use crate::bundle::inspection::{Inspection, Told};
 use crate::bundle::volume::{Sealed, open_all};
-use crate::cli::admin::{Target, ask, bar, send, send_with, understand};
+use crate::cli::admin::{Target, ask, bar, exchange, good};
 use crate::cli::bundle::report::show;
 use crate::cli::exit::{FAILED, Failure};
 use crate::cli::table::Format;
 use crate::cli::upload::{self, Outgoing};
-use crate::digest::{Digest, Hasher};
+use crate::digest::{Digest, Expected, Hasher};
 use crate::disk::{self, Disk as _, OsDisk};
-use crate::manifest::{BundlePath, File, MANIFEST, Manifest};
+use crate::manifest::{BundlePath, File, Manifest};
 use crate::store::partial::rehash;
 
 /// So many files are sent at once.
@@ -73,8 +73,7 @@ enum Sent {
 pub async fn run(socket: &Path, format: Format, arguments: &Arguments) -> Result<(), Failure> {
     let folders = &arguments.folders;
     let Sealed { manifest, text, signature } = open_all(&OsDisk, folders, None)?;
-    let file = OsDisk.open_own(&folders[0].join(MANIFEST)).ok().flatten();
-    let offered = Offered::new(socket, text, &signature, arguments.allow_rollback, file).await?;
+    let offered = Offered::new(socket, text, &signature, arguments.allow_rollback).await?;
     glance(folders, &manifest)?;
     offered.send_documents(folders, &manifest).await?;
     let outlook = offered.look().await?;
@@ -121,30 +120,24 @@ fn refuse(faults: &[String]) -> Result<(), Failure> {
 }
 
 impl<'a> Offered<'a> {
-    /// Shows the server a manifest, and hands over a file to see whether that works.
-    pub async fn new(
-        socket: &'a Path,
-        text: Vec<u8>,
-        signature: &[u8],
-        allow_rollback: bool,
-        file: Option<disk::File>,
-    ) -> Result<Self, Failure> {
+    /// Shows the server a manifest.
+    pub async fn new(socket: &'a Path, text: Vec<u8>, signature: &[u8], allow_rollback: bool) -> Result<Self, Failure> {
         let target = Target::new(&["1.0", "bundles", "imports"])?.with("signature", Some(&BASE64.encode(signature)));
         let target = target.with("allow_rollback", allow_rollback.then_some("true"));
-        let reply = send_with(socket, Method::POST, &target.to_string(), Full::new(Bytes::from(text)), file).await?;
-        Ok(Self { socket, plan: understand(reply).await? })
+        let plan = ask(socket, Method::POST, &target.to_string(), text).await?;
+        Ok(Self { socket, plan })
     }
 
     /// Sends a document whole.
     pub async fn send_document(&self, path: &BundlePath, bytes: Vec<u8>) -> Result<(), Failure> {
-        ask(self.socket, Method::PUT, &self.target(path)?, bytes).await
+        ask(self.socket, Method::PUT, &self.target(path)?.to_string(), bytes).await
     }
 
     /// Where a file is sent to.
-    pub fn target(&self, path: &BundlePath) -> Result<String, Failure> {
+    pub fn target(&self, path: &BundlePath) -> Result<Target, Failure> {
         let path = path.to_string();
         let segments: Vec<&str> = ["1.0", "bundles", "imports", &self.plan.id].into_iter().chain(path.split('/')).collect();
-        Ok(Target::new(&segments)?.to_string())
+        Target::new(&segments)
     }
 
     /// What would come of it.
@@ -198,29 +191,44 @@ impl<'a> Offered<'a> {
         refuse(&faults).map(|()| is_all)
     }
 
-    /// Hands a file over, or sends its bytes where that does not work.
-    async fn send_file(&self, target: &str, file: Outgoing, bar: &ProgressBar) -> Result<(), Failure> {
-        if !self.plan.takes_files {
-            return send(self.socket, Method::PUT, target, upload::body(vec![file], bar.clone())).await.map(drop);
+    /// Hands a file over, or sends its bytes if something keeps open files from arriving.
+    async fn send_file(&self, target: Target, file: Outgoing, bar: &ProgressBar) -> Result<Response<Incoming>, Failure> {
+        let bytes = target.to_string();
+        let open = target.with("handed", Some("true")).to_string();
+        let handing = exchange(self.socket, Method::PUT, &open, Empty::new(), Some(file.file.clone()));
+        let answer = upload::watch(&file, bar, handing).await?;
+        if answer.status() != StatusCode::UNSUPPORTED_MEDIA_TYPE {
+            return Ok(answer);
         }
-        let sending = send_with(self.socket, Method::PUT, target, Empty::new(), Some(file.file.clone()));
-        upload::watch(&file, bar, sending).await.map(drop)
+        exchange(self.socket, Method::PUT, &bytes, upload::body(vec![file], bar.clone()), None).await
     }
 
-    /// Sends one blob. If the server does not take it, it is looked at whose fault that is.
+    /// Sends one blob. If that is not what the server wants, it is looked at whose fault that is.
     async fn send_blob(&self, folders: &[PathBuf], blob: &File, name: String, bar: &ProgressBar) -> Result<Sent, Failure> {
         let here = folders.iter().map(|folder| folder.join(&name)).find_map(|path| Some((OsDisk.open_own(&path).ok()??, path)));
         let Some((file, path)) = here else { return Ok(Sent::NotHere) };
         let outgoing = Outgoing { path: path.clone(), file: file.clone(), size: blob.size };
-        let Err(failure) = self.send_file(&self.target(&blob.path)?, outgoing, bar).await else { return Ok(Sent::Whole) };
-        let mut hasher = Hasher::new(expected(blob));
-        match rehash(&file, &mut hasher) {
-            Err(error) => Ok(Sent::Broken(format!("{}: cannot be read: {error}", path.display()))),
-            Ok(()) => match hasher.verify() {
-                Err(mismatch) => Ok(Sent::Broken(format!("{}: {mismatch}", path.display()))),
-                Ok(_) => Err(failure),
-            },
+        let answer = self.send_file(self.target(&blob.path)?, outgoing, bar).await?;
+        let is_suspect = answer.status() == StatusCode::BAD_REQUEST;
+        match good(answer).await {
+            Ok(_) => Ok(Sent::Whole),
+            Err(failure) if is_suspect => {
+                let expected = expected(blob);
+                let fault = tokio::task::spawn_blocking(move || fault(&file, &path, expected)).await;
+                fault.map_err(|error| Failure::new(FAILED, error))?.map(Sent::Broken).ok_or(failure)
+            }
+            Err(failure) => Err(failure),
         }
+    }
+}
+
+/// What is wrong with a file.
+fn fault(file: &disk::File, path: &Path, expected: Expected) -> Option<String> {
+    let mut hasher = Hasher::new(expected);
+    match rehash(file, &mut hasher).map(|()| hasher.verify()) {
+        Err(error) => Some(format!("{}: cannot be read: {error}", path.display())),
+        Ok(Err(mismatch)) => Some(format!("{}: {mismatch}", path.display())),
+        Ok(Ok(_)) => None,
     }
 }
 

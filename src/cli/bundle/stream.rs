@@ -45,7 +45,7 @@ fn read(socket: &Path, format: Format, arguments: &Arguments, handle: &Handle, i
     let signature = whole(next(&mut entries, SIGNATURE)?, SIGNATURE, MAX_SIGNATURE_BYTES)?;
     let text = whole(next(&mut entries, MANIFEST)?, MANIFEST, MAX_MANIFEST_BYTES)?;
     let manifest = Manifest::parse(&text).map_err(|reason| Failure::new(FAILED, format!("standard input: {MANIFEST}: {reason}")))?;
-    let offered = handle.block_on(Offered::new(socket, text, &signature, arguments.allow_rollback, None))?;
+    let offered = handle.block_on(Offered::new(socket, text, &signature, arguments.allow_rollback))?;
     for document in &manifest.documents {
         let name = document.path.to_string();
         let bytes = whole(next(&mut entries, &name)?, &name, document.size)?;
@@ -124,7 +124,7 @@ fn pass_on(
 ) -> Result<(), Failure> {
     let (pieces, queue) = mpsc::channel::<io::Result<Frame<Bytes>>>(QUEUED_PIECES);
     let body = StreamBody::new(stream::unfold(queue, |mut queue| async move { Some((queue.recv().await?, queue)) }));
-    let (socket, target) = (socket.to_owned(), offered.target(&blob.path)?);
+    let (socket, target) = (socket.to_owned(), offered.target(&blob.path)?.to_string());
     let sending = handle.spawn(async move { send(&socket, Method::PUT, &target, body).await.map(drop) });
     let (mut buffer, mut left) = (vec![0; READ_BYTES], blob.size);
     while left > 0 {
