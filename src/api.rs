@@ -318,6 +318,41 @@ pub struct TrustRequest {
     pub pem: String,
 }
 
+/// A bundle that a site has: the newest of its selection, or one of which not everything came yet.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ImportedBundle {
+    /// What tells its selection from every other.
+    pub id: String,
+    /// What was selected, as 'bundle export' was told.
+    pub selection: String,
+    /// How it is doing.
+    pub state: BundleState,
+    /// Its number.
+    pub generation: u64,
+    /// When it was made.
+    pub created_at: String,
+    /// What the key is called that signed it, if it is still trusted.
+    pub signed_by: Option<String>,
+    /// The remotes that it brings.
+    pub remotes: Vec<String>,
+    /// How many files it has.
+    pub files: usize,
+    /// Their size.
+    pub size: u64,
+}
+
+/// How a bundle is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum BundleState {
+    /// Hosts see it.
+    Listed,
+    /// Something of it is still to come. What came stays.
+    Incomplete,
+    /// What was kept of it cannot be read; importing it again mends that.
+    Damaged,
+}
+
 /// A key whose bundles are taken.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TrustedKey {

@@ -182,6 +182,7 @@ impl App {
         let library = Arc::new(Library::new(Arc::clone(&cache), Arc::clone(&fetcher), Arc::clone(&means.desk), publisher.clone(), shelf));
         let (brought, newcomers) = mpsc::channel(QUEUED_NEWCOMERS);
         let importer = Arc::new(Importer::new(Arc::clone(&library), brought));
+        importer.resume().map_err(StartError::Intent)?;
         let office = office(&means, Arc::clone(&library), Arc::clone(&importer));
         let team = Team::assemble(&config, means).await?;
         if let Err(error) = library.start().await {

@@ -21,6 +21,7 @@ pub mod offer;
 pub mod outlook;
 pub mod plan;
 pub mod rendering;
+pub mod selections;
 pub mod split;
 pub mod stocktaking;
 pub mod volume;

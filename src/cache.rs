@@ -5,6 +5,7 @@
 //! decided above; nothing here knows of an upstream.
 
 pub mod adoption;
+pub mod begun;
 pub mod books;
 pub mod chunk;
 pub mod current;
@@ -26,6 +27,7 @@ pub mod standing;
 
 use std::collections::{HashMap, HashSet};
 use std::io;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
@@ -34,6 +36,7 @@ use jiff::Timestamp;
 use moka::sync::Cache as Moka;
 use tokio::sync::Semaphore;
 
+use crate::cache::begun::Begun;
 use crate::cache::books::{Books, Promise};
 use crate::cache::current::Current;
 use crate::cache::flight::{Flight, Pilot};
@@ -91,6 +94,7 @@ pub struct Cache {
     unrecorded: Moka<Fingerprint, ()>,
     /// Turns to read strangers while hosts wait: small ones, and large ones.
     adopting: [Arc<Semaphore>; 2],
+    begun: Begun,
     flights: Mutex<HashMap<Expected, Arc<Flight>>>,
     /// Held by whoever empties the trash, so that nothing is counted as lost twice.
     emptying: Mutex<()>,
@@ -138,12 +142,18 @@ impl Cache {
             missed: Mutex::default(),
             unrecorded: Moka::new(REMEMBERED),
             adopting: [ADOPTING, ADOPTING].map(|turns| Arc::new(Semaphore::new(turns))),
+            begun: Begun::default(),
             flights: Mutex::default(),
             emptying: Mutex::default(),
             news: News::default(),
             clock,
             metrics,
         }
+    }
+
+    /// What came in part.
+    pub fn begun(&self) -> &Begun {
+        &self.begun
     }
 
     /// The store below.
@@ -377,6 +387,19 @@ impl Cache {
             }
         }
         self.empty_trash()
+    }
+
+    /// How many bytes are left of fetches that broke off. Waits for the disk.
+    pub fn leftovers(&self) -> io::Result<u64> {
+        let partials = self.store.partials()?;
+        let flights = lock(&self.flights);
+        let in_use: Vec<PathBuf> = flights.keys().map(|expected| self.store.layout().partial(*expected)).collect();
+        Ok(partials.iter().filter(|partial| !in_use.contains(&partial.path)).map(|partial| partial.len).sum())
+    }
+
+    /// Whether somebody is bringing a blob in.
+    pub fn is_coming(&self, expected: Expected) -> bool {
+        lock(&self.flights).contains_key(&expected)
     }
 
     /// Takes a partial file away, unless a fetch has it. While it does, none can begin.

@@ -16,6 +16,7 @@
 //!   state/bundles/                    the key that bundles are signed with, and which were made
 //!   state/bundles/trusted/<key>       keys whose bundles are taken
 //!   state/bundles/imported/<bundle>/  the newest bundle of each selection, without its blobs
+//!   state/bundles/begun/<bundle>      bundles of which not everything came yet
 //!   state/bundles/remotes/<remote>    remotes that came in bundles
 //!   wrong/<hex>                       an image whose files are not what it was listed as
 //!   scrub.json                        how far everything was read again
@@ -25,6 +26,7 @@
 //!
 //! Everything here blocks and decides nothing.
 
+pub mod begun;
 pub mod blob;
 pub mod decisions;
 pub mod exports;

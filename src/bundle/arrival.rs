@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use foldhash::HashMap;
+use tokio::sync::OnceCell;
 
 use crate::bundle::error::NotImported;
 use crate::digest::{Claim, Digest, Expected};
@@ -32,6 +33,8 @@ pub struct Arrival {
     pub signature: Bytes,
     /// Whether it may take the place of a newer one.
     pub allow_rollback: bool,
+    /// Whether it is noted that something of it came.
+    pub noted: OnceCell<()>,
     /// The same bundle, if it is imported already: then its documents are not sent again.
     pub kept: Option<Imported>,
     sizes: HashMap<Digest, u64>,
@@ -52,7 +55,19 @@ impl Arrival {
         }
         let (id, place) = (Digest::of(&text), manifest.selection.id());
         let sizes = manifest.blobs().map(|(_, file)| (file.sha256, file.size)).collect();
-        Ok(Self { id, place, key, manifest, text, signature, allow_rollback, kept: None, sizes, documents: Documents::default() })
+        Ok(Self {
+            id,
+            place,
+            key,
+            manifest,
+            text,
+            signature,
+            allow_rollback,
+            noted: OnceCell::new(),
+            kept: None,
+            sizes,
+            documents: Documents::default(),
+        })
     }
 
     /// Has what came of the same bundle before.
@@ -83,6 +98,11 @@ impl Arrival {
     /// How many bytes a blob has.
     pub fn size(&self, blob: Digest) -> Result<u64, NotImported> {
         self.sizes.get(&blob).copied().ok_or(NotImported::NotInIt(BundlePath::Blob(blob)))
+    }
+
+    /// The blobs that it brings.
+    pub fn blobs(&self) -> impl Iterator<Item = Digest> {
+        self.sizes.keys().copied()
     }
 
     /// Whether it brings a blob.

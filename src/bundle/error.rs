@@ -51,6 +51,9 @@ pub enum NotImported {
     /// It says nothing that makes sense.
     #[error("its manifest cannot be taken: {0}")]
     Manifest(#[from] BadManifest),
+    /// There is none of that name.
+    #[error("no selection, or more than one, has the id '{0}'; cistern bundle list shows them")]
+    NoSelection(String),
     /// It goes back.
     #[error("it is bundle {theirs}, and bundle {ours} of the same selection was imported before; --allow-rollback takes it all the same")]
     Older {

@@ -11,13 +11,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::api::{ImportPlan, ImportReport, MissingVolume, RefreshReport, RefreshResult};
+use crate::api::{ImportPlan, ImportReport, ImportedBundle, MissingVolume, RefreshReport, RefreshResult};
 use crate::bundle::arrival::Arrival;
 use crate::bundle::belonging::claim;
 use crate::bundle::error::NotImported;
 use crate::bundle::joining::{listed, remotes};
 use crate::bundle::offer::{before, called, consider, plan};
 use crate::bundle::outlook::{Outlook, Prospect};
+use crate::bundle::selections;
 use crate::cache::{Cache, blocking};
 use crate::digest::Digest;
 use crate::library::Library;
@@ -27,7 +28,7 @@ use crate::manifest::{BundlePath, Manifest};
 use crate::refresh::desk::{NoRefresh, Occasion};
 use crate::seal::PublicKey;
 use crate::simplestreams::snapshot::Source;
-use crate::store::{imports, keys};
+use crate::store::{begun, imports, keys};
 
 /// So many bundles can be on their way in at once; the one that nothing came of for the longest is forgotten.
 const MOST_ARRIVALS: usize = 4;
@@ -101,10 +102,23 @@ impl Importer {
     /// Takes a blob in. What is held already is read past. What was begun is ended in order also if whoever sends it leaves.
     pub async fn take(&self, arrival: &Arrival, digest: Digest, mut supply: Supply) -> Result<(), NotImported> {
         let sent = Sent { digest, size: arrival.size(digest)? };
+        self.note(arrival).await?;
         let cache = Arc::clone(&self.library.cache);
         let taking = async move { intake::take(&cache, &ON_THE_WAY.into(), sent, &mut supply).await.map(drop) };
         let taken = self.library.until_the_end(taking).await;
         taken.map_err(|reason| NotImported::Blob { path: BundlePath::Blob(digest), reason })
+    }
+
+    /// Notes that something of a bundle comes: it stays until the rest is there, or somebody forgets it.
+    async fn note(&self, arrival: &Arrival) -> Result<(), NotImported> {
+        let note = || {
+            let (place, text, blobs) = (arrival.place, arrival.text.clone(), arrival.blobs().collect());
+            self.with_cache(move |cache| {
+                cache.begun().keep(place, blobs);
+                Ok(begun::note(&**cache.store().disk(), cache.store().layout(), place, &text)?)
+            })
+        };
+        arrival.noted.get_or_try_init(note).await.copied()
     }
 
     /// What would become of every remote; whatever keeps the bundle from being taken is an error.
@@ -135,6 +149,8 @@ impl Importer {
             self.feed(arrival, prospect).await?;
         }
         self.library.written_down().await;
+        let place = arrival.place;
+        self.with_cache(move |cache| Ok(end(cache, place)?)).await?;
         tracing::info!(generation = arrival.manifest.generation, key = %arrival.key, "a bundle is listed");
         Ok(report(arrival, &outlook, &newcomers, true))
     }
@@ -172,6 +188,37 @@ impl Importer {
         }
     }
 
+    /// Keeps what came in part before the program ended.
+    pub fn resume(&self) -> io::Result<()> {
+        let cache = &self.library.cache;
+        for (place, manifest) in begun::load(&**cache.store().disk(), cache.store().layout())? {
+            cache.begun().keep(place, manifest.blobs().map(|(_, file)| file.sha256).collect());
+        }
+        Ok(())
+    }
+
+    /// Which bundles there are.
+    pub async fn selections(&self) -> Result<Vec<ImportedBundle>, NotImported> {
+        self.with_cache(selections::all).await
+    }
+
+    /// Lets go of the bundles of a selection, and of what only they list: after grace.
+    pub async fn forget(&self, id: String) -> Result<(), NotImported> {
+        let _turn = self.turn.lock().await;
+        let (remotes, rest) = self.with_cache(move |cache| selections::forget(cache, &id)).await?;
+        for remote in remotes {
+            let fed = self.library.desk.feed(&remote, "what is left".to_owned(), listed(&rest, &remote), Occasion::Import).await;
+            self.library.publisher.review(remote.as_str().into()).await.map_err(|_| NotImported::Ending)?;
+            match served(fed) {
+                // It may be asked by now, or be gone.
+                Ok(()) | Err(NotServed::NotFed(NoRefresh::NotOffline | NoRefresh::NoRemote)) => {}
+                Err(reason) => return Err(NotImported::NotServed { remote, reason: reason.to_string() }),
+            }
+        }
+        self.library.written_down().await;
+        Ok(())
+    }
+
     /// Has every remote list what its bundles say, should the last import have ended in between or its documents be damaged.
     pub async fn settle(&self) -> Result<(), NotImported> {
         let _turn = self.turn.lock().await;
@@ -180,6 +227,9 @@ impl Importer {
             if let Some(other) = unreadable.into_iter().next() {
                 return Err(other.into());
             }
+            let is_listed = |(place, begun): &(Digest, Manifest)| imported.iter().any(|has| has.place == *place && has.manifest == *begun);
+            let ended = begun::load(&**cache.store().disk(), cache.store().layout())?.into_iter().filter(is_listed);
+            ended.into_iter().try_for_each(|(place, _)| end(cache, place))?;
             let names: std::collections::BTreeSet<String> = imported.iter().flat_map(|bundle| remotes(&bundle.manifest)).collect();
             Ok(names.into_iter().map(|name| (listed(&imported, &name), name)).collect::<Vec<(Vec<Source>, String)>>())
         });
@@ -233,6 +283,13 @@ impl Importer {
         let cache = Arc::clone(&self.library.cache);
         blocking(move || io::Result::Ok(act(&cache))).await?
     }
+}
+
+/// Notes that nothing more of a bundle is to come.
+fn end(cache: &Cache, place: Digest) -> io::Result<()> {
+    begun::forget(&**cache.store().disk(), cache.store().layout(), place)?;
+    cache.begun().end(place);
+    Ok(())
 }
 
 /// Why documents are not served.

@@ -42,7 +42,8 @@ pub fn before(cache: &Cache, arrival: &Arrival) -> Result<Vec<Imported>, NotImpo
 pub fn plan(cache: &Cache, arrival: &Arrival) -> Result<ImportPlan, NotImported> {
     let blobs = || arrival.manifest.blobs().map(|(_, file)| file);
     let wanted: Vec<&File> = cache.books().read(|ledger| blobs().filter(|file| !ledger.has(expected(file))).collect());
-    let bytes = wanted.iter().map(|file| file.size).sum();
+    // What another command is sending has its room.
+    let bytes = wanted.iter().filter(|file| !cache.is_coming(expected(file))).map(|file| file.size).sum();
     // What came of it already is not to make room for the rest.
     let lacking = if cache.books().is_counted() { cache.lacking(bytes, &|digest| arrival.has(digest))? } else { 0 };
     if lacking > 0 {

@@ -67,11 +67,15 @@ impl Cache {
         Ok(())
     }
 
-    /// How many bytes are lacking for `wanted` bytes more, if everything goes that may go at once and is not to be kept.
+    /// How many bytes are lacking for `wanted` bytes more, if everything goes that may go at once and is not to be kept, and what is
+    /// left of fetches that broke off.
     pub fn lacking(&self, wanted: u64, is_kept: &dyn Fn(Digest) -> bool) -> io::Result<u64> {
         let need = self.books.need(wanted, self.space()?.free);
-        let removable = if need.least == 0 { 0 } else { self.decide(|scene| retention::removable(scene, is_kept)) };
-        Ok(need.least.saturating_sub(removable))
+        if need.least == 0 {
+            return Ok(0);
+        }
+        let removable = self.decide(|scene| retention::removable(scene, is_kept));
+        Ok(need.least.saturating_sub(removable).saturating_sub(self.leftovers()?))
     }
 
     /// Lets go of what is too much, if enough of it may go at once. What only we hold is not unlisted for that: others may have
@@ -92,7 +96,8 @@ impl Cache {
 
     fn decide<T>(&self, decide: impl FnOnce(&Scene<'_>) -> T) -> T {
         let (catalog, rules, now) = (self.current.load(), self.rules(), self.now());
-        let is_leased = |digest| self.leases.has(digest);
+        // What came in part is of use to nobody yet, and nobody can send for it.
+        let is_leased = |digest| self.leases.has(digest) || self.begun.has(digest);
         self.books.read(|ledger| decide(&Scene { ledger, catalog: &catalog, is_leased: &is_leased, rules, now }))
     }
 

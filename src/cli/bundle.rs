@@ -9,6 +9,7 @@ pub mod lock;
 pub mod part;
 pub mod place;
 pub mod report;
+pub mod selections;
 pub mod stream;
 pub mod tree;
 pub mod trust;
@@ -34,6 +35,13 @@ pub enum Command {
     Inventory,
     /// Take a bundle in, and list what it has
     Import(import::Arguments),
+    /// Show the newest bundle of each selection, and those of which not everything came yet
+    List,
+    /// Let go of the bundles of a selection, and list no more what only they have
+    Forget {
+        /// The id of the selection, as 'bundle list' shows it
+        id: String,
+    },
     /// Take the bundles of a key from now on
     Trust(trust::Arguments),
     /// Print the public half of the key that bundles are signed with; a site has to trust it
@@ -63,6 +71,8 @@ async fn with_server(socket: &Path, format: Format, command: &Command) -> Result
         Command::Export(arguments) => export::run(socket, format, arguments).await,
         Command::Import(arguments) if arguments.is_stream() => stream::run(socket, format, arguments).await,
         Command::Import(arguments) => import::run(socket, format, arguments).await,
+        Command::List => selections::list(socket, format).await,
+        Command::Forget { id } => selections::forget(socket, id).await,
         Command::Trust(arguments) => trust::run(socket, format, arguments).await,
         Command::Inventory => {
             let inventory = collect(request(socket, Method::GET, "/1.0/bundles/inventory", Vec::new()).await?).await?;

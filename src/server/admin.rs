@@ -178,7 +178,8 @@ async fn of_bundles(office: &Office, segments: &[&str], wish: Wish, request: Req
         ("GET", ["imports", id]) => imports::look(importer, id).await,
         ("POST", ["imports", id]) => imports::commit(&office.library, importer, id).await,
         ("PUT", ["imports", id, file @ ..]) => imports::take(importer, id, &decoded(&file.join("/")), request).await,
-        ("GET", ["imports"]) => no_such_command(),
+        ("GET", ["imports"]) => imports::list(importer).await,
+        ("DELETE", ["imports", id]) => imports::forget(&office.library, importer, decoded(id)).await,
         ("GET", [id, file @ ..]) => bundles::file(exporter, id, &decoded(&file.join("/")), wish.from()).await,
         _ => no_such_command(),
     }

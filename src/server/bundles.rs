@@ -13,6 +13,7 @@ use crate::cache::blocking;
 use crate::catalog::listing::Image;
 use crate::digest::Digest;
 use crate::fetch::Found;
+use crate::image::architecture::Architecture;
 use crate::inventory::{BadInventory, Inventory};
 use crate::manifest::{BundlePath, MANIFEST, SIGNATURE, Selection};
 use crate::render::part::Ready;
@@ -79,6 +80,8 @@ fn selection(wish: ExportRequest) -> Selection {
         names.sort();
         names.dedup();
     });
+    // One architecture has many names.
+    let arch = arch.map(|name| Architecture::parse(&name).map_or(name, |architecture| architecture.to_string()));
     Selection { images, select, arch, vm, versions }
 }
 

@@ -111,6 +111,20 @@ pub async fn commit(library: &Library, importer: &Arc<Importer>, id: &str) -> Re
     }
 }
 
+/// Which bundles there are.
+pub async fn list(importer: &Importer) -> Reply {
+    answer(importer.selections().await)
+}
+
+/// Lets go of a selection. Once that began it is done to the end, also if the command leaves.
+pub async fn forget(library: &Library, importer: &Arc<Importer>, id: String) -> Reply {
+    let importer = Arc::clone(importer);
+    match library.to_the_end(async move { Ok(importer.forget(id).await) }).await {
+        Ok(forgotten) => answer(forgotten),
+        Err(reason) => error(verdict::status(&reason), reason),
+    }
+}
+
 /// The keys whose bundles are taken.
 pub async fn trusted(importer: &Importer) -> Reply {
     let shown = |key: &PublicKey| TrustedKey { name: key.to_string(), pem: key.to_pem() };
@@ -154,7 +168,7 @@ fn refused(reason: &NotImported) -> Reply {
             StatusCode::SERVICE_UNAVAILABLE
         }
         NotImported::NoRoom { .. } => StatusCode::INSUFFICIENT_STORAGE,
-        NotImported::NotInIt(_) => StatusCode::NOT_FOUND,
+        NotImported::NotInIt(_) | NotImported::NoSelection(_) => StatusCode::NOT_FOUND,
         NotImported::Blob { reason, .. } => verdict::status(reason),
         NotImported::Store(_) => StatusCode::INTERNAL_SERVER_ERROR,
         _ => StatusCode::CONFLICT,

@@ -54,6 +54,17 @@ pub fn save(disk: &dyn Disk, layout: &Layout, bundle: &Imported) -> io::Result<(
     })
 }
 
+/// Takes a bundle away.
+pub fn remove(disk: &dyn Disk, layout: &Layout, place: Digest) -> io::Result<()> {
+    let (folder, trash) = (layout.imports().join(place.to_string()), layout.trash().join(place.to_string()));
+    match disk.rename(&folder, &trash) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        renamed => renamed?,
+    }
+    disk.sync_directory(&layout.imports())?;
+    disk.remove(&trash)
+}
+
 /// What lies there in the place of a bundle and cannot be read.
 #[derive(Debug)]
 pub struct Unreadable {

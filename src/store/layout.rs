@@ -129,6 +129,11 @@ impl Layout {
         self.bundles().join("imported")
     }
 
+    /// The folder of what was imported in part: manifests.
+    pub fn begun(&self) -> PathBuf {
+        self.bundles().join("begun")
+    }
+
     /// The folder with the names of the remotes that bundles brought.
     pub fn fed_remotes(&self) -> PathBuf {
         self.bundles().join("remotes")
@@ -169,6 +174,7 @@ impl Layout {
             self.bundles(),
             self.trusted_keys(),
             self.imports(),
+            self.begun(),
             self.fed_remotes(),
             self.trash(),
             self.tls(),

@@ -44,8 +44,8 @@ async fn refused(setting: &Setting, plan: &ImportPlan, path: &str, file: Option<
     (answer.status(), good(answer).await.unwrap_err().message)
 }
 
-fn opened(path: &Path) -> Option<File> {
-    Some(OsDisk.open(path).unwrap())
+fn opened(path: &Path) -> File {
+    OsDisk.open(path).unwrap()
 }
 
 /// How often this process has a file open.
@@ -64,7 +64,7 @@ async fn files_of_a_bundle_are_handed_over_open() {
         let () = ask(&setting.site.socket(), Method::PUT, &target, fs::read(bundle.join(path)).unwrap()).await.unwrap();
     }
     for path in &plan.blobs {
-        let file = opened(&bundle.join(path));
+        let file = Some(opened(&bundle.join(path)));
         // Nobody else can open it any more.
         fs::remove_file(bundle.join(path)).unwrap();
         assert_eq!(hand(&setting, &plan, path, file).await.status(), StatusCode::OK);
@@ -85,24 +85,24 @@ async fn what_is_handed_over_and_is_not_what_it_should_be_is_refused_and_let_go(
     fs::write(&other, fs::read(bundle.join(&root)).unwrap().iter().map(|byte| byte ^ 1).collect::<Vec<u8>>()).unwrap();
     let short = bundle.join(MANIFEST);
     for (file, status, expected) in [
-        (opened(&other), StatusCode::BAD_REQUEST, "its bytes hash to"),
-        (opened(&short), StatusCode::BAD_REQUEST, "it ended early"),
+        (Some(opened(&other)), StatusCode::BAD_REQUEST, "its bytes hash to"),
+        (Some(opened(&short)), StatusCode::BAD_REQUEST, "it ended early"),
         // Bytes of these can be sent.
-        (opened(Path::new("/dev/zero")), StatusCode::UNSUPPORTED_MEDIA_TYPE, "it is no plain file"),
+        (Some(opened(Path::new("/dev/zero"))), StatusCode::UNSUPPORTED_MEDIA_TYPE, "it is no plain file"),
         (None, StatusCode::UNSUPPORTED_MEDIA_TYPE, "it did not arrive"),
     ] {
         let reason = refused(&setting, &plan, &root, file).await;
         assert!(reason.0 == status && reason.1.contains(expected) && reason.1.contains(&root), "{reason:?}");
     }
-    let elsewhere = refused(&setting, &plan, "documents/lab/none", opened(&other)).await.1;
+    let elsewhere = refused(&setting, &plan, "documents/lab/none", Some(opened(&other))).await.1;
     assert!(elsewhere.contains("documents/lab/none"), "{elsewhere}");
     wait_for(async || open_files(&other) + open_files(&short) == 0).await;
     // What is left of the short one is in the way of nothing.
-    assert_eq!(hand(&setting, &plan, &root, opened(&bundle.join(&root))).await.status(), StatusCode::OK);
+    assert_eq!(hand(&setting, &plan, &root, Some(opened(&bundle.join(&root)))).await.status(), StatusCode::OK);
 }
 
 /// What is before the server and lets no open file through, as a security module may; and how many came.
-async fn let_no_file_through(server: PathBuf, socket: &Path) -> Arc<AtomicUsize> {
+fn let_no_file_through(server: PathBuf, socket: &Path) -> Arc<AtomicUsize> {
     let listener = UnixListener::bind(socket).unwrap();
     let asked = Arc::new(AtomicUsize::new(0));
     let seen = Arc::clone(&asked);
@@ -128,7 +128,7 @@ async fn where_open_files_do_not_arrive_bytes_are_sent() {
     let setting = Setting::new().await;
     let bundle = setting.export("first", &["lab:"]).await;
     let socket = setting.disk.path().join("between.sock");
-    let handed = let_no_file_through(setting.site.socket(), &socket).await;
+    let handed = let_no_file_through(setting.site.socket(), &socket);
     let mut command = tokio::process::Command::new(CISTERN);
     command.args(["bundle", "import", bundle.to_str().unwrap()]).env("CISTERN_SOCKET", &socket);
     let output = command.output().await.unwrap();
@@ -185,7 +185,7 @@ async fn what_was_handed_over_is_read_no_further_when_the_command_has_left() {
     done(&setting.site, &["bundle", "trust", public.to_str().unwrap()]).await;
     let path = folder.join(&name);
     let plan = offer(&setting, &folder).await;
-    let file = opened(&path).unwrap();
+    let file = opened(&path);
     let handing = async { hand(&setting, &plan, &name, Some(file.clone())).await };
     let begun = wait_for(async || file.marked().unwrap() > 0);
     tokio::select! {

@@ -36,17 +36,17 @@ fn arch() -> &'static str {
     if std::env::consts::ARCH == "x86_64" { "amd64" } else { "arm64" }
 }
 
-fn stream(busy: &[(&str, &str, usize)]) -> Stream {
+pub fn stream(busy: &[(&str, &str, usize)]) -> Stream {
     let of_busy = |stream: Stream, (serial, folder, len): &(&str, &str, usize)| {
         stream.add(&format!("busy:1:{}", arch()), "busy", serial, version(folder, *len))
     };
     busy.iter().fold(Stream::default(), of_busy).add(&format!("rare:1:{}", arch()), "rare", "20260101", version("rare", 200_000))
 }
 
-const FIRST: (&str, &str, usize) = ("20260101", "busy/1", 300_000);
+pub const FIRST: (&str, &str, usize) = ("20260101", "busy/1", 300_000);
 const SECOND: (&str, &str, usize) = ("20260102", "busy/2", 310_000);
 
-fn site() -> Builder {
+pub fn site() -> Builder {
     // It has a remote, or else it would have the public ones.
     Builder::default().remote("other", &[], "mode = \"offline\"").section("[images]\ngrace = \"1s\"")
 }
@@ -56,7 +56,7 @@ impl Setting {
         Self::with(site()).await
     }
 
-    async fn with(site: Builder) -> Self {
+    pub async fn with(site: Builder) -> Self {
         let origin = Origin::start().await;
         origin.put(stream(&[FIRST]).tree());
         let connected = Builder::default().remote("lab", &[origin.url()], "").start().await;
@@ -91,7 +91,7 @@ impl Setting {
     }
 
     /// Why an import is refused: everything that it said, on both channels.
-    async fn refused(&self, folder: &Path, arguments: &[&str]) -> String {
+    pub async fn refused(&self, folder: &Path, arguments: &[&str]) -> String {
         let (code, out, error) = typed(&self.site, &[&["bundle", "import", &text(folder)], arguments].concat(), "").await;
         assert_eq!(code, 1, "{out}{error}");
         assert_eq!(error.lines().count(), 1, "{error}");

@@ -3,6 +3,7 @@
 mod bounding;
 mod bundling;
 mod commands;
+mod completing;
 mod crashing;
 mod database;
 mod deeds;

@@ -1,0 +1,67 @@
+//! Bundles of which something came and not yet everything: what of each selection is on its way.
+
+use std::io;
+use std::path::PathBuf;
+
+use crate::digest::Digest;
+use crate::disk::{self, Disk};
+use crate::manifest::Manifest;
+use crate::store::layout::Layout;
+
+const MAX_MANIFEST_BYTES: u64 = 256 << 20;
+
+/// Notes that a bundle of this selection is on its way, in the place of the one before.
+pub fn note(disk: &dyn Disk, layout: &Layout, place: Digest, text: &[u8]) -> io::Result<()> {
+    disk::replace(disk, &path(layout, place), text)
+}
+
+/// Notes that none is. That is the last thing to be done: what it names would go otherwise.
+pub fn forget(disk: &dyn Disk, layout: &Layout, place: Digest) -> io::Result<()> {
+    disk.remove(&path(layout, place))
+}
+
+/// All that are on their way. One that cannot be read holds up nothing: it is sent again from its beginning.
+pub fn load(disk: &dyn Disk, layout: &Layout) -> io::Result<Vec<(Digest, Manifest)>> {
+    let places = disk.names(&layout.begun())?.into_iter().filter_map(|name| Digest::from_hex(&name));
+    let mut begun = Vec::new();
+    for place in places {
+        match disk.open_own(&path(layout, place)).and_then(|file| file.map(|file| file.read_all(MAX_MANIFEST_BYTES)).transpose()) {
+            Ok(text) => begun.extend(text.and_then(|text| Some((place, Manifest::parse(&text).ok()?)))),
+            Err(error) => tracing::warn!(%place, %error, "which files of a bundle came cannot be read; import it again"),
+        }
+    }
+    begun.sort_by_key(|(place, _)| *place);
+    Ok(begun)
+}
+
+fn path(layout: &Layout, place: Digest) -> PathBuf {
+    layout.begun().join(place.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::digest::Digest;
+    use crate::disk::{Disk as _, OsDisk};
+    use crate::manifest::Manifest;
+    use crate::store::begun::{forget, load, note};
+    use crate::store::layout::Layout;
+
+    #[test]
+    fn the_newest_of_each_selection_is_on_its_way_until_it_is_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let layout = Layout::new(folder.path());
+        layout.create(&OsDisk).unwrap();
+        let [one, other] = [b"1", b"2"].map(|name| Digest::of(name));
+        for (place, generation) in [(one, 1), (other, 2), (one, 3)] {
+            note(&OsDisk, &layout, place, &Manifest { generation, ..Manifest::default() }.to_json()).unwrap();
+        }
+        OsDisk.create(&layout.begun().join("notes of mine")).unwrap();
+        OsDisk.create(&layout.begun().join(Digest::of(b"damaged").to_string())).unwrap();
+        let mut found: Vec<_> = load(&OsDisk, &layout).unwrap().into_iter().map(|(place, manifest)| (place, manifest.generation)).collect();
+        found.sort_by_key(|(_, generation)| *generation);
+        assert_eq!(found, [(other, 2), (one, 3)]);
+        forget(&OsDisk, &layout, one).unwrap();
+        forget(&OsDisk, &layout, one).unwrap();
+        assert_eq!(load(&OsDisk, &layout).unwrap().len(), 1);
+    }
+}
