@@ -18,8 +18,9 @@ const PUBLIC_PREFIX: [u8; 12] = [0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65,
 /// What stands before the 32 bytes of a private one (RFC 8410 §7).
 const PRIVATE_PREFIX: [u8; 16] = [0x30, 0x2e, 0x02, 0x01, 0x00, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x04, 0x22, 0x04, 0x20];
 const KEY_BYTES: usize = 32;
-/// So many digits of the digest of a key are its name.
-const NAME_DIGITS: usize = 16;
+/// So many digits of the digest of a key are its name. People compare it instead of the key, so that nobody must find another one
+/// with the same.
+const NAME_DIGITS: usize = 32;
 
 /// A key that signs.
 pub struct SigningKey {
@@ -134,7 +135,7 @@ mod tests {
         let key = SigningKey::from_pem(PRIVATE).unwrap();
         assert_eq!((key.to_pem(), key.public().to_pem().as_str()), (PRIVATE, PUBLIC));
         assert_eq!(PublicKey::from_pem(PUBLIC), Ok(key.public()));
-        assert_eq!(key.public().to_string().len(), 16);
+        assert_eq!(key.public().to_string().len(), 32);
         let made = SigningKey::from_seed(&[7; 32]).unwrap();
         assert_eq!(SigningKey::from_pem(made.to_pem()).unwrap().public(), made.public());
         assert!(!format!("{made:?}").contains("MC4"), "it is shown to nobody");

@@ -37,6 +37,12 @@ pub enum BadBundle {
         /// What it lacks.
         name: &'static str,
     },
+    /// A disk may not be mounted.
+    #[error("there is no folder {}; is its disk mounted?", .0.display())]
+    NoFolder(PathBuf),
+    /// The parts of it are below.
+    #[error("{} has volumes in it; name them: {}/volume-1 and so on", .0.display(), .0.display())]
+    Volumes(PathBuf),
     /// What should be its manifest is a link, a folder or a pipe.
     #[error("{} is no plain file", .0.display())]
     NoFile(PathBuf),
@@ -98,13 +104,25 @@ pub fn open_all(disk: &dyn Disk, folders: &[PathBuf], key: Option<&PublicKey>) -
     Ok(sealed)
 }
 
+/// Why a folder has no manifest.
+fn absent(disk: &dyn Disk, folder: &Path, name: &'static str) -> BadBundle {
+    // To be no socket a path has to be there.
+    if disk.is_socket(folder).is_err() {
+        return BadBundle::NoFolder(folder.to_owned());
+    }
+    match disk.names(folder) {
+        Ok(names) if names.iter().any(|name| name == "volume-1") => BadBundle::Volumes(folder.to_owned()),
+        _ => BadBundle::Absent { folder: folder.to_owned(), name },
+    }
+}
+
 fn read(disk: &dyn Disk, folder: &Path, name: &'static str, limit: u64) -> Result<Vec<u8>, BadBundle> {
     let path = folder.join(name);
     let read = disk.open_own(&path).and_then(|file| file.map(|file| file.read_all(limit)).transpose());
     match read {
         Ok(Some(bytes)) => Ok(bytes),
         Ok(None) if disk.is_socket(&path).is_ok() => Err(BadBundle::NoFile(path)),
-        Ok(None) => Err(BadBundle::Absent { folder: folder.to_owned(), name }),
+        Ok(None) => Err(absent(disk, folder, name)),
         Err(error) => Err(BadBundle::Unreadable { path, error }),
     }
 }

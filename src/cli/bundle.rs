@@ -25,6 +25,7 @@ use crate::cli::admin::{self, ask, collect, request};
 use crate::cli::exit::Failure;
 use crate::cli::serve::runtime;
 use crate::cli::table::Format;
+use crate::seal::PublicKey;
 
 /// What to do with bundles.
 #[derive(Debug, Subcommand)]
@@ -82,6 +83,8 @@ async fn with_server(socket: &Path, format: Format, command: &Command) -> Result
         Command::Key => {
             let pem: String = ask(socket, Method::GET, "/1.0/bundles/key", Vec::new()).await?;
             print!("{pem}");
+            // What people read out to whoever is to trust it.
+            PublicKey::from_pem(&pem).into_iter().for_each(|key| eprintln!("key {key}"));
             Ok(())
         }
         Command::Verify { folders, key } => verify::run(format, folders, key.as_deref()),

@@ -170,7 +170,9 @@ impl Count {
             (0, _, 0, _) => return Step::Done { text: format!("{files} files are what they are called") },
             (0, 0, _, true) => return Step::Done { text: format!("{bad} of {files} files were broken or missing") },
             (0, 0, _, false) => {
-                format!("{bad} of {files} files are broken or missing; cistern cache verify --repair has them fetched again")
+                format!(
+                    "{bad} of {files} files are broken or missing; cistern cache verify --repair has them fetched again; where a bundle brought them, import that again"
+                )
             }
             (0, ..) => format!("{bad} of {files} files were broken or missing, and {lost} could not be fetched again; try that later"),
             _ => format!("{in_trouble} of {files} files cannot be read or removed, and {bad} are broken or missing; look at the disk"),

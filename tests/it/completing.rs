@@ -8,8 +8,8 @@ use cistern::digest::{Claim, Digest, Expected};
 use cistern::store::layout::Layout;
 use serde_json::Value;
 
-use crate::importing::{FIRST, Setting, manifest, site, stream};
-use crate::managing::{done, failed};
+use crate::importing::{FIRST, Setting, manifest, shell_of, site, stream};
+use crate::managing::{CISTERN, done, failed};
 use crate::support::mirror::{Builder, wait_for};
 
 /// A site at which what nobody uses goes at once.
@@ -105,7 +105,7 @@ async fn an_import_that_broke_off_has_room_to_be_gone_on_with() {
         .site
         .restart_after_in_store(|store| {
             leave(store, root.sha256, &begun[..290_000]);
-            leave(store, Digest::of(b"of another bundle"), &[1; 200_000]);
+            leave(store, Digest::of(b"of another bundle"), &vec![1; 200_000]);
         })
         .await;
     wait_for(async || {
@@ -128,4 +128,37 @@ async fn an_architecture_is_the_same_selection_by_every_name() {
         ids.push(manifest(&setting.export(&folder, &["lab:", "--arch", arch]).await).selection.id());
     }
     assert_eq!(ids[0], ids[1]);
+}
+
+#[tokio::test]
+async fn a_stream_with_a_broken_file_brings_the_others_and_names_it() {
+    let setting = Setting::new().await;
+    let stream = setting.disk.path().join("stream.tar");
+    let export = format!("{CISTERN} bundle export lab: --stdout > {}", stream.display());
+    assert_eq!(shell_of(&setting.connected, &export).await.0, 0);
+    let mut bytes = fs::read(&stream).unwrap();
+    // The largest file is nearly all of the archive from somewhere before its middle.
+    let held = crate::support::stream::noise(300_000, 300_000);
+    let place = bytes.windows(64).position(|window| *window == held[1000..1064]).unwrap();
+    bytes[place] ^= 1;
+    fs::write(&stream, bytes).unwrap();
+    let (code, out, error) = shell_of(&setting.site, &format!("{CISTERN} bundle import - < {}", stream.display())).await;
+    assert_eq!(code, 1, "{out}{error}");
+    assert!(out.contains("standard input: blobs/sha256/") && out.contains("its bytes hash to"), "{out}");
+    assert!(error.contains("the bundle has 1 faults"), "{error}");
+    assert_eq!(setting.site.files("blobs").len(), 3, "the others are here");
+    let (code, _, error) = shell_of(&setting.site, &format!("head -c 4096 /dev/zero | tr '\\0' x | {CISTERN} bundle import -")).await;
+    assert!(code == 1 && error.contains("standard input is no archive"), "{code} {error}");
+}
+
+#[tokio::test]
+async fn a_folder_that_is_no_bundle_is_refused_by_what_it_is() {
+    let setting = Setting::new().await;
+    let split = setting.export("split", &["lab:", "--volume-size", "320KB"]).await;
+    let reason = setting.refused(&split, &[]).await;
+    assert!(reason.contains("has volumes in it; name them") && reason.contains("split/volume-1"), "{reason}");
+    let reason = setting.refused(&setting.disk.path().join("none"), &[]).await;
+    assert!(reason.contains("there is no folder") && reason.contains("mounted"), "{reason}");
+    let reason = setting.refused(&split.join("volume-1/blobs"), &[]).await;
+    assert!(reason.contains("it is no bundle, or its export was interrupted"), "{reason}");
 }

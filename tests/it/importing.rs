@@ -345,7 +345,7 @@ async fn a_bundle_comes_through_a_line_that_goes_one_way() {
     assert!(code != 0 && error.contains("standard input"), "{error}");
 }
 
-async fn shell_of(mirror: &Mirror, command: &str) -> (i32, String, String) {
+pub async fn shell_of(mirror: &Mirror, command: &str) -> (i32, String, String) {
     let mut shell = tokio::process::Command::new("sh");
     let output = shell.arg("-c").arg(command).env("CISTERN_SOCKET", mirror.socket()).output().await.unwrap();
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();

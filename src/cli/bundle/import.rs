@@ -18,7 +18,7 @@ use crate::bundle::inspection::{Inspection, Told};
 use crate::bundle::volume::{Sealed, open_all};
 use crate::cli::admin::{Target, ask, bar, exchange, good};
 use crate::cli::bundle::report::show;
-use crate::cli::exit::{FAILED, Failure};
+use crate::cli::exit::{FAILED, Failure, TRY_AGAIN};
 use crate::cli::table::Format;
 use crate::cli::upload::{self, Outgoing};
 use crate::digest::{Digest, Expected, Hasher};
@@ -81,8 +81,10 @@ pub async fn run(socket: &Path, format: Format, arguments: &Arguments) -> Result
         return show(format, &outlook, &offered.plan, true);
     }
     let bar = bar("importing");
-    let is_all = offered.send_blobs(folders, &manifest, &bar).await?;
+    let sent = offered.send_blobs(folders, &manifest, &bar).await;
     bar.finish_and_clear();
+    let (is_all, faults) = sent?;
+    refuse(&faults)?;
     let report = offered.commit().await?;
     show(format, &report, &offered.plan, false)?;
     went(&report, is_all)
@@ -92,8 +94,8 @@ pub async fn run(socket: &Path, format: Format, arguments: &Arguments) -> Result
 pub fn went(report: &ImportReport, is_all_sent: bool) -> Result<(), Failure> {
     if is_all_sent && !report.listed {
         return Err(Failure::new(
-            FAILED,
-            "some of what came went again: is there room for all of it? See storage.capacity and storage.min_free",
+            TRY_AGAIN,
+            "some of what was held is not: a file that was found in the store was damaged, or there is no room for all of it; run this again, and if that does not help, see storage.capacity and storage.min_free",
         ));
     }
     Ok(())
@@ -111,7 +113,7 @@ fn glance(folders: &[PathBuf], manifest: &Manifest) -> Result<(), Failure> {
 }
 
 /// Nothing of a bundle is listed that has faults.
-fn refuse(faults: &[String]) -> Result<(), Failure> {
+pub fn refuse(faults: &[String]) -> Result<(), Failure> {
     if faults.is_empty() {
         return Ok(());
     }
@@ -175,8 +177,8 @@ impl<'a> Offered<'a> {
         refuse(&faults)
     }
 
-    /// Sends what is wanted of these volumes; whether that is all that is wanted. What is broken is named when all else is there.
-    async fn send_blobs(&self, folders: &[PathBuf], manifest: &Manifest, bar: &ProgressBar) -> Result<bool, Failure> {
+    /// Sends what is wanted of these volumes; whether that is all that is wanted, and what is broken, which keeps nothing else back.
+    async fn send_blobs(&self, folders: &[PathBuf], manifest: &Manifest, bar: &ProgressBar) -> Result<(bool, Vec<String>), Failure> {
         let wanted: HashSet<&str> = self.plan.blobs.iter().map(String::as_str).collect();
         let blobs = manifest.blobs().map(|(_, file)| (file, file.path.to_string())).filter(|(_, path)| wanted.contains(path.as_str()));
         let blobs: Vec<(&File, String)> = blobs.collect();
@@ -188,7 +190,7 @@ impl<'a> Offered<'a> {
         let mut faults: Vec<String> =
             sent.into_iter().filter_map(|sent| if let Sent::Broken(fault) = sent { Some(fault) } else { None }).collect();
         faults.sort();
-        refuse(&faults).map(|()| is_all)
+        Ok((is_all, faults))
     }
 
     /// Hands a file over, or sends its bytes if something keeps open files from arriving.

@@ -9,14 +9,14 @@ use std::path::Path;
 use bytes::Bytes;
 use futures_util::stream;
 use http_body_util::StreamBody;
-use hyper::Method;
 use hyper::body::Frame;
+use hyper::{Method, StatusCode};
 use indicatif::ProgressBar;
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 
-use crate::cli::admin::{bar, send};
-use crate::cli::bundle::import::{Arguments, Offered, went};
+use crate::cli::admin::{bar, exchange, good};
+use crate::cli::bundle::import::{Arguments, Offered, refuse, went};
 use crate::cli::bundle::report::show;
 use crate::cli::exit::{FAILED, Failure, TRY_AGAIN};
 use crate::cli::table::Format;
@@ -63,16 +63,18 @@ fn read(socket: &Path, format: Format, arguments: &Arguments, handle: &Handle, i
     let bar = bar("importing");
     bar.set_length(manifest.blobs().map(|(_, file)| file.size).sum());
     let wanted: HashSet<&str> = offered.plan.blobs.iter().map(String::as_str).collect();
+    let mut faults = Vec::new();
     for (_, blob) in manifest.blobs() {
         let name = blob.path.to_string();
         let entry = next(&mut entries, &name)?;
         if wanted.contains(name.as_str()) {
-            pass_on(socket, &offered, blob, entry, handle, &bar)?;
+            faults.extend(pass_on(socket, &offered, blob, entry, handle, &bar)?);
         } else {
             bar.inc(blob.size);
         }
     }
     bar.finish_and_clear();
+    refuse(&faults)?;
     let report = handle.block_on(offered.commit())?;
     show(format, &report, &offered.plan, false)?;
     went(&report, true)
@@ -113,7 +115,7 @@ fn whole<R: Read>(entry: tar::Entry<'_, R>, name: &str, most: u64) -> Result<Vec
     if bytes.len() as u64 == size { Ok(bytes) } else { Err(ended(name)) }
 }
 
-/// Sends a blob to the server while it is read.
+/// Sends a blob to the server while it is read; what is wrong with it, which keeps nothing else back.
 fn pass_on(
     socket: &Path,
     offered: &Offered<'_>,
@@ -121,22 +123,28 @@ fn pass_on(
     mut entry: impl Read,
     handle: &Handle,
     bar: &ProgressBar,
-) -> Result<(), Failure> {
+) -> Result<Option<String>, Failure> {
     let (pieces, queue) = mpsc::channel::<io::Result<Frame<Bytes>>>(QUEUED_PIECES);
     let body = StreamBody::new(stream::unfold(queue, |mut queue| async move { Some((queue.recv().await?, queue)) }));
     let (socket, target) = (socket.to_owned(), offered.target(&blob.path)?.to_string());
-    let sending = handle.spawn(async move { send(&socket, Method::PUT, &target, body).await.map(drop) });
+    let sending = handle.spawn(async move {
+        let answer = exchange(&socket, Method::PUT, &target, body, None).await?;
+        let is_broken = answer.status() == StatusCode::BAD_REQUEST;
+        match good(answer).await {
+            Err(failure) if is_broken => Ok(Some(format!("standard input: {}", failure.message))),
+            answer => answer.map(|_| None),
+        }
+    });
     let (mut buffer, mut left) = (vec![0; READ_BYTES], blob.size);
+    let mut is_wanted = true;
     while left > 0 {
         let read = entry.read(&mut buffer).map_err(broken)?;
         if read == 0 {
             return Err(ended(&blob.path.to_string()));
         }
         left = left.saturating_sub(read as u64);
-        // If nobody takes it, the server has said why.
-        if pieces.blocking_send(Ok(Frame::data(Bytes::copy_from_slice(&buffer[..read])))).is_err() {
-            break;
-        }
+        // If nobody takes it, the server has said why; what comes after it is another file.
+        is_wanted = is_wanted && pieces.blocking_send(Ok(Frame::data(Bytes::copy_from_slice(&buffer[..read])))).is_ok();
         bar.inc(read as u64);
     }
     drop(pieces);
@@ -145,5 +153,8 @@ fn pass_on(
 
 #[expect(clippy::needless_pass_by_value, reason = "errors are given away where they are turned into others")]
 fn broken(error: io::Error) -> Failure {
-    Failure::new(TRY_AGAIN, format!("standard input cannot be read: {error}; send it again"))
+    if error.raw_os_error().is_some() || error.kind() == io::ErrorKind::UnexpectedEof {
+        return Failure::new(TRY_AGAIN, format!("standard input cannot be read: {error}; send it again"));
+    }
+    Failure::new(FAILED, "standard input is no archive; is it what 'cistern bundle export --stdout' wrote, and did it come as it was sent?")
 }
