@@ -18,6 +18,7 @@ pub mod import;
 pub mod inspection;
 pub mod joining;
 pub mod offer;
+pub mod outcome;
 pub mod outlook;
 pub mod plan;
 pub mod rendering;

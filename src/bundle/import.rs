@@ -4,19 +4,20 @@
 //! the place of the one before of its selection, and every remote that it concerns gets the documents of all bundles,
 //! joined. An import that ends anywhere in between is gone on with by the next one.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::api::{ImportPlan, ImportReport, ImportedBundle, MissingVolume, RefreshReport, RefreshResult};
+use crate::api::{ImportPlan, ImportReport, ImportedBundle};
 use crate::bundle::arrival::Arrival;
 use crate::bundle::belonging::claim;
 use crate::bundle::error::NotImported;
 use crate::bundle::joining::{listed, remotes};
 use crate::bundle::offer::{before, called, consider, plan};
+use crate::bundle::outcome::{NotServed, report, served};
 use crate::bundle::outlook::{Outlook, Prospect};
 use crate::bundle::selections;
 use crate::cache::{Cache, blocking};
@@ -290,42 +291,4 @@ fn end(cache: &Cache, place: Digest) -> io::Result<()> {
     begun::forget(&**cache.store().disk(), cache.store().layout(), place)?;
     cache.begun().end(place);
     Ok(())
-}
-
-/// Why documents are not served.
-#[derive(Debug, thiserror::Error)]
-enum NotServed {
-    #[error(transparent)]
-    NotFed(#[from] NoRefresh),
-    #[error("{0}")]
-    Refused(String),
-}
-
-/// Whether documents are served now.
-fn served(fed: Result<RefreshReport, NoRefresh>) -> Result<(), NotServed> {
-    let report = fed?;
-    match report.result {
-        RefreshResult::Changed | RefreshResult::Unchanged => Ok(()),
-        RefreshResult::Refused | RefreshResult::Failed => Err(NotServed::Refused(report.reason.unwrap_or_default())),
-    }
-}
-
-fn report(arrival: &Arrival, outlook: &Outlook, newcomers: &[String], listed: bool) -> ImportReport {
-    let Manifest { generation, created_at, .. } = &arrival.manifest;
-    let missing = outlook.missing.iter().fold(BTreeMap::new(), |mut volumes: BTreeMap<usize, MissingVolume>, (volume, file)| {
-        let missing = volumes.entry(*volume).or_insert_with(|| MissingVolume { volume: volume + 1, blobs: 0, size: 0 });
-        missing.blobs += 1;
-        missing.size += file.size;
-        volumes
-    });
-    ImportReport {
-        generation: *generation,
-        created_at: created_at.clone(),
-        signed_by: arrival.key.to_string(),
-        listed,
-        remotes: outlook.remotes.iter().map(|prospect| prospect.shown(newcomers)).collect(),
-        missing: missing.into_values().collect(),
-        lacking: outlook.lacking.clone(),
-        why: outlook.why.clone(),
-    }
 }

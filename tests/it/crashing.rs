@@ -6,8 +6,8 @@ use std::panic::AssertUnwindSafe;
 use futures_util::FutureExt as _;
 
 use crate::deeds::{
-    Deed, Stage, Verdict, comes_to_hold, commit, decision, eviction, exposure, feeding, feeding_again, import, is_counted, is_sound,
-    keeping, learning, refresh, withdrawal,
+    Deed, Stage, Verdict, comes_to_hold, commit, decision, eviction, exposure, feeding, feeding_again, feeding_in_part, import, is_counted,
+    is_sound, keeping, learning, refresh, withdrawal,
 };
 use crate::support::mirror::Mirror;
 use crate::support::power::{Database, Outcome, Unsynced};
@@ -182,10 +182,18 @@ async fn a_site_lists_one_bundle_or_the_next_after_the_power_went() {
     feeding_again().survives().await;
 }
 
+/// T40
+#[tokio::test]
+async fn what_came_of_a_bundle_is_kept_for_the_rest_after_the_power_went() {
+    feeding_in_part().survives().await;
+    // What a file itself needs is seen where it is listed.
+    feeding_in_part().needs_every_sync_but(&["partials/*", "blobs/sha256/*"]).await;
+}
+
 #[tokio::test]
 async fn bundles_need_every_sync() {
     // What is listed is found again without its record, of a remote that came in a bundle only its name matters, and its documents
-    // are made again of the bundle.
+    // are made again of the bundle. What came in part is seen to by itself.
     let harmless = [
         "documents/lab",
         "documents/lab/.new",
@@ -198,6 +206,8 @@ async fn bundles_need_every_sync() {
         "documents/lab/validators.json.new",
         "records",
         "records/*.new",
+        "state/bundles/begun",
+        "state/bundles/begun/*.new",
         "state/bundles/remotes/lab.new",
     ];
     feeding().needs_every_sync_but(&harmless).await;

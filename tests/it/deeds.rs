@@ -3,8 +3,15 @@
 
 #![allow(clippy::type_complexity, reason = "what a deed is made of has no name that would say more")]
 
-use cistern::api;
+use std::path::Path;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use cistern::api::{self, ImportPlan};
+use cistern::cli::admin::ask;
 use cistern::digest::Digest;
+use cistern::manifest::{MANIFEST, SIGNATURE};
+use hyper::Method;
 use serde_json::Value;
 
 use crate::managing::{done, typed};
@@ -421,6 +428,30 @@ pub fn feeding_again() -> Deed<impl AsyncFn() -> Stage, impl AsyncFn(&Stage) -> 
     let check = async |mirror: &Mirror, was_fed: &bool| {
         ensure(!serials(mirror).await.is_empty(), || "nothing is listed any more".to_owned())?;
         is_fed(mirror, was_fed.then_some("20260102")).await
+    };
+    Deed { stage, act, check }
+}
+
+/// A site gets one file of a bundle. It promises to keep that for the rest to come.
+pub fn feeding_in_part() -> Deed<impl AsyncFn() -> Stage, impl AsyncFn(&Stage) -> bool, impl AsyncFn(&Mirror, &bool) -> Verdict> {
+    let stage = async || {
+        let stage = site().await;
+        done(&stage.mirror, &["bundle", "trust", &bundles().await.key]).await;
+        stage
+    };
+    let act = async |stage: &Stage| {
+        let folder = Path::new(&bundles().await.folders[0]);
+        let signature = URL_SAFE_NO_PAD.encode(std::fs::read(folder.join(SIGNATURE)).unwrap());
+        let target = format!("/1.0/bundles/imports?signature={signature}");
+        let manifest = std::fs::read(folder.join(MANIFEST)).unwrap();
+        let Ok(plan) = ask::<ImportPlan>(&stage.mirror.socket(), Method::POST, &target, manifest).await else { return false };
+        let target = format!("/1.0/bundles/imports/{}/{}", plan.id, plan.blobs[0]);
+        let bytes = std::fs::read(folder.join(&plan.blobs[0])).unwrap();
+        ask::<()>(&stage.mirror.socket(), Method::PUT, &target, bytes).await.is_ok()
+    };
+    let check = async |mirror: &Mirror, came: &bool| {
+        let (_, listed, error) = typed(mirror, &["bundle", "list", "--format", "json"], "").await;
+        ensure(!came || listed.contains("incomplete"), || format!("what came is kept for nobody: {listed}{error}"))
     };
     Deed { stage, act, check }
 }

@@ -390,6 +390,8 @@ type Spoil<'a> = Box<dyn Fn(&Path) + 'a>;
 async fn what_was_done_to_a_bundle_on_its_way_is_named_and_changes_nothing() {
     let setting = Setting::new().await;
     let bundle = setting.export("first", &["lab:"]).await;
+    let rare = setting.export("rare", &["lab:rare"]).await;
+    setting.import(&rare, &[]).await;
     let root = manifest(&bundle).blobs().find(|(_, file)| file.size == 300_000).unwrap().1.path.to_string();
     let listed = "rendered/lab/streams/v1/images.json";
     let faults: [(&str, Spoil<'_>, String); 10] = [
@@ -419,6 +421,7 @@ async fn what_was_done_to_a_bundle_on_its_way_is_named_and_changes_nothing() {
         let reason = setting.refused(&folder, &[]).await;
         assert!(reason.contains(expected), "{name}: {reason}");
         assert!(setting.versions("busy").await.is_empty(), "{name}");
+        assert!(setting.versions("rare").await.len() == 1 && setting.is_served("rare/squashfs").await, "{name}");
     }
     setting.import(&bundle, &[]).await;
     assert_eq!((setting.versions("busy").await.len(), setting.versions("rare").await.len()), (1, 1));
@@ -493,6 +496,8 @@ async fn imports_that_are_killed_at_any_moment_are_gone_on_with() {
     setting.connected.refresh("lab", false).await;
     let bundle = setting.export("first", &["lab:"]).await;
     let mut random = fastrand::Rng::with_seed(6);
+    let all = manifest(&bundle).blobs().count();
+    let (mut lacking, mut in_the_middle) = (all, 0);
     for _ in 0..KILLS {
         let mut command = tokio::process::Command::new(CISTERN);
         command.args(["bundle", "import", &text(&bundle)]).env("CISTERN_SOCKET", setting.site.socket());
@@ -503,12 +508,27 @@ async fn imports_that_are_killed_at_any_moment_are_gone_on_with() {
         let listed = setting.products().await;
         assert!(listed == 0 || listed == 10, "{listed}");
         if listed > 0 {
-            assert!(setting.is_served("big7/squashfs").await);
+            assert_eq!(setting.site.body("lab/big7/squashfs").await, noise(4_000_007, 4_000_007));
         }
+        // What was whole is not asked for again.
+        let still = wanted(&setting, &bundle).await;
+        assert!(still <= lacking, "{still} of {all} after {lacking}");
+        lacking = still;
+        in_the_middle += usize::from(0 < still && still < all);
     }
+    assert!(in_the_middle > 0, "some kill came while files were on their way");
     let said = setting.import(&bundle, &[]).await;
     assert!(said.contains("imported"), "{said}");
-    assert_eq!(setting.site.body("lab/big7/squashfs").await, noise(4_000_007, 4_000_007));
+    for number in 0..8 {
+        let len = 4_000_000 + number;
+        assert_eq!(setting.site.body(&format!("lab/big{number}/squashfs")).await, noise(len, len as u64));
+    }
+}
+
+/// How many files of a bundle the site wants.
+async fn wanted(setting: &Setting, bundle: &Path) -> usize {
+    let said: Value = serde_json::from_str(&setting.import(bundle, &["--dry-run", "--format", "json"]).await).unwrap();
+    usize::try_from(said["blobs"].as_u64().unwrap()).unwrap()
 }
 
 /// A site that is fed two bundles in turn, and whose server is killed at random moments, lists one of them or the other.
