@@ -114,6 +114,15 @@ pub fn removable(scene: &Scene<'_>, is_kept: &dyn Fn(Digest) -> bool) -> u64 {
     victims.filter(|(deed, _)| *deed == Deed::Remove).map(|(_, bytes)| bytes).sum()
 }
 
+/// How those of these blobs go that are part of no image, and that nobody lists or reads.
+pub fn loose(scene: &Scene<'_>, is_meant: &dyn Fn(Digest) -> bool) -> Vec<Sentence> {
+    let loose = scene.ledger.by_last_use().filter_map(|(last_used_at, unit)| match unit {
+        Unit::Blob(digest) if is_meant(digest) => Some((last_used_at, unit, scene.loose_victim(digest)?)),
+        _ => None,
+    });
+    loose.map(|(last_used_at, unit, bytes)| Sentence { unit, reason: Reason::Deleted, deed: Deed::Remove, bytes, last_used_at }).collect()
+}
+
 /// How an image would go that a person wants gone; `None` while somebody reads it.
 pub fn deletion(scene: &Scene<'_>, record: &Record) -> Option<Sentence> {
     let deed = match scene.standing(record) {

@@ -4,7 +4,7 @@
 //! the place of the one before of its selection, and every remote that it concerns gets the documents of all bundles,
 //! joined. An import that ends anywhere in between is gone on with by the next one.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -19,7 +19,7 @@ use crate::bundle::joining::{listed, remotes};
 use crate::bundle::offer::{before, called, consider, plan};
 use crate::bundle::outcome::{NotServed, report, served};
 use crate::bundle::outlook::{Outlook, Prospect};
-use crate::bundle::selections;
+use crate::bundle::selections::{self, Forgotten};
 use crate::cache::{Cache, blocking};
 use crate::digest::Digest;
 use crate::library::Library;
@@ -110,13 +110,17 @@ impl Importer {
         taken.map_err(|reason| NotImported::Blob { path: BundlePath::Blob(digest), reason })
     }
 
-    /// Notes that something of a bundle comes: it stays until the rest is there, or somebody forgets it.
+    /// Notes that something of a bundle is here: it stays until the rest is, or somebody forgets it. What is listed stays for that.
     async fn note(&self, arrival: &Arrival) -> Result<(), NotImported> {
+        if arrival.kept.is_some() {
+            return Ok(());
+        }
         let note = || {
             let (place, text, blobs) = (arrival.place, arrival.text.clone(), arrival.blobs().collect());
             self.with_cache(move |cache| {
+                begun::note(&**cache.store().disk(), cache.store().layout(), place, &text)?;
                 cache.begun().keep(place, blobs);
-                Ok(begun::note(&**cache.store().disk(), cache.store().layout(), place, &text)?)
+                Ok(())
             })
         };
         arrival.noted.get_or_try_init(note).await.copied()
@@ -139,6 +143,10 @@ impl Importer {
         }
         self.house(&outlook, true).await?;
         if !outlook.missing.is_empty() || !outlook.lacking.is_empty() {
+            if outlook.missing.len() < arrival.manifest.blobs().count() {
+                // It may have been here before, for somebody else.
+                self.note(arrival).await?;
+            }
             return Ok(report(arrival, &outlook, &[], false));
         }
         // A start that does not know yet what is held would list less than that.
@@ -150,8 +158,11 @@ impl Importer {
             self.feed(arrival, prospect).await?;
         }
         self.library.written_down().await;
-        let place = arrival.place;
-        self.with_cache(move |cache| Ok(end(cache, place)?)).await?;
+        let (place, text) = (arrival.place, arrival.text.clone());
+        if let Err(error) = self.with_cache(move |cache| Ok(end(cache, place, &text)?)).await {
+            // It is listed all the same, and the next start sees to it.
+            tracing::warn!(%place, %error, "that a bundle is complete could not be noted");
+        }
         tracing::info!(generation = arrival.manifest.generation, key = %arrival.key, "a bundle is listed");
         Ok(report(arrival, &outlook, &newcomers, true))
     }
@@ -193,7 +204,8 @@ impl Importer {
     pub fn resume(&self) -> io::Result<()> {
         let cache = &self.library.cache;
         for (place, manifest) in begun::load(&**cache.store().disk(), cache.store().layout())? {
-            cache.begun().keep(place, manifest.blobs().map(|(_, file)| file.sha256).collect());
+            let blobs = manifest.iter().flat_map(Manifest::blobs).map(|(_, file)| file.sha256).collect();
+            cache.begun().keep(place, blobs);
         }
         Ok(())
     }
@@ -203,44 +215,52 @@ impl Importer {
         self.with_cache(selections::all).await
     }
 
-    /// Lets go of the bundles of a selection, and of what only they list: after grace.
-    pub async fn forget(&self, id: String) -> Result<(), NotImported> {
+    /// Lets go of what came of a bundle, or of a selection and what only that lists: after grace. What people are told.
+    pub async fn forget(&self, id: String) -> Result<String, NotImported> {
         let _turn = self.turn.lock().await;
-        let (remotes, rest) = self.with_cache(move |cache| selections::forget(cache, &id)).await?;
-        for remote in remotes {
-            let fed = self.library.desk.feed(&remote, "what is left".to_owned(), listed(&rest, &remote), Occasion::Import).await;
-            self.library.publisher.review(remote.as_str().into()).await.map_err(|_| NotImported::Ending)?;
-            match served(fed) {
-                // It may be asked by now, or be gone.
-                Ok(()) | Err(NotServed::NotFed(NoRefresh::NotOffline | NoRefresh::NoRemote)) => {}
-                Err(reason) => return Err(NotImported::NotServed { remote, reason: reason.to_string() }),
-            }
-        }
+        let Forgotten { remotes, said } = self.with_cache(move |cache| selections::forget(cache, &id)).await?;
+        self.feed_all(&remotes).await?;
         self.library.written_down().await;
-        Ok(())
+        Ok(said)
     }
 
     /// Has every remote list what its bundles say, should the last import have ended in between or its documents be damaged.
     pub async fn settle(&self) -> Result<(), NotImported> {
         let _turn = self.turn.lock().await;
+        self.with_cache(|cache| {
+            let (disk, layout) = (&**cache.store().disk(), cache.store().layout());
+            let listed = imports::load(disk, layout)?.0;
+            Ok(listed.iter().try_for_each(|bundle| end(cache, bundle.place, &bundle.text))?)
+        })
+        .await?;
+        self.feed_all(&BTreeSet::new()).await
+    }
+
+    /// Has all remotes that bundles ever brought list what bundles say now; `emptied` are those that list less by somebody's wish.
+    /// The first that does not is told when all others do.
+    async fn feed_all(&self, emptied: &BTreeSet<String>) -> Result<(), NotImported> {
         let joined = self.with_cache(|cache| {
-            let (imported, unreadable) = imports::load(&**cache.store().disk(), cache.store().layout())?;
+            let (disk, layout) = (&**cache.store().disk(), cache.store().layout());
+            let (imported, unreadable) = imports::load(disk, layout)?;
             if let Some(other) = unreadable.into_iter().next() {
                 return Err(other.into());
             }
-            let is_listed = |(place, begun): &(Digest, Manifest)| imported.iter().any(|has| has.place == *place && has.manifest == *begun);
-            let ended = begun::load(&**cache.store().disk(), cache.store().layout())?.into_iter().filter(is_listed);
-            ended.into_iter().try_for_each(|(place, _)| end(cache, place))?;
-            let names: std::collections::BTreeSet<String> = imported.iter().flat_map(|bundle| remotes(&bundle.manifest)).collect();
+            let mut names = imports::remotes(disk, layout)?;
+            names.extend(imported.iter().flat_map(|bundle| remotes(&bundle.manifest)));
             Ok(names.into_iter().map(|name| (listed(&imported, &name), name)).collect::<Vec<(Vec<Source>, String)>>())
         });
+        let mut first = Ok(());
         for (documents, remote) in joined.await? {
-            let fed = self.library.desk.feed(&remote, "as imported".to_owned(), documents, Occasion::Start).await;
-            if let Err(reason) = served(fed) {
-                tracing::debug!(remote, %reason, "a remote does not list what its bundles say");
+            let occasion = if emptied.contains(&remote) { Occasion::Import } else { Occasion::Start };
+            let fed = self.library.desk.feed(&remote, "as imported".to_owned(), documents, occasion).await;
+            self.library.publisher.review(remote.as_str().into()).await.map_err(|_| NotImported::Ending)?;
+            match served(fed) {
+                // It may be asked by now, or be gone.
+                Ok(()) | Err(NotServed::NotFed(NoRefresh::NotOffline | NoRefresh::NoRemote)) => {}
+                Err(reason) => first = first.and(Err(NotImported::NotServed { remote, reason: reason.to_string() })),
             }
         }
-        Ok(())
+        first
     }
 
     async fn outlook(&self, arrival: &Arc<Arrival>) -> Result<Outlook, NotImported> {
@@ -286,9 +306,12 @@ impl Importer {
     }
 }
 
-/// Notes that nothing more of a bundle is to come.
-fn end(cache: &Cache, place: Digest) -> io::Result<()> {
-    begun::forget(&**cache.store().disk(), cache.store().layout(), place)?;
-    cache.begun().end(place);
+/// Notes that nothing more of this very bundle is to come.
+fn end(cache: &Cache, place: Digest, text: &[u8]) -> io::Result<()> {
+    let (disk, layout) = (&**cache.store().disk(), cache.store().layout());
+    if begun::is(disk, layout, place, text)? {
+        begun::forget(disk, layout, place)?;
+        cache.begun().end(place);
+    }
     Ok(())
 }

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use crate::api::{BundleState, ImportedBundle};
 use crate::bundle::error::NotImported;
 use crate::bundle::joining::remotes;
+use crate::bundle::offer::called;
 use crate::cache::Cache;
 use crate::digest::Digest;
 use crate::manifest::{Manifest, Selection};
@@ -24,29 +25,53 @@ pub fn all(cache: &Cache) -> Result<Vec<ImportedBundle>, NotImported> {
         let key = trusted.iter().find(|key| key.has_signed(text, signature)).map(ToString::to_string);
         all.push(ImportedBundle { signed_by: key, ..shown(*place, manifest, BundleState::Listed) });
     }
-    all.extend(begun::load(disk, layout)?.iter().map(|(place, manifest)| shown(*place, manifest, BundleState::Incomplete)));
-    all.extend(unreadable.iter().map(|other| shown(other.place, &Manifest::default(), BundleState::Damaged)));
+    let damaged = |place| shown(place, &Manifest::default(), BundleState::Damaged);
+    let on_its_way = |(place, manifest): (Digest, Option<Manifest>)| match manifest {
+        Some(manifest) => shown(place, &manifest, BundleState::Incomplete),
+        None => damaged(place),
+    };
+    all.extend(begun::load(disk, layout)?.into_iter().map(on_its_way));
+    all.extend(unreadable.iter().map(|other| damaged(other.place)));
     all.sort_by(|one, other| (&one.selection, &one.id, one.generation).cmp(&(&other.selection, &other.id, other.generation)));
     Ok(all)
 }
 
-/// Lets go of a selection; the remotes that listed something of it, and what the others have.
-pub fn forget(cache: &Cache, id: &str) -> Result<(BTreeSet<String>, Vec<Imported>), NotImported> {
+/// What was let go of.
+#[derive(Debug)]
+pub struct Forgotten {
+    /// The remotes that may list less now.
+    pub remotes: BTreeSet<String>,
+    /// What people are told.
+    pub said: String,
+}
+
+/// Lets go of what came of a bundle that is not complete, or of a selection that is listed. The remotes have to be fed anew.
+pub fn forget(cache: &Cache, id: &str) -> Result<Forgotten, NotImported> {
     let (disk, layout) = (&**cache.store().disk(), cache.store().layout());
-    let (mut imported, unreadable) = imports::load(disk, layout)?;
-    let on_their_way = begun::load(disk, layout)?.into_iter().map(|(place, _)| place);
+    let (imported, unreadable) = imports::load(disk, layout)?;
+    let on_their_way: BTreeSet<Digest> = begun::load(disk, layout)?.into_iter().map(|(place, _)| place).collect();
     let places: BTreeSet<Digest> =
-        imported.iter().map(|bundle| bundle.place).chain(unreadable.iter().map(|other| other.place)).chain(on_their_way).collect();
+        imported.iter().map(|bundle| bundle.place).chain(unreadable.iter().map(|other| other.place)).chain(on_their_way.clone()).collect();
     let mut meant = places.into_iter().filter(|place| !id.is_empty() && place.to_string().starts_with(id));
     let place = meant.next().filter(|_| meant.next().is_none()).ok_or_else(|| NotImported::NoSelection(id.to_owned()))?;
+    let listed = imported.into_iter().find(|bundle| bundle.place == place).map(|bundle| bundle.manifest);
+    if on_their_way.contains(&place) {
+        begun::forget(disk, layout, place)?;
+        cache.let_go(&cache.begun().end(place));
+        let stays = listed.map(|manifest| format!("; bundle {} stays listed", called(&manifest))).unwrap_or_default();
+        return Ok(Forgotten { remotes: BTreeSet::new(), said: format!("nothing more of it is waited for{stays}") });
+    }
+    // Of one that cannot be read nobody knows which it had.
+    let remotes = match &listed {
+        Some(manifest) => remotes(manifest),
+        None => imports::remotes(disk, layout)?,
+    };
     if let Some(other) = unreadable.into_iter().find(|other| other.place != place) {
+        // What is left could not be joined.
         return Err(other.into());
     }
-    begun::forget(disk, layout, place)?;
-    cache.begun().end(place);
     imports::remove(disk, layout, place)?;
-    let forgotten = imported.iter().position(|bundle| bundle.place == place).map(|at| imported.swap_remove(at));
-    Ok((forgotten.map(|bundle| remotes(&bundle.manifest)).unwrap_or_default(), imported))
+    Ok(Forgotten { remotes, said: "nothing is listed for it any more".to_owned() })
 }
 
 fn shown(place: Digest, manifest: &Manifest, state: BundleState) -> ImportedBundle {

@@ -16,9 +16,9 @@ impl Begun {
         self.lock().insert(whole, blobs);
     }
 
-    /// Keeps them no more: it is complete, or is not wanted.
-    pub fn end(&self, whole: Digest) {
-        self.lock().remove(&whole);
+    /// Keeps them no more: it is complete, or is not wanted. What they were.
+    pub fn end(&self, whole: Digest) -> HashSet<Digest> {
+        self.lock().remove(&whole).unwrap_or_default()
     }
 
     /// Whether a blob is kept.

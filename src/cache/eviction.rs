@@ -6,6 +6,8 @@ use std::io;
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use foldhash::HashSet;
+
 use crate::cache::{Cache, lock};
 use crate::catalog::listing::Listing;
 use crate::digest::{Digest, Fingerprint};
@@ -56,7 +58,7 @@ impl Cache {
     /// Makes room for `wanted` bytes more, if that is to be had. Waits for the disk.
     pub fn make_room(&self, wanted: u64) -> io::Result<()> {
         let mut need = self.books.need(wanted, self.space()?.free);
-        if need.least > 0 && self.victims(need).is_none() {
+        if need.least > 0 && !self.victims(need).is_some_and(|victims| frees(&victims, need.least)) {
             // What is left of downloads that broke off is worth less than anything else.
             self.sweep(self.now().try_into().unwrap_or(SystemTime::UNIX_EPOCH))?;
             need = self.books.need(wanted, self.space()?.free);
@@ -88,6 +90,11 @@ impl Cache {
             self.carry_out(victims);
         }
         Ok(())
+    }
+
+    /// Lets go of blobs that are part of no image and that nobody lists or reads.
+    pub fn let_go(&self, blobs: &HashSet<Digest>) {
+        self.carry_out(self.decide(|scene| retention::loose(scene, &|digest| blobs.contains(&digest))));
     }
 
     fn victims(&self, need: Need) -> Option<Vec<Sentence>> {
@@ -150,7 +157,8 @@ impl Cache {
         let unit = sentence.unit;
         let _flights = lock(&self.flights);
         let blobs = self.books.read(|ledger| ledger.blobs_of(unit));
-        if !self.books.is_unused_since(unit, sentence.last_used_at) || blobs.iter().any(|(digest, _)| self.leases.has(*digest)) {
+        let is_needed = |digest| self.leases.has(digest) || self.begun.has(digest);
+        if !self.books.is_unused_since(unit, sentence.last_used_at) || blobs.iter().any(|(digest, _)| is_needed(*digest)) {
             return None;
         }
         let gone: Vec<_> = blobs.iter().take_while(|(digest, size)| self.could_take_away(*digest, *size)).collect();
@@ -224,6 +232,11 @@ impl Cache {
             tracing::warn!(%fingerprint, %error, "what was noted of an image could not be removed");
         }
     }
+}
+
+/// Whether so many bytes are free at once when these are carried out.
+fn frees(sentences: &[Sentence], bytes: u64) -> bool {
+    sentences.iter().filter(|sentence| sentence.deed == Deed::Remove).map(|sentence| sentence.bytes).sum::<u64>() >= bytes
 }
 
 fn log(sentence: &Sentence) {

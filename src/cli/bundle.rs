@@ -38,7 +38,7 @@ pub enum Command {
     Import(import::Arguments),
     /// Show the newest bundle of each selection, and those of which not everything came yet
     List,
-    /// Let go of the bundles of a selection, and list no more what only they have
+    /// Let go of what came of a bundle, or of a whole selection: what only that lists is listed no more
     Forget {
         /// The id of the selection, as 'bundle list' shows it
         id: String,

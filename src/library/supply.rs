@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::runtime::Handle;
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 
 use crate::cache::blocking;
@@ -17,13 +17,18 @@ use crate::library::error::LibraryError;
 pub const SILENCE: Duration = Duration::from_mins(1);
 /// So much of a file is read at once.
 const READ_BYTES: u64 = 256 * 1024;
-/// So many reads of handed files are under way at once. A medium that does not answer keeps the thread of each, and hosts need
-/// some too.
-const READS_AT_ONCE: usize = 8;
+/// So many handed files are read at once. A medium that does not answer keeps the thread of each, and hosts need some too.
+const FILES_AT_ONCE: usize = 8;
+/// How long a file waits for others before its bytes are sent instead.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Who may read what was handed over.
 #[derive(Clone, Debug)]
 pub struct Turns(Arc<Semaphore>);
+
+/// One file's turn. It is over when its medium has answered everything that it was asked.
+#[derive(Clone, Debug)]
+pub struct Turn(#[expect(dead_code, reason = "it is held")] Arc<OwnedSemaphorePermit>);
 
 /// Where the bytes come from.
 #[derive(Debug)]
@@ -44,30 +49,35 @@ struct Opened {
     file: Option<File>,
     offset: u64,
     left: CancellationToken,
-    turns: Turns,
+    turn: Turn,
 }
 
 impl Default for Turns {
     fn default() -> Self {
-        Self(Arc::new(Semaphore::new(READS_AT_ONCE)))
+        Self(Arc::new(Semaphore::new(FILES_AT_ONCE)))
     }
 }
 
 impl Turns {
-    /// Does what may wait for a medium of somebody else's where it delays nobody. Whoever waits for it may give up; the turn is
-    /// over when the medium answers.
+    /// A turn, or why there is none.
+    pub async fn take(&self) -> Result<Turn, LibraryError> {
+        let turn = tokio::time::timeout(PATIENCE, Arc::clone(&self.0).acquire_owned()).await;
+        let busy = || LibraryError::NotSent("too many other files are read, or do not answer".to_owned());
+        turn.ok().and_then(Result::ok).map(|turn| Turn(Arc::new(turn))).ok_or_else(busy)
+    }
+}
+
+impl Turn {
+    /// Does what may wait for a medium of somebody else's where it delays nobody. Whoever waits for it may give up.
     pub async fn run<T: Send + 'static>(&self, work: impl FnOnce() -> io::Result<T> + Send + 'static) -> Result<T, LibraryError> {
-        let waited = async {
-            let turn = Arc::clone(&self.0).acquire_owned().await.map_err(io::Error::other)?;
-            let work = move || {
-                let done = work();
-                drop(turn);
-                done
-            };
-            blocking(work).await
-        };
-        let waited = tokio::time::timeout(SILENCE, waited).await.map_err(|_| LibraryError::NotSent(silent()))?;
-        waited.map_err(|error| LibraryError::NotSent(error.to_string()))
+        let turn = self.clone();
+        let work = blocking(move || {
+            let done = work();
+            drop(turn);
+            done
+        });
+        let done = tokio::time::timeout(SILENCE, work).await.map_err(|_| LibraryError::NotSent(silent()))?;
+        done.map_err(|error| LibraryError::NotSent(error.to_string()))
     }
 }
 
@@ -78,8 +88,8 @@ impl Supply {
     }
 
     /// The bytes of an open file, until whoever handed it over left.
-    pub fn open(file: File, left: CancellationToken, turns: Turns) -> Self {
-        Self(Source::Open(Opened { file: Some(file), offset: 0, left, turns }))
+    pub fn open(file: File, left: CancellationToken, turn: Turn) -> Self {
+        Self(Source::Open(Opened { file: Some(file), offset: 0, left, turn }))
     }
 
     /// The next bytes, `most` at most; an error if there are none.
@@ -128,7 +138,7 @@ impl Opened {
             return Err(LibraryError::NotSent("whoever sent it left".to_owned()));
         }
         let (file, offset) = (self.file.clone(), self.offset);
-        let reading = self.turns.run(move || {
+        let reading = self.turn.run(move || {
             let Some(file) = file else { return Ok(Bytes::new()) };
             let bytes = file.read(usize::try_from(most.min(READ_BYTES)).map_err(io::Error::other)?, offset)?;
             file.mark(offset + bytes.len() as u64)?;
@@ -143,9 +153,9 @@ impl Opened {
 impl Drop for Opened {
     /// To close it may wait for its medium, too.
     fn drop(&mut self) {
-        let file = self.file.take();
+        let (file, turn) = (self.file.take(), self.turn.clone());
         if let Ok(runtime) = Handle::try_current() {
-            drop(runtime.spawn_blocking(move || drop(file)));
+            drop(runtime.spawn_blocking(move || drop((file, turn))));
         }
     }
 }
@@ -166,7 +176,7 @@ mod tests {
     use tokio_util::sync::CancellationToken;
 
     use crate::disk::{Disk as _, File, OsDisk};
-    use crate::library::supply::{READ_BYTES, READS_AT_ONCE, SILENCE, Supply, Turns};
+    use crate::library::supply::{FILES_AT_ONCE, PATIENCE, READ_BYTES, SILENCE, Supply, Turns};
 
     const LEN: usize = 300_000;
 
@@ -181,7 +191,7 @@ mod tests {
     #[tokio::test]
     async fn an_open_file_is_read_piece_by_piece_and_shows_how_far() {
         let file = file();
-        let mut supply = Supply::open(file.clone(), CancellationToken::new(), Turns::default());
+        let mut supply = Supply::open(file.clone(), CancellationToken::new(), Turns::default().take().await.unwrap());
         assert_eq!(supply.next(2).await.unwrap()[..], [0, 1]);
         supply.skip(8).await.unwrap();
         let bytes = supply.next(u64::MAX).await.unwrap();
@@ -196,31 +206,34 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_medium_that_does_not_answer_is_gone_on_without_and_keeps_so_many_threads() {
-        let (turns, answers) = (Turns::default(), Arc::new(Barrier::new(READS_AT_ONCE + 1)));
-        let read = |answers: Option<Arc<Barrier>>| {
-            let turns = turns.clone();
-            tokio::spawn(async move { turns.run(move || Ok(answers.map(|answers| answers.wait().is_leader()))).await.map(drop) })
-        };
-        let mut waiting: Vec<_> = (0..READS_AT_ONCE).map(|_| read(Some(Arc::clone(&answers)))).collect();
-        while turns.0.available_permits() > 0 {
-            tokio::task::yield_now().await;
+        let (turns, answers) = (Turns::default(), Arc::new(Barrier::new(FILES_AT_ONCE + 1)));
+        let mut hung = Vec::new();
+        for _ in 0..FILES_AT_ONCE {
+            let (turn, answers) = (turns.take().await.unwrap(), Arc::clone(&answers));
+            hung.push(tokio::spawn(async move { turn.run(move || Ok(answers.wait().is_leader())).await.map(drop) }));
         }
-        waiting.push(read(None));
+        let late = tokio::spawn({
+            let turns = turns.clone();
+            async move { turns.take().await.map(drop) }
+        });
         tokio::task::yield_now().await;
+        tokio::time::advance(PATIENCE).await;
+        let error = late.await.unwrap().unwrap_err().to_string();
+        assert!(error.contains("too many other files"), "{error}");
         tokio::time::advance(SILENCE).await;
-        for waiting in waiting {
-            let error = waiting.await.unwrap().unwrap_err().to_string();
+        for hung in hung {
+            let error = hung.await.unwrap().unwrap_err().to_string();
             assert!(error.contains("nothing came for 60 seconds"), "{error}");
         }
         assert_eq!(turns.0.available_permits(), 0, "their threads are not back");
         answers.wait();
-        read(None).await.unwrap().unwrap();
+        turns.take().await.unwrap();
     }
 
     #[tokio::test]
     async fn nothing_is_read_for_whoever_left() {
         let left = CancellationToken::new();
-        let mut supply = Supply::open(file(), left.clone(), Turns::default());
+        let mut supply = Supply::open(file(), left.clone(), Turns::default().take().await.unwrap());
         supply.next(1).await.unwrap();
         drop(left.drop_guard());
         let error = supply.next(1).await.unwrap_err().to_string();

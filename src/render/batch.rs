@@ -88,7 +88,10 @@ impl<'t> Press<'_, 't> {
         let is_changed = !faults.is_empty();
         batch.faults.extend(faults);
         batch.is_changed |= is_changed;
-        let Some(product) = product else { return };
+        let Some(product) = product else {
+            batch.is_incomplete = true;
+            return;
+        };
         let edited = match self.role {
             Role::Images => Edited::of_images(product, &self.whence, self.policy, self.retained),
             _ => Edited::of_others(product, self.policy),

@@ -20,15 +20,16 @@ pub fn add_twins(product: &mut Product<'_>) -> bool {
 /// has more then.
 pub fn add_requirements(product: &mut Product<'_>) -> bool {
     const KEYS: [&str; 2] = ["requirements", "lxd_requirements"];
-    let before = product.fields.len();
+    let mut has_more = false;
     for (from, to) in [(KEYS[0], KEYS[1]), (KEYS[1], KEYS[0])] {
         if product.fields.get(to).is_none()
             && let Some(requirements) = product.fields.get(from).map(ToOwned::to_owned)
         {
             product.fields.set(to, &requirements);
+            has_more = true;
         }
     }
-    product.fields.len() > before
+    has_more
 }
 
 fn add_twins_for(client: Client, version: &mut Version<'_>) {
@@ -104,6 +105,8 @@ mod tests {
         let (mut document, _) = Products::parse(text).unwrap();
         assert!(document.products.iter_mut().filter(|product| product.name != "c").all(add_requirements));
         assert!(!add_requirements(&mut document.products[2]));
+        let (mut null, _) = Products::parse(r#"{"products":{"a":{"requirements":null,"lxd_requirements":{"x":"y"}}}}"#).unwrap();
+        assert!(add_requirements(&mut null.products[0]), "null is as good as absent");
         let get = |product: usize, key| document.products[product].fields.get(key).map(|value| value.get().to_owned());
         assert_eq!(get(0, "lxd_requirements").as_deref(), Some(r#"{"secureboot":"false"}"#));
         assert_eq!(get(1, "requirements").as_deref(), Some(r#"{"x":"y"}"#));

@@ -15,6 +15,7 @@ use crate::bundle::error::NotImported;
 use crate::bundle::import::Importer;
 use crate::digest::Digest;
 use crate::library::Library;
+use crate::library::error::LibraryError;
 use crate::library::supply::Supply;
 use crate::manifest::BundlePath;
 use crate::passing::Handed;
@@ -65,14 +66,18 @@ pub async fn take(importer: &Importer, id: &str, path: &str, request: Request<In
 /// Takes in a file that a command handed over open, for as long as the command is there.
 async fn take_open(importer: &Importer, arrival: &Arrival, digest: Digest, request: &Request<Incoming>) -> Reply {
     let handed = request.extensions().get::<Handed>().cloned().unwrap_or_default();
-    let reason = match importer.turns.run(move || handed.take()).await {
-        Ok(Some(file)) => {
+    let taken = async {
+        let turn = importer.turns.take().await?;
+        Ok::<_, LibraryError>((turn.run(move || handed.take()).await?, turn))
+    };
+    let reason = match taken.await {
+        Ok((Some(file), turn)) => {
             let left = CancellationToken::new();
-            let supply = Supply::open(file, left.clone(), importer.turns.clone());
+            let supply = Supply::open(file, left.clone(), turn);
             let _until_it_leaves = left.drop_guard();
             return answer(importer.take(arrival, digest, supply).await);
         }
-        Ok(None) => "it did not arrive".to_owned(),
+        Ok((None, _)) => "it did not arrive".to_owned(),
         Err(reason) => reason.to_string(),
     };
     error(StatusCode::UNSUPPORTED_MEDIA_TYPE, format!("{} cannot be taken open: {reason}", BundlePath::Blob(digest)))

@@ -15,20 +15,28 @@ pub fn note(disk: &dyn Disk, layout: &Layout, place: Digest, text: &[u8]) -> io:
     disk::replace(disk, &path(layout, place), text)
 }
 
-/// Notes that none is. That is the last thing to be done: what it names would go otherwise.
+/// Whether this very bundle is on its way.
+pub fn is(disk: &dyn Disk, layout: &Layout, place: Digest, text: &[u8]) -> io::Result<bool> {
+    let file = disk.open_own(&path(layout, place))?;
+    Ok(file.map(|file| file.read_all(MAX_MANIFEST_BYTES)).transpose()?.is_some_and(|noted| noted == text))
+}
+
+/// Notes that none is.
 pub fn forget(disk: &dyn Disk, layout: &Layout, place: Digest) -> io::Result<()> {
     disk.remove(&path(layout, place))
 }
 
-/// All that are on their way. One that cannot be read holds up nothing: it is sent again from its beginning.
-pub fn load(disk: &dyn Disk, layout: &Layout) -> io::Result<Vec<(Digest, Manifest)>> {
+/// All that are on their way. One that cannot be read holds up nothing, and has no manifest.
+pub fn load(disk: &dyn Disk, layout: &Layout) -> io::Result<Vec<(Digest, Option<Manifest>)>> {
     let places = disk.names(&layout.begun())?.into_iter().filter_map(|name| Digest::from_hex(&name));
     let mut begun = Vec::new();
     for place in places {
-        match disk.open_own(&path(layout, place)).and_then(|file| file.map(|file| file.read_all(MAX_MANIFEST_BYTES)).transpose()) {
-            Ok(text) => begun.extend(text.and_then(|text| Some((place, Manifest::parse(&text).ok()?)))),
-            Err(error) => tracing::warn!(%place, %error, "which files of a bundle came cannot be read; import it again"),
+        let text = disk.open_own(&path(layout, place)).and_then(|file| file.map(|file| file.read_all(MAX_MANIFEST_BYTES)).transpose());
+        let manifest = text.and_then(|text| Manifest::parse(&text.unwrap_or_default()).map_err(io::Error::other));
+        if let Err(error) = &manifest {
+            tracing::warn!(%place, %error, "which files of a bundle came cannot be read; import it again, or forget it");
         }
+        begun.push((place, manifest.ok()));
     }
     begun.sort_by_key(|(place, _)| *place);
     Ok(begun)
@@ -43,7 +51,7 @@ mod tests {
     use crate::digest::Digest;
     use crate::disk::{Disk as _, OsDisk};
     use crate::manifest::Manifest;
-    use crate::store::begun::{forget, load, note};
+    use crate::store::begun::{forget, is, load, note};
     use crate::store::layout::Layout;
 
     #[test]
@@ -57,11 +65,15 @@ mod tests {
         }
         OsDisk.create(&layout.begun().join("notes of mine")).unwrap();
         OsDisk.create(&layout.begun().join(Digest::of(b"damaged").to_string())).unwrap();
-        let mut found: Vec<_> = load(&OsDisk, &layout).unwrap().into_iter().map(|(place, manifest)| (place, manifest.generation)).collect();
-        found.sort_by_key(|(_, generation)| *generation);
-        assert_eq!(found, [(other, 2), (one, 3)]);
+        let generation = |(place, manifest): (Digest, Option<Manifest>)| (manifest.map(|manifest| manifest.generation), place);
+        let mut found: Vec<_> = load(&OsDisk, &layout).unwrap().into_iter().map(generation).collect();
+        found.sort();
+        assert_eq!(found, [(None, Digest::of(b"damaged")), (Some(2), other), (Some(3), one)]);
+        let text = Manifest { generation: 3, ..Manifest::default() }.to_json();
+        assert!(is(&OsDisk, &layout, one, &text).unwrap() && !is(&OsDisk, &layout, other, &text).unwrap());
         forget(&OsDisk, &layout, one).unwrap();
         forget(&OsDisk, &layout, one).unwrap();
-        assert_eq!(load(&OsDisk, &layout).unwrap().len(), 1);
+        assert!(!is(&OsDisk, &layout, one, &text).unwrap());
+        assert_eq!(load(&OsDisk, &layout).unwrap().len(), 2);
     }
 }

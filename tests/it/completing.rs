@@ -8,7 +8,7 @@ use cistern::digest::{Claim, Digest, Expected};
 use cistern::store::layout::Layout;
 use serde_json::Value;
 
-use crate::importing::{FIRST, Setting, manifest, shell_of, site, stream};
+use crate::importing::{FIRST, SECOND, Setting, manifest, shell_of, site, stream};
 use crate::managing::{CISTERN, done, failed};
 use crate::support::mirror::{Builder, wait_for};
 
@@ -88,6 +88,34 @@ async fn a_bundle_that_is_forgotten_leaves_nothing_behind() {
     })
     .await;
     assert!(failed(&setting.site, &["bundle", "forget", &ids[1]]).await.1.contains("cistern bundle list shows them"));
+}
+
+/// A site at which nothing goes for not being used, as most are that have no way out.
+fn patient() -> Builder {
+    let images = "[images]\ngrace = \"1s\"\nremote_cache_expiry = \"0s\"";
+    Builder::default().remote("other", &[], "mode = \"offline\"").section(images)
+}
+
+#[tokio::test]
+async fn what_came_of_the_next_bundle_is_forgotten_without_the_one_that_is_listed() {
+    let setting = Setting::with(patient()).await;
+    let first = setting.export("first", &["lab:"]).await;
+    setting.import(&first, &[]).await;
+    let held = setting.site.files("blobs");
+    setting.publish(&[SECOND]).await;
+    let next = setting.export("next", &["lab:", "--volume-size", "320KB"]).await;
+    let root = manifest(&next.join("volume-1")).blobs().find(|(_, file)| file.size == 310_000).unwrap().1.path.to_string();
+    let without = ["volume-1", "volume-2"].map(|volume| next.join(volume)).into_iter().find(|volume| !volume.join(&root).exists()).unwrap();
+    // All that it has is here, because of the first one.
+    setting.import(&without, &[]).await;
+    assert_eq!(states(&setting).await, ["listed", "incomplete"]);
+    setting.import(&first, &["--allow-rollback"]).await;
+    assert_eq!(states(&setting).await, ["listed", "incomplete"], "what is listed once more says nothing of the next");
+    let id = bundles(&setting).await[0]["id"].as_str().unwrap().to_owned();
+    let said = done(&setting.site, &["bundle", "forget", &id]).await;
+    assert!(said.contains("nothing more of it is waited for; bundle 1 of "), "{said}");
+    assert_eq!((states(&setting).await, setting.site.files("blobs")), (vec!["listed".to_owned()], held));
+    assert_eq!(setting.versions("busy").await, ["20260101"]);
 }
 
 /// Bytes of attempts that broke off are nobody's, and have to stay for nobody.

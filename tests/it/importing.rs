@@ -44,7 +44,7 @@ pub fn stream(busy: &[(&str, &str, usize)]) -> Stream {
 }
 
 pub const FIRST: (&str, &str, usize) = ("20260101", "busy/1", 300_000);
-const SECOND: (&str, &str, usize) = ("20260102", "busy/2", 310_000);
+pub const SECOND: (&str, &str, usize) = ("20260102", "busy/2", 310_000);
 
 pub fn site() -> Builder {
     // It has a remote, or else it would have the public ones.

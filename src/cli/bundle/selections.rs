@@ -32,8 +32,9 @@ pub async fn list(socket: &Path, format: Format) -> Result<(), Failure> {
     print(format, &["ID", "BUNDLE", "MADE", "STATE", "REMOTES", "SIZE", "SELECTION"], &rows, &bundles)
 }
 
-/// Has nothing listed any more that only the bundles of this selection list.
+/// Has nothing more waited for, or nothing listed any more that only the bundles of this selection list.
 pub async fn forget(socket: &Path, id: &str) -> Result<(), Failure> {
     let target = Target::new(&["1.0", "bundles", "imports", id])?.to_string();
-    ask::<()>(socket, Method::DELETE, &target, Vec::new()).await
+    println!("{}", ask::<String>(socket, Method::DELETE, &target, Vec::new()).await?);
+    Ok(())
 }
