@@ -70,7 +70,8 @@
 //! 2. A file under `blobs/` is whole and verified. Only [`store::partial::Verified::commit`] makes one: bytes are hashed as
 //!    they are written, then sync, rename, sync of the folder.
 //! 3. Ground state is blobs, the last good documents, one file for each image that is held ([`store::records`]), and one for
-//!    each thing that people decided ([`store::decisions`], [`store::publications`]). The database indexes these and can be
+//!    each thing that people decided ([`store::decisions`], [`store::publications`]), and what bundles say ([`store::imports`],
+//!    [`store::begun`]). The database indexes these and can be
 //!    made anew; only times of use may be lost.
 //! 4. Only paths that the catalog names are served. Cistern is no open proxy.
 //! 5. Nothing is listed that cannot be had: held, or obtainable from upstream. Replaced documents are kept for grace, across
@@ -144,7 +145,8 @@
 //! ([`passing`]), and they come in as a fetch's do. When all that a
 //! bundle names is held, it is written down in the place of the one before ([`store::imports`]), what all bundles list of a remote
 //! is joined ([`render::join`]), and that is given to the remote's keeper ([`refresh::Refresher::be_fed`]), which does with it what a refresh
-//! does. What a bundle brought belongs to its selection ([`ledger::record::Owner::Selection`]) and goes when no bundle lists it.
+//! does. What a bundle brought belongs to its selection ([`ledger::record::Owner::Selection`]) and goes when no bundle lists it. What
+//! came of one that is not complete ([`store::begun`]) stays for the rest to come, or until somebody forgets it ([`bundle::selections`]).
 //!
 //! **Start.** Sockets are bound, the store is locked, the ledger is made of its database (without one, of all that lies in the
 //! store), the documents on disk are published, and the server listens, upstream or none. Refreshes begin, and the store is

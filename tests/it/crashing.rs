@@ -6,8 +6,8 @@ use std::panic::AssertUnwindSafe;
 use futures_util::FutureExt as _;
 
 use crate::deeds::{
-    Deed, Stage, Verdict, comes_to_hold, commit, decision, eviction, exposure, feeding, feeding_again, feeding_in_part, import, is_counted,
-    is_sound, keeping, learning, refresh, withdrawal,
+    Deed, Stage, Verdict, comes_to_hold, commit, decision, eviction, exposure, feeding, feeding_again, feeding_in_part, forgetting, import,
+    is_counted, is_sound, keeping, learning, refresh, withdrawal,
 };
 use crate::support::mirror::Mirror;
 use crate::support::power::{Database, Outcome, Unsynced};
@@ -180,6 +180,12 @@ async fn what_a_bundle_brought_is_there_and_whole_after_the_power_went() {
 #[tokio::test]
 async fn a_site_lists_one_bundle_or_the_next_after_the_power_went() {
     feeding_again().survives().await;
+}
+
+/// T40
+#[tokio::test]
+async fn what_was_forgotten_is_listed_no_more_after_the_power_went() {
+    forgetting().survives().await;
 }
 
 /// T40

@@ -456,6 +456,35 @@ pub fn feeding_in_part() -> Deed<impl AsyncFn() -> Stage, impl AsyncFn(&Stage) -
     Deed { stage, act, check }
 }
 
+/// A person forgets what was imported. It promises that nothing is listed for it; until then everything is.
+pub fn forgetting() -> Deed<impl AsyncFn() -> Stage, impl AsyncFn(&Stage) -> bool, impl AsyncFn(&Mirror, &bool) -> Verdict> {
+    let stage = async || {
+        let Bundles { key, folders: [first, _], .. } = bundles().await;
+        let stage = site().await;
+        done(&stage.mirror, &["bundle", "trust", key]).await;
+        done(&stage.mirror, &["bundle", "import", first]).await;
+        stage
+    };
+    let act = async |stage: &Stage| {
+        let id = imported(&stage.mirror).await.unwrap_or_default();
+        typed(&stage.mirror, &["bundle", "forget", &id], "").await.0 == 0
+    };
+    let check = async |mirror: &Mirror, was_forgotten: &bool| {
+        let is_here = imported(mirror).await.is_some();
+        ensure(!is_here || !was_forgotten, || "what was forgotten is here again".to_owned())?;
+        let is_as_it_says = async || serials(mirror).await.is_empty() != is_here;
+        ensure(comes_to_hold(is_as_it_says).await, || format!("imported: {is_here}, and something else is listed"))
+    };
+    Deed { stage, act, check }
+}
+
+/// The id of the selection that was imported.
+async fn imported(mirror: &Mirror) -> Option<String> {
+    let (_, listed, _) = typed(mirror, &["bundle", "list", "--format", "json"], "").await;
+    let listed: Value = serde_json::from_str(&listed).ok()?;
+    Some(listed[0]["id"].as_str()?.to_owned())
+}
+
 fn own_image() -> Vec<u8> {
     let yaml = format!("architecture: {}\ncreation_date: 1767225600\nproperties:\n  os: Own\n", std::env::consts::ARCH);
     let mut tarball = tar::Builder::new(flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast()));
