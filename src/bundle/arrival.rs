@@ -5,7 +5,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use foldhash::HashMap;
-use tokio::sync::OnceCell;
 
 use crate::bundle::error::NotImported;
 use crate::digest::{Claim, Digest, Expected};
@@ -33,8 +32,6 @@ pub struct Arrival {
     pub signature: Bytes,
     /// Whether it may take the place of a newer one.
     pub allow_rollback: bool,
-    /// Whether it is noted that something of it came.
-    pub noted: OnceCell<()>,
     /// The same bundle, if it is imported already: then its documents are not sent again.
     pub kept: Option<Imported>,
     sizes: HashMap<Digest, u64>,
@@ -55,19 +52,7 @@ impl Arrival {
         }
         let (id, place) = (Digest::of(&text), manifest.selection.id());
         let sizes = manifest.blobs().map(|(_, file)| (file.sha256, file.size)).collect();
-        Ok(Self {
-            id,
-            place,
-            key,
-            manifest,
-            text,
-            signature,
-            allow_rollback,
-            noted: OnceCell::new(),
-            kept: None,
-            sizes,
-            documents: Documents::default(),
-        })
+        Ok(Self { id, place, key, manifest, text, signature, allow_rollback, kept: None, sizes, documents: Documents::default() })
     }
 
     /// Has what came of the same bundle before.

@@ -72,7 +72,7 @@ pub enum NotImported {
     },
     /// There is no room for it beside what has to stay.
     #[error(
-        "{wanted} bytes of it are not held, and there is room for {lacking} less beside what has to stay; see storage.capacity and storage.min_free"
+        "{wanted} bytes of it are not held, and there is room for {lacking} less beside what has to stay; see storage.capacity and storage.min_free, and 'cistern bundle list' for what could be forgotten"
     )]
     NoRoom {
         /// How many bytes are not held.

@@ -18,7 +18,7 @@ use crate::bundle::error::NotImported;
 use crate::bundle::joining::{listed, remotes};
 use crate::bundle::offer::{before, called, consider, plan};
 use crate::bundle::outcome::{NotServed, report, served};
-use crate::bundle::outlook::{Outlook, Prospect};
+use crate::bundle::outlook::{Outlook, Prospect, relied_on};
 use crate::bundle::selections::{self, Forgotten};
 use crate::cache::{Cache, blocking};
 use crate::digest::Digest;
@@ -55,6 +55,8 @@ pub struct Importer {
     arrivals: Mutex<VecDeque<Arc<Arrival>>>,
     /// Who may read what commands handed over.
     pub turns: Turns,
+    /// Held by whoever notes that something came.
+    noting: tokio::sync::Mutex<()>,
     /// Held by whoever changes what is listed.
     turn: tokio::sync::Mutex<()>,
 }
@@ -62,7 +64,14 @@ pub struct Importer {
 impl Importer {
     /// An importer to which nothing came yet.
     pub fn new(library: Arc<Library>, newcomers: mpsc::Sender<Newcomers>) -> Self {
-        Self { library, newcomers, arrivals: Mutex::default(), turns: Turns::default(), turn: tokio::sync::Mutex::default() }
+        Self {
+            library,
+            newcomers,
+            arrivals: Mutex::default(),
+            turns: Turns::default(),
+            noting: tokio::sync::Mutex::default(),
+            turn: tokio::sync::Mutex::default(),
+        }
     }
 
     /// Looks at a manifest, and says what is wanted of its bundle.
@@ -115,15 +124,17 @@ impl Importer {
         if arrival.kept.is_some() {
             return Ok(());
         }
-        let note = || {
-            let (place, text, blobs) = (arrival.place, arrival.text.clone(), arrival.blobs().collect());
-            self.with_cache(move |cache| {
-                begun::note(&**cache.store().disk(), cache.store().layout(), place, &text)?;
-                cache.begun().keep(place, blobs);
-                Ok(())
-            })
-        };
-        arrival.noted.get_or_try_init(note).await.copied()
+        let (id, place, text, blobs) = (arrival.id, arrival.place, arrival.text.clone(), arrival.blobs().collect());
+        let _noting = self.noting.lock().await;
+        if self.library.cache.begun().keeps(place, id) {
+            return Ok(());
+        }
+        self.with_cache(move |cache| {
+            begun::note(&**cache.store().disk(), cache.store().layout(), place, &text)?;
+            cache.begun().keep(place, id, blobs);
+            Ok(())
+        })
+        .await
     }
 
     /// What would become of every remote; whatever keeps the bundle from being taken is an error.
@@ -136,6 +147,7 @@ impl Importer {
     /// Lists a bundle, if all that it names is held.
     pub async fn commit(&self, arrival: &Arc<Arrival>) -> Result<ImportReport, NotImported> {
         let _turn = self.turn.lock().await;
+        let _kept = self.keep_all(arrival).await?;
         let mut outlook = self.outlook(arrival).await?;
         if !outlook.strange.is_empty() {
             self.adopt(outlook.strange).await?;
@@ -165,6 +177,15 @@ impl Importer {
         }
         tracing::info!(generation = arrival.manifest.generation, key = %arrival.key, "a bundle is listed");
         Ok(report(arrival, &outlook, &newcomers, true))
+    }
+
+    /// Has everything stay that a bundle brings or lists, until it is listed: it may be on its way out.
+    async fn keep_all(&self, arrival: &Arc<Arrival>) -> Result<Kept, NotImported> {
+        let arrival = Arc::clone(arrival);
+        let relied_on = self.with_cache(move |_| Ok((arrival.id, relied_on(&arrival)?))).await?;
+        let cache = Arc::clone(&self.library.cache);
+        cache.begun().keep(relied_on.0, relied_on.0, relied_on.1);
+        Ok(Kept(cache, relied_on.0))
     }
 
     /// Reads what was found in the store after a crash: the next start is to know of it, and nothing else is to be listed.
@@ -205,7 +226,7 @@ impl Importer {
         let cache = &self.library.cache;
         for (place, manifest) in begun::load(&**cache.store().disk(), cache.store().layout())? {
             let blobs = manifest.iter().flat_map(Manifest::blobs).map(|(_, file)| file.sha256).collect();
-            cache.begun().keep(place, blobs);
+            cache.begun().keep(place, manifest.map_or(place, |manifest| Digest::of(&manifest.to_json())), blobs);
         }
         Ok(())
     }
@@ -303,6 +324,15 @@ impl Importer {
     ) -> Result<T, NotImported> {
         let cache = Arc::clone(&self.library.cache);
         blocking(move || io::Result::Ok(act(&cache))).await?
+    }
+}
+
+/// What stays for as long as somebody has this.
+struct Kept(Arc<Cache>, Digest);
+
+impl Drop for Kept {
+    fn drop(&mut self) {
+        self.0.begun().end(self.1);
     }
 }
 

@@ -67,9 +67,8 @@ impl Outlook {
         }
         check_listed(&bundle, &names)?;
         let lacking = lacking(arrival, &bundle, &names, books)?;
-        let listed: HashSet<Digest> = names.iter().flat_map(|remote| digests_of(&bundle, remote)).collect();
-        let is_relied_on = |digest: &Digest| arrival.has(*digest) || listed.contains(digest);
-        let strange = books.read(|ledger| ledger.strangers().filter(is_relied_on).collect());
+        let relied_on = relied_on(arrival)?;
+        let strange = books.read(|ledger| ledger.strangers().filter(|digest| relied_on.contains(digest)).collect());
         let why = (!lacking.is_empty()).then(|| say(arrival, &imported, lacking.len()));
         let before = imported.iter().position(|other| other.place == bundle.place).map(|place| imported.swap_remove(place));
         let is_known = before.as_ref().is_some_and(|before| before.text == bundle.text);
@@ -111,6 +110,13 @@ impl Prospect {
         let is_new = newcomers.contains(remote);
         ImportedRemote { remote: remote.clone(), is_new, added: added.clone(), gone: gone.clone(), images: *images }
     }
+}
+
+/// Everything that a bundle whose documents came brings or lists.
+pub fn relied_on(arrival: &Arrival) -> Result<HashSet<Digest>, NotImported> {
+    let bundle = arrival.whole()?;
+    let listed = remotes(&bundle.manifest).into_iter().flat_map(|remote| digests_of(&bundle, &remote));
+    Ok(arrival.blobs().chain(listed).collect())
 }
 
 /// Whether every document of a bundle can be read.

@@ -38,8 +38,10 @@ struct Work<'a> {
 
 /// The documents of each bundle, the newest first, as one set. Those of a single one stay as they are.
 pub fn join(bundles: &[Vec<Source>]) -> Vec<Source> {
-    if let [only] = bundles {
-        return only.clone();
+    match bundles {
+        [] => return nothing(),
+        [only] => return only.clone(),
+        _ => {}
     }
     let mut work = Work::default();
     bundles.iter().for_each(|bundle| work.add(bundle));
@@ -110,6 +112,16 @@ impl<'a> Work<'a> {
         sources.insert(0, Source::new(path, Role::Index, Bytes::from(index.to_json())));
         sources
     }
+}
+
+/// A set that lists nothing, with a document for what a person keeps all the same.
+fn nothing() -> Vec<Source> {
+    let document = r#"{"format":"products:1.0","content_id":"images","datatype":"image-downloads","products":{}}"#;
+    let entry = r#"{"format":"products:1.0","datatype":"image-downloads","path":"streams/v1/images.json","products":[]}"#;
+    let index = format!(r#"{{"format":"index:1.0","index":{{"images":{entry}}}}}"#);
+    let source = |path: &str, role, text: String| Some(Source::new(StreamPath::from_document(path).ok()?, role, text.into()));
+    let sources = [source(INDEX_PATH, Role::Index, index), source("streams/v1/images.json", Role::Images, document.to_owned())];
+    sources.into_iter().flatten().collect()
 }
 
 /// What the indexes of a bundle name, and is there.
@@ -219,7 +231,8 @@ mod tests {
     fn one_bundle_stays_as_it_is_and_none_lists_nothing() {
         let only = bundle(&[("a", product("x", &[("20260101", "squashfs")]))]);
         assert_eq!(join(std::slice::from_ref(&only)), only);
-        assert_eq!(joined(&[]), (json!({"format": "index:1.0", "index": {}}), Value::Null));
+        let (index, products) = joined(&[]);
+        assert_eq!((index["index"]["images"]["products"].clone(), products), (json!([]), json!({})));
     }
 
     #[test]

@@ -9,7 +9,7 @@ use cistern::store::layout::Layout;
 use serde_json::Value;
 
 use crate::importing::{FIRST, SECOND, Setting, manifest, shell_of, site, stream};
-use crate::managing::{CISTERN, done, failed};
+use crate::managing::{CISTERN, done, failed, typed};
 use crate::support::mirror::{Builder, wait_for};
 
 /// A site at which what nobody uses goes at once.
@@ -116,6 +116,51 @@ async fn what_came_of_the_next_bundle_is_forgotten_without_the_one_that_is_liste
     assert!(said.contains("nothing more of it is waited for; bundle 1 of "), "{said}");
     assert_eq!((states(&setting).await, setting.site.files("blobs")), (vec!["listed".to_owned()], held));
     assert_eq!(setting.versions("busy").await, ["20260101"]);
+}
+
+#[tokio::test]
+async fn what_a_person_copied_is_listed_also_when_the_last_bundle_is_forgotten() {
+    let setting = Setting::with(hasty()).await;
+    let bundle = setting.export("first", &["lab:"]).await;
+    setting.import(&bundle, &[]).await;
+    wait_for(async || setting.images().await.iter().filter(|image| image["held"] == true).count() == 2).await;
+    done(&setting.site, &["image", "copy", "lab:rare"]).await;
+    let id = bundles(&setting).await[0]["id"].as_str().unwrap().to_owned();
+    done(&setting.site, &["bundle", "forget", &id]).await;
+    assert!(setting.versions("busy").await.is_empty());
+    much_later(&setting).await;
+    let images = setting.images().await;
+    assert_eq!(images.len(), 1, "{images:?}");
+    assert!(setting.is_served("rare/squashfs").await);
+    let print = images[0]["fingerprint"].as_str().unwrap().to_owned();
+    done(&setting.site, &["image", "delete", &print]).await;
+    assert!(setting.images().await.is_empty());
+}
+
+/// What is on its way out when a bundle that lists it is imported again stays.
+#[tokio::test]
+async fn a_bundle_that_comes_back_at_the_end_of_grace_is_there_whole() {
+    let setting = Setting::with(Builder::default().remote("other", &[], "mode = \"offline\"").section("[images]\ngrace = \"0s\"")).await;
+    let bundle = setting.export("first", &["lab:"]).await;
+    setting.import(&bundle, &[]).await;
+    for _ in 0..15 {
+        let id = bundles(&setting).await[0]["id"].as_str().unwrap().to_owned();
+        done(&setting.site, &["bundle", "forget", &id]).await;
+        let import = ["bundle", "import", bundle.to_str().unwrap()];
+        let ((code, imported, error), ()) = tokio::join!(typed(&setting.site, &import, ""), async {
+            for _ in 0..8 {
+                done(&setting.site, &["cache", "prune"]).await;
+            }
+        });
+        if code == 0 {
+            assert_eq!(setting.versions("busy").await.len() + setting.versions("rare").await.len(), 2, "{imported}");
+            assert!(setting.is_served("busy/1/squashfs").await && setting.is_served("rare/squashfs").await);
+        } else {
+            // Something went after it was said to be here.
+            assert!(code == 75 && error.contains("run this again"), "{code} {error}");
+            setting.import(&bundle, &[]).await;
+        }
+    }
 }
 
 /// Bytes of attempts that broke off are nobody's, and have to stay for nobody.

@@ -125,13 +125,13 @@ impl Setting {
         images["products"].as_object().unwrap().len()
     }
 
-    async fn is_served(&self, path: &str) -> bool {
+    pub async fn is_served(&self, path: &str) -> bool {
         let response = self.site.get(&format!("lab/{path}")).await;
         response.status() == 200 && response.bytes().await.is_ok()
     }
 
     /// The images that the site holds, as people see them.
-    async fn images(&self) -> Vec<Value> {
+    pub async fn images(&self) -> Vec<Value> {
         let images: Value = serde_json::from_str(&done(&self.site, &["image", "list", "--format", "json"]).await).unwrap();
         images.as_array().unwrap().clone()
     }

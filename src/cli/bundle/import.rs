@@ -95,7 +95,7 @@ pub fn went(report: &ImportReport, is_all_sent: bool) -> Result<(), Failure> {
     if is_all_sent && !report.listed {
         return Err(Failure::new(
             TRY_AGAIN,
-            "some of what was held is not: a file that was found in the store was damaged, or there is no room for all of it; run this again, and if that does not help, see storage.capacity and storage.min_free",
+            "some of what was held is not any more: it was on its way out, a file that was found in the store was damaged, or there is no room for all of it; run this again, and if that does not help, see storage.capacity and storage.min_free",
         ));
     }
     Ok(())
