@@ -9,7 +9,7 @@ use cistern::store::layout::Layout;
 use serde_json::Value;
 
 use crate::importing::{FIRST, SECOND, Setting, manifest, shell_of, site, stream};
-use crate::managing::{CISTERN, done, failed, typed};
+use crate::managing::{CISTERN, done, failed};
 use crate::support::mirror::{Builder, wait_for};
 
 /// A site at which what nobody uses goes at once.
@@ -135,32 +135,6 @@ async fn what_a_person_copied_is_listed_also_when_the_last_bundle_is_forgotten()
     let print = images[0]["fingerprint"].as_str().unwrap().to_owned();
     done(&setting.site, &["image", "delete", &print]).await;
     assert!(setting.images().await.is_empty());
-}
-
-/// What is on its way out when a bundle that lists it is imported again stays.
-#[tokio::test]
-async fn a_bundle_that_comes_back_at_the_end_of_grace_is_there_whole() {
-    let setting = Setting::with(Builder::default().remote("other", &[], "mode = \"offline\"").section("[images]\ngrace = \"0s\"")).await;
-    let bundle = setting.export("first", &["lab:"]).await;
-    setting.import(&bundle, &[]).await;
-    for _ in 0..15 {
-        let id = bundles(&setting).await[0]["id"].as_str().unwrap().to_owned();
-        done(&setting.site, &["bundle", "forget", &id]).await;
-        let import = ["bundle", "import", bundle.to_str().unwrap()];
-        let ((code, imported, error), ()) = tokio::join!(typed(&setting.site, &import, ""), async {
-            for _ in 0..8 {
-                done(&setting.site, &["cache", "prune"]).await;
-            }
-        });
-        if code == 0 {
-            assert_eq!(setting.versions("busy").await.len() + setting.versions("rare").await.len(), 2, "{imported}");
-            assert!(setting.is_served("busy/1/squashfs").await && setting.is_served("rare/squashfs").await);
-        } else {
-            // Something went after it was said to be here.
-            assert!(code == 75 && error.contains("run this again"), "{code} {error}");
-            setting.import(&bundle, &[]).await;
-        }
-    }
 }
 
 /// Bytes of attempts that broke off are nobody's, and have to stay for nobody.
