@@ -170,6 +170,8 @@ impl File {
                 Err(error) => return Err(error.into()),
             }
         }
+        // There may be more memory than was asked for.
+        bytes.truncate(most);
         Ok(bytes)
     }
 
@@ -224,10 +226,7 @@ impl File {
         if len > limit {
             return Err(io::Error::new(io::ErrorKind::FileTooLarge, format!("it has {len} bytes, more than {limit}")));
         }
-        let mut bytes = vec![0; usize::try_from(len).map_err(io::Error::other)?];
-        let read = self.read_at(&mut bytes, 0)?;
-        bytes.truncate(read);
-        Ok(bytes)
+        self.read(usize::try_from(len).map_err(io::Error::other)?, 0)
     }
 
     /// Takes the file for this process alone, until it is closed; `false` if another process has it.

@@ -26,6 +26,8 @@ const KIND: &str = "bundle:";
 const BLOBS: &str = "blobs/sha256/";
 const DOCUMENTS: &str = "documents/";
 const RENDERED: &str = "rendered/";
+/// More than a manifest may have. One of 100,000 files has a tenth of that.
+pub const MAX_MANIFEST_BYTES: u64 = 256 << 20;
 /// What the manifest is called in the folder of a volume.
 pub const MANIFEST: &str = "manifest.json";
 /// What its signature is called.

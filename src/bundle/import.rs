@@ -181,11 +181,11 @@ impl Importer {
 
     /// Has everything stay that a bundle brings or lists, until it is listed: it may be on its way out.
     async fn keep_all(&self, arrival: &Arc<Arrival>) -> Result<Kept, NotImported> {
-        let arrival = Arc::clone(arrival);
-        let relied_on = self.with_cache(move |_| Ok((arrival.id, relied_on(&arrival)?))).await?;
+        let (id, bundle) = (arrival.id, Arc::clone(arrival));
+        let blobs = self.with_cache(move |_| relied_on(&bundle)).await?;
         let cache = Arc::clone(&self.library.cache);
-        cache.begun().keep(relied_on.0, relied_on.0, relied_on.1);
-        Ok(Kept(cache, relied_on.0))
+        cache.begun().keep(id, id, blobs);
+        Ok(Kept(cache, id))
     }
 
     /// Reads what was found in the store after a crash: the next start is to know of it, and nothing else is to be listed.

@@ -4,15 +4,13 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::disk::Disk;
-use crate::manifest::{BadManifest, MANIFEST, Manifest, SIGNATURE};
+use crate::manifest::{BadManifest, MANIFEST, MAX_MANIFEST_BYTES, Manifest, SIGNATURE};
 use crate::seal::PublicKey;
 
 /// What a folder has while somebody writes to it, or if whoever did was killed.
 pub const LOCK: &str = ".cistern.lock";
 /// What every file system of ext4's kind has at its top.
 pub const LOST_AND_FOUND: &str = "lost+found";
-/// A manifest of 100,000 files has a tenth of that.
-const MAX_MANIFEST_BYTES: u64 = 256 << 20;
 const MAX_SIGNATURE_BYTES: u64 = 4096;
 
 /// A manifest, as it was written and as it was signed.

@@ -17,7 +17,7 @@ use crate::digest::Digest;
 use crate::library::Library;
 use crate::library::error::LibraryError;
 use crate::library::supply::Supply;
-use crate::manifest::BundlePath;
+use crate::manifest::{BundlePath, MAX_MANIFEST_BYTES};
 use crate::passing::Handed;
 use crate::seal::PublicKey;
 use crate::server::intake::supply;
@@ -26,8 +26,6 @@ use crate::server::verdict;
 
 /// What a request says with which a file was handed over.
 const HANDED_OVER: &str = "handed=true";
-/// A manifest of 100,000 files has a tenth of that.
-const MAX_MANIFEST_BYTES: usize = 256 << 20;
 const MAX_KEY_BYTES: usize = 64 << 10;
 
 /// Looks at a manifest, which is the body; the query has its signature.
@@ -38,7 +36,7 @@ pub async fn begin(importer: &Importer, request: Request<Incoming>) -> Reply {
             "this is no bundle that could be taken in; is the program of another version than the server?",
         );
     };
-    let text = match collect(request, MAX_MANIFEST_BYTES).await {
+    let text = match collect(request, usize::try_from(MAX_MANIFEST_BYTES).unwrap_or(usize::MAX)).await {
         Ok(text) => text,
         Err(reply) => return reply,
     };

@@ -5,10 +5,8 @@ use std::path::PathBuf;
 
 use crate::digest::Digest;
 use crate::disk::{self, Disk};
-use crate::manifest::Manifest;
+use crate::manifest::{MAX_MANIFEST_BYTES, Manifest};
 use crate::store::layout::Layout;
-
-const MAX_MANIFEST_BYTES: u64 = 256 << 20;
 
 /// Notes that a bundle of this selection is on its way, in the place of the one before.
 pub fn note(disk: &dyn Disk, layout: &Layout, place: Digest, text: &[u8]) -> io::Result<()> {
@@ -17,8 +15,7 @@ pub fn note(disk: &dyn Disk, layout: &Layout, place: Digest, text: &[u8]) -> io:
 
 /// Whether this very bundle is on its way.
 pub fn is(disk: &dyn Disk, layout: &Layout, place: Digest, text: &[u8]) -> io::Result<bool> {
-    let file = disk.open_own(&path(layout, place))?;
-    Ok(file.map(|file| file.read_all(MAX_MANIFEST_BYTES)).transpose()?.is_some_and(|noted| noted == text))
+    Ok(read(disk, layout, place)?.is_some_and(|noted| noted == text))
 }
 
 /// Notes that none is.
@@ -31,8 +28,7 @@ pub fn load(disk: &dyn Disk, layout: &Layout) -> io::Result<Vec<(Digest, Option<
     let places = disk.names(&layout.begun())?.into_iter().filter_map(|name| Digest::from_hex(&name));
     let mut begun = Vec::new();
     for place in places {
-        let text = disk.open_own(&path(layout, place)).and_then(|file| file.map(|file| file.read_all(MAX_MANIFEST_BYTES)).transpose());
-        let manifest = text.and_then(|text| Manifest::parse(&text.unwrap_or_default()).map_err(io::Error::other));
+        let manifest = read(disk, layout, place).and_then(|text| Manifest::parse(&text.unwrap_or_default()).map_err(io::Error::other));
         if let Err(error) = &manifest {
             tracing::warn!(%place, %error, "which files of a bundle came cannot be read; import it again, or forget it");
         }
@@ -40,6 +36,10 @@ pub fn load(disk: &dyn Disk, layout: &Layout) -> io::Result<Vec<(Digest, Option<
     }
     begun.sort_by_key(|(place, _)| *place);
     Ok(begun)
+}
+
+fn read(disk: &dyn Disk, layout: &Layout, place: Digest) -> io::Result<Option<Vec<u8>>> {
+    disk.open_own(&path(layout, place))?.map(|file| file.read_all(MAX_MANIFEST_BYTES)).transpose()
 }
 
 fn path(layout: &Layout, place: Digest) -> PathBuf {

@@ -11,12 +11,11 @@ use bytes::Bytes;
 use crate::catalog::name;
 use crate::digest::Digest;
 use crate::disk::{self, Disk};
-use crate::manifest::{BundlePath, MANIFEST, Manifest, SIGNATURE};
+use crate::manifest::{BundlePath, MANIFEST, MAX_MANIFEST_BYTES, Manifest, SIGNATURE};
 use crate::store::layout::Layout;
 
 /// A bundle without its last name.
 const FRESH: &str = ".new";
-const MAX_MANIFEST_BYTES: u64 = 256 << 20;
 const MAX_SIGNATURE_BYTES: u64 = 4096;
 
 /// A bundle that was imported.

@@ -12,9 +12,7 @@ use crate::cli::bundle::part::{BadFolder, FRESH, PART, Part, publish, sync_folde
 use crate::cli::bundle::place::{check, remove_file};
 use crate::digest::{Claim, Expected};
 use crate::disk::{Disk as _, OsDisk};
-use crate::manifest::{BundlePath, File, MANIFEST, Manifest, SIGNATURE};
-
-const MAX_MANIFEST_BYTES: u64 = 256 << 20;
+use crate::manifest::{BundlePath, File, MANIFEST, MAX_MANIFEST_BYTES, Manifest, SIGNATURE};
 
 /// The folder of one volume, with the files that belong there.
 #[derive(Debug)]

@@ -21,12 +21,11 @@ use crate::cli::bundle::report::show;
 use crate::cli::exit::{FAILED, Failure, TRY_AGAIN};
 use crate::cli::table::Format;
 use crate::digest::Digest;
-use crate::manifest::{File, MANIFEST, Manifest, SIGNATURE};
+use crate::manifest::{File, MANIFEST, MAX_MANIFEST_BYTES, Manifest, SIGNATURE};
 
 const READ_BYTES: usize = 256 * 1024;
 /// How many pieces may wait for the server.
 const QUEUED_PIECES: usize = 4;
-const MAX_MANIFEST_BYTES: u64 = 256 << 20;
 const MAX_SIGNATURE_BYTES: u64 = 4096;
 const MAX_NAME_BYTES: u64 = 4096;
 
