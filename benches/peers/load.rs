@@ -5,9 +5,10 @@ use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use rustls::pki_types::ServerName;
 use rustls::pki_types::pem::PemObject as _;
-use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
+use rustls::{ClientConfig, RootCertStore};
+
+use crate::secure::Secure;
 
 /// So much is read at a time.
 const BUFFER: usize = 256 << 10;
@@ -59,9 +60,7 @@ impl Target {
         let stream = TcpStream::connect(self.address)?;
         stream.set_nodelay(true)?;
         let Some(tls) = &self.tls else { return Ok(Box::new(stream)) };
-        let name = ServerName::try_from("localhost").expect("it is a name");
-        let connection = ClientConnection::new(Arc::clone(tls), name).map_err(io::Error::other)?;
-        Ok(Box::new(StreamOwned::new(connection, stream)))
+        Ok(Box::new(Secure::new(tls, stream)?))
     }
 
     /// Asks once, on a connection of its own.

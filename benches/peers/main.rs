@@ -11,6 +11,7 @@
 mod load;
 mod origin;
 mod results;
+mod secure;
 mod server;
 mod table;
 mod works;
