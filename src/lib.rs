@@ -92,7 +92,7 @@
 //!
 //! **GET of a file that is held.** [`server::route`] → catalog → [`server::blob`] → [`cache::Cache::find`]: an open file
 //! out of a bounded cache of open files. Conditions and ranges are answered from digest and size. Over plain HTTP, asked for as LXD
-//! does, the kernel sends it ([`server::lane`]); otherwise [`server::body`] reads
+//! does, the kernel sends it ([`server::lane`]), also while it is fetched; otherwise [`server::body`] reads
 //! with `preadv2(RWF_NOWAIT)` on the async thread, and on a blocking one if the page is not in memory; frames grow only
 //! while the host takes them at once.
 //!

@@ -12,6 +12,7 @@ pub mod bundles;
 pub mod connection;
 pub mod document;
 pub mod door;
+pub mod haul;
 pub mod images;
 pub mod imports;
 pub mod intake;

@@ -10,6 +10,7 @@ use tokio::sync::watch;
 use crate::cache::chunk::Chunks;
 use crate::cache::error::FetchError;
 use crate::cache::flight::{Flight, Progress, Seat, Stage};
+use crate::disk::File;
 use crate::metrics::Metrics;
 
 /// Reads a flight from some byte on, as fast as its host takes it.
@@ -24,6 +25,15 @@ pub struct Reader {
     last: Option<Bytes>,
     chunks: Chunks,
     metrics: Arc<Metrics>,
+}
+
+/// Where the next bytes of a flight are.
+#[derive(Debug)]
+pub enum Place {
+    /// There in its file.
+    File(File, Range<u64>),
+    /// In memory, since there is no file or it is the last byte.
+    Memory(Bytes),
 }
 
 impl Reader {
@@ -102,30 +112,38 @@ impl Reader {
 
     /// The next bytes, `max` at most; `None` after the last one, which comes when the whole file is verified.
     pub async fn next(&mut self, max: usize) -> Option<Result<Bytes, FetchError>> {
+        match self.place(max).await? {
+            Ok(Place::File(file, range)) => Some(self.read(&file, range, max).await),
+            Ok(Place::Memory(bytes)) => Some(Ok(bytes)),
+            Err(error) => Some(Err(error)),
+        }
+    }
+
+    /// Where the next bytes are; those in memory are `max` at most, and taken with that. `None` after the last one, as above.
+    pub async fn place(&mut self, max: usize) -> Option<Result<Place, FetchError>> {
         loop {
             let progress = self.progress.borrow_and_update().clone();
             match self.step(&progress) {
                 Step::Over => return None,
                 Step::Failed(error) => return Some(Err(error)),
-                Step::Read(limit) => {
-                    let len = usize::try_from(limit - self.position).unwrap_or(max).min(max);
-                    return Some(self.read(&progress, len).await);
-                }
-                Step::TakeLast => match self.read(&progress, 1).await {
-                    Ok(last) => {
-                        self.last = Some(last);
-                        self.flight.moved(&self.seat, u64::MAX);
-                        continue;
-                    }
+                Step::Read(limit) => return Some(self.place_in(&progress, limit, max)),
+                Step::TakeLast => match self.take_last(&progress).await {
+                    Ok(()) => continue,
                     Err(error) => return Some(Err(error)),
                 },
-                Step::GiveLast => return self.last.take().map(Ok),
+                Step::GiveLast => return self.last.take().map(|last| Ok(Place::Memory(last))),
                 Step::Wait => {}
             }
             if self.progress.changed().await.is_err() {
                 return Some(Err(FetchError::Vanished));
             }
         }
+    }
+
+    /// Notes that so many bytes of those in the file were taken.
+    pub fn took(&mut self, bytes: u64) {
+        self.position += bytes;
+        self.flight.moved(&self.seat, self.position);
     }
 
     fn step(&self, progress: &Progress) -> Step {
@@ -146,20 +164,37 @@ impl Reader {
         }
     }
 
-    async fn read(&mut self, progress: &Progress, len: usize) -> Result<Bytes, FetchError> {
-        let bytes = match &progress.file {
-            Some(file) if self.position < progress.in_file => {
-                let in_file = usize::try_from(progress.in_file - self.position).unwrap_or(len);
-                self.chunks.read(file, self.position, len.min(in_file)).await.map_err(|error| FetchError::Disk(error.to_string()))?
-            }
-            _ => self.flight.read_ring(self.position, len),
-        };
+    fn place_in(&mut self, progress: &Progress, limit: u64, max: usize) -> Result<Place, FetchError> {
+        if let Some(file) = progress.file.as_ref().filter(|_| self.position < progress.in_file) {
+            return Ok(Place::File(file.clone(), self.position..limit.min(progress.in_file)));
+        }
+        let bytes = self.flight.read_ring(self.position, usize::try_from(limit - self.position).unwrap_or(max).min(max));
+        self.taken(bytes).map(Place::Memory)
+    }
+
+    async fn read(&mut self, file: &File, range: Range<u64>, max: usize) -> Result<Bytes, FetchError> {
+        let len = usize::try_from(range.end - range.start).unwrap_or(max).min(max);
+        let read = self.chunks.read(file, range.start, len).await;
+        self.taken(read.map_err(|error| FetchError::Disk(error.to_string()))?)
+    }
+
+    fn taken(&mut self, bytes: Bytes) -> Result<Bytes, FetchError> {
         if bytes.is_empty() {
             return Err(FetchError::Vanished);
         }
-        self.position += bytes.len() as u64;
-        self.flight.moved(&self.seat, self.position);
+        self.took(bytes.len() as u64);
         Ok(bytes)
+    }
+
+    /// Takes the last byte, and needs nothing of the file any more.
+    async fn take_last(&mut self, progress: &Progress) -> Result<(), FetchError> {
+        let last = match self.place_in(progress, self.position + 1, 1)? {
+            Place::File(file, range) => self.read(&file, range, 1).await?,
+            Place::Memory(last) => last,
+        };
+        self.last = Some(last);
+        self.flight.moved(&self.seat, u64::MAX);
+        Ok(())
     }
 }
 

@@ -23,6 +23,8 @@ use crate::fetch::shares::Turn;
 pub enum Body {
     /// A part of a blob, of which nothing was read yet: the kernel may send it ([`crate::server::lane`]).
     Part(Part),
+    /// A file that is fetched, of which nothing was read yet: the same.
+    Flow(Flow),
     /// Whatever is made frame by frame.
     Frames(UnsyncBoxBody<Bytes, FetchError>),
 }
@@ -35,6 +37,15 @@ pub struct Part {
     /// Which of its bytes.
     pub range: Range<u64>,
     /// The reader's seat, kept until the part is sent.
+    pub seat: Option<Turn>,
+}
+
+/// A file that is fetched.
+#[derive(Debug)]
+pub struct Flow {
+    /// The host's way through it.
+    pub reader: Reader,
+    /// The reader's seat, kept until all is sent.
     pub seat: Option<Turn>,
 }
 
@@ -63,7 +74,7 @@ pub fn of_blob(blob: Lent, range: Range<u64>) -> Body {
 }
 
 /// The frames of a part.
-fn frames(Part { blob, range, seat }: Part) -> UnsyncBoxBody<Bytes, FetchError> {
+fn frames_of_part(Part { blob, range, seat }: Part) -> UnsyncBoxBody<Bytes, FetchError> {
     let end = range.end;
     let begin = (blob, range.start, Pace::up_to(LARGE_FRAME), Chunks::default());
     let frames = stream::try_unfold(begin, move |(blob, position, mut pace, mut chunks)| async move {
@@ -90,6 +101,7 @@ fn frames(Part { blob, range, seat }: Part) -> UnsyncBoxBody<Bytes, FetchError> 
 pub fn with_seat(body: Body, seat: Turn) -> Body {
     match body {
         Body::Part(part) => Body::Part(Part { seat: Some(seat), ..part }),
+        Body::Flow(flow) => Body::Flow(Flow { seat: Some(seat), ..flow }),
         Body::Frames(frames) => Body::Frames(keep(frames, Some(seat))),
     }
 }
@@ -104,11 +116,26 @@ fn keep(frames: UnsyncBoxBody<Bytes, FetchError>, seat: Option<Turn>) -> UnsyncB
 
 /// What a reader reads.
 pub fn of_reader(reader: Reader) -> Body {
+    Body::Flow(Flow { reader, seat: None })
+}
+
+/// The frames of a file that is fetched.
+fn frames_of_flow(Flow { reader, seat }: Flow) -> UnsyncBoxBody<Bytes, FetchError> {
     let frames = stream::try_unfold((reader, Pace::up_to(FETCHED_FRAME)), |(mut reader, mut pace)| async move {
         let Some(bytes) = reader.next(pace.frame().await).await.transpose()? else { return Ok(None) };
         Ok::<_, FetchError>(Some((Frame::data(bytes), (reader, pace))))
     });
-    Body::Frames(StreamBody::new(frames).boxed_unsync())
+    keep(StreamBody::new(frames).boxed_unsync(), seat)
+}
+
+impl Body {
+    fn into_frames(self) -> UnsyncBoxBody<Bytes, FetchError> {
+        match self {
+            Self::Part(part) => frames_of_part(part),
+            Self::Flow(flow) => frames_of_flow(flow),
+            Self::Frames(frames) => frames,
+        }
+    }
 }
 
 impl hyper::body::Body for Body {
@@ -116,20 +143,17 @@ impl hyper::body::Body for Body {
     type Error = FetchError;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, FetchError>>> {
-        if matches!(*self, Self::Part(_))
-            && let Self::Part(part) = std::mem::replace(&mut *self, empty())
-        {
-            *self = Self::Frames(frames(part));
+        if !matches!(*self, Self::Frames(_)) {
+            *self = Self::Frames(std::mem::replace(&mut *self, empty()).into_frames());
         }
-        match &mut *self {
-            Self::Frames(frames) => Pin::new(frames).poll_frame(cx),
-            Self::Part(_) => Poll::Ready(None),
-        }
+        let Self::Frames(frames) = &mut *self else { return Poll::Ready(None) };
+        Pin::new(frames).poll_frame(cx)
     }
 
     fn is_end_stream(&self) -> bool {
         match self {
             Self::Part(part) => part.range.is_empty(),
+            Self::Flow(_) => false,
             Self::Frames(frames) => frames.is_end_stream(),
         }
     }
@@ -137,6 +161,7 @@ impl hyper::body::Body for Body {
     fn size_hint(&self) -> SizeHint {
         match self {
             Self::Part(part) => SizeHint::with_exact(part.range.end - part.range.start),
+            Self::Flow(_) => SizeHint::default(),
             Self::Frames(frames) => frames.size_hint(),
         }
     }

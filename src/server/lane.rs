@@ -1,5 +1,6 @@
-//! The fast lane: a held file over plain HTTP/1.1, the way LXD and Incus ask for it, which is one GET on a connection that ends
-//! then. The kernel moves the bytes from the file to the socket, and none of them comes into the program.
+//! The fast lane: a file over plain HTTP/1.1, the way LXD and Incus ask for it, which is one GET on a connection that ends then. The
+//! kernel moves the bytes from the file to the socket ([`super::haul`]), also while it is fetched, and none of them comes into the
+//! program.
 //!
 //! The request is looked at and left in the socket. Whatever is not plainly one of these is hyper's, as if nobody had looked; what
 //! is, is answered by [`route::answer`] like every other one, and only the way of its body is another.
@@ -9,18 +10,17 @@ use std::sync::Arc;
 
 use http_body_util::BodyExt as _;
 use hyper::body::Body as _;
-use hyper::header::{CONNECTION, DATE, HeaderName, HeaderValue};
+use hyper::header::{CONNECTION, CONTENT_LENGTH, DATE, HeaderName, HeaderValue};
 use hyper::http::response::Parts;
 use hyper::{Method, Request, StatusCode, Version};
-use rustix::net::sockopt;
-use tokio::io::Interest;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use crate::cache::blocking;
-use crate::server::body::{Body, Part};
+use crate::cache::reader::Place;
+use crate::server::body::{Body, Flow, Part};
 use crate::server::door::{Door, Peer, PlainHttp};
+use crate::server::haul::Haul;
 use crate::server::route;
 use crate::server::tally::Tally;
 
@@ -28,10 +28,6 @@ use crate::server::tally::Tally;
 const LOOK_BYTES: usize = 2048;
 /// Hosts of ours send five at most.
 const MOST_HEADERS: usize = 8;
-/// So much is sent at once.
-const PIECE_BYTES: u64 = 2 << 20;
-/// After so many bytes it is others' turn, also if the socket takes more: a turn costs as much as a piece.
-const TURN_BYTES: u64 = 16 << 20;
 /// What is said instead of a file is no longer than this: a line of text.
 const MOST_SAID_BYTES: u64 = 4096;
 /// What such a request may say besides. Anything else may change the answer.
@@ -46,7 +42,7 @@ pub enum Lane {
     NotTaken,
 }
 
-/// Answers a connection, if it asks for a held file and nothing else.
+/// Answers a connection, if it asks for a file and nothing else.
 pub async fn serve(door: &Arc<Door>, stream: &TcpStream, peer: Peer, stop: &CancellationToken) -> io::Result<Lane> {
     let mut bytes = [0; LOOK_BYTES];
     let begun = tokio::select! {
@@ -58,26 +54,33 @@ pub async fn serve(door: &Arc<Door>, stream: &TcpStream, peer: Peer, stop: &Canc
         return Ok(Lane::NotTaken);
     }
     let Some((len, request)) = wish(&bytes[..count]) else { return Ok(Lane::NotTaken) };
-    let found = timeout(door.bounds.answer_timeout, route::held_file(door, request.uri().path())).await;
+    let found = timeout(door.bounds.answer_timeout, route::has_sized_file(door, request.uri().path())).await;
     let late = |_| io::Error::new(io::ErrorKind::TimedOut, "the store does not answer");
-    let Some(_held) = found.map_err(late)? else { return Ok(Lane::NotTaken) };
+    if !found.map_err(late)? {
+        return Ok(Lane::NotTaken);
+    }
     let (head, body) = route::answer(door, peer, request).await.into_parts();
-    let head = head_of(&head, door);
+    let is_sized = head.headers.contains_key(CONTENT_LENGTH);
+    let (head, haul) = (head_of(&head, door), Haul::to(stream, &door.metrics));
     match body.into_parts() {
         (Body::Part(part), tally) => {
             read_past(stream, len)?;
-            // Only full segments travel; what is left at the end goes with the end of the connection.
-            sockopt::set_tcp_cork(stream, true)?;
-            write(stream, &head).await?;
-            send(door, stream, part, tally).await?;
+            haul.fill_segments()?;
+            haul.write(&head).await?;
+            send_part(haul, part, tally).await?;
+        }
+        (Body::Flow(flow), tally) if is_sized => {
+            read_past(stream, len)?;
+            haul.write(&head).await?;
+            send_flow(haul, flow, tally).await?;
         }
         (said, mut tally) if said.size_hint().exact().is_some_and(|size| size <= MOST_SAID_BYTES) => {
             read_past(stream, len)?;
             let said = said.collect().await.map_err(io::Error::other)?.to_bytes();
-            write(stream, &[&head[..], &said[..]].concat()).await?;
-            tally.sent(said.len());
+            haul.write(&[&head[..], &said[..]].concat()).await?;
+            tally.sent(said.len() as u64);
         }
-        // It turned out in between that it is another one, or wrong, and it is fetched; then hyper asks for it once more.
+        // It went in between, or turned out to be another one, and nobody says how long it is; then hyper asks for it once more.
         _ => return Ok(Lane::NotTaken),
     }
     Ok(Lane::Taken)
@@ -137,65 +140,50 @@ fn reason(status: StatusCode) -> &'static str {
     status.canonical_reason().unwrap_or_default()
 }
 
-async fn write(stream: &TcpStream, bytes: &[u8]) -> io::Result<()> {
-    let mut sent = 0;
-    while sent < bytes.len() {
-        stream.writable().await?;
-        match stream.try_write(&bytes[sent..]) {
-            Ok(count) => sent += count,
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(())
-}
-
 /// Sends a part. It is complete and verified, and what turns out to be wrong of it meanwhile ends in the middle.
-async fn send(door: &Door, stream: &TcpStream, part: Part, mut tally: Tally) -> io::Result<()> {
+async fn send_part(mut haul: Haul<'_>, part: Part, mut tally: Tally) -> io::Result<()> {
     let (blob, mut position, end) = (&part.blob, part.range.start, part.range.end);
-    // Up to there it is in memory, and so far it goes until others have their turn.
-    let (mut resident, mut turn) = (position, position + TURN_BYTES);
     while position < end {
-        let len = PIECE_BYTES.min(end - position);
-        stream.writable().await?;
-        if resident < position + len {
-            let from = resident.max(position);
-            bring_in(&part, from, position + len - from).await.inspect_err(|_| blob.note_failure())?;
-            resident = position + len;
-        }
+        haul.writable().await?;
+        haul.bring_in(blob.file(), position, end - position).await.inspect_err(|_| blob.note_failure())?;
         // It may have waited for its host for long.
         if blob.is_broken() {
             return Err(io::Error::other("the bytes of a blob turned out to be wrong"));
         }
-        match stream.try_io(Interest::WRITABLE, || blob.file().send_to(stream, position, len)) {
-            Ok(0) => {
-                blob.note_failure();
-                return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "a blob is shorter than it was"));
-            }
-            Ok(count) => {
-                position += count as u64;
-                tally.sent(count);
-                door.metrics.http_sendfile_bytes.inc_by(count as u64);
-                if position >= turn {
-                    turn = position + TURN_BYTES;
-                    tokio::task::yield_now().await;
-                }
-            }
-            // What is in memory now may not be when the host takes more.
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => resident = position,
-            Err(error) => return Err(error),
+        let Some(sent) = haul.send(blob.file(), position, end - position).await? else { continue };
+        if sent == 0 {
+            blob.note_failure();
+            return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "a blob is shorter than it was"));
         }
+        position += sent;
+        tally.sent(sent);
     }
     Ok(())
 }
 
-/// Sees to it that a piece is in memory: the kernel would let everybody wait for the disk.
-async fn bring_in(part: &Part, position: u64, len: u64) -> io::Result<()> {
-    if part.blob.file().is_resident(position, len)? {
-        return Ok(());
+/// Sends a file as it comes in. Its last byte waits until all of it is verified.
+async fn send_flow(mut haul: Haul<'_>, mut flow: Flow, mut tally: Tally) -> io::Result<()> {
+    loop {
+        // First, so that the file is not kept open for a host that takes nothing.
+        haul.writable().await?;
+        let Some(place) = flow.reader.place(usize::MAX).await else { return Ok(()) };
+        match place.map_err(io::Error::other)? {
+            Place::Memory(bytes) => {
+                haul.write(&bytes).await?;
+                tally.sent(bytes.len() as u64);
+            }
+            Place::File(file, range) => {
+                let (start, len) = (range.start, range.end - range.start);
+                haul.bring_in(&file, start, len).await?;
+                let Some(sent) = haul.send(&file, start, len).await? else { continue };
+                if sent == 0 {
+                    return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "a file is shorter than what came of it"));
+                }
+                flow.reader.took(sent);
+                tally.sent(sent);
+            }
+        }
     }
-    let file = part.blob.file().clone();
-    blocking(move || file.read(usize::try_from(len).map_err(io::Error::other)?, position).map(drop)).await
 }
 
 #[cfg(test)]

@@ -9,7 +9,6 @@ use hyper::{Method, Request, Response, Version};
 use tokio::time::Instant;
 
 use crate::cache::Cache;
-use crate::cache::lease::Lent;
 use crate::catalog::Catalog;
 use crate::catalog::document::Document;
 use crate::catalog::listing::File;
@@ -63,11 +62,11 @@ pub async fn answer<B>(door: &Door, peer: Peer, request: Request<B>) -> Response
     asking.tally(response, label, result)
 }
 
-/// The file that is at a path, if it is held: then the answer is there at once, and stays so for as long as somebody has this.
-pub async fn held_file(door: &Door, path: &str) -> Option<Lent> {
+/// Whether there is a file at a path, of a size that can be told before all of it has come: its document says it, or it is held.
+pub async fn has_sized_file(door: &Door, path: &str) -> bool {
     let catalog = door.current.load();
-    let Ok(Route::File { file, .. }) = route(&catalog, &door.cache, path) else { return None };
-    door.cache.find(file.expected).await.ok().flatten()
+    let Ok(Route::File { file, .. }) = route(&catalog, &door.cache, path) else { return false };
+    file.expected.size.is_some() || matches!(door.cache.find(file.expected).await, Ok(Some(_)))
 }
 
 /// Whether this is a name or an address, and perhaps a port.

@@ -50,9 +50,9 @@ impl Tally {
     }
 
     /// Counts bytes that were sent.
-    pub fn sent(&mut self, bytes: usize) {
-        self.sent += bytes as u64;
-        self.uncounted += bytes as u64;
+    pub fn sent(&mut self, bytes: u64) {
+        self.sent += bytes;
+        self.uncounted += bytes;
         if self.uncounted >= STEP_BYTES {
             self.count();
         }
@@ -79,7 +79,7 @@ impl<B: hyper::body::Body<Data = Bytes> + Unpin> hyper::body::Body for Tallied<B
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
         let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
         if let Some(bytes) = frame.as_ref().and_then(|frame| frame.as_ref().ok()?.data_ref()) {
-            self.tally.sent(bytes.len());
+            self.tally.sent(bytes.len() as u64);
         }
         Poll::Ready(frame)
     }

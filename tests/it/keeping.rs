@@ -903,8 +903,7 @@ async fn hosts_hear_in_time_of_a_disk_that_never_answers() {
         mirror.client().head(&url).send(),
         mirror.client().get(url.replace("https", "http")).header("connection", "close").send()
     );
-    assert_eq!((get.unwrap().status().as_u16(), head.unwrap().status().as_u16()), (503, 503));
-    assert!(by_kernel.is_err(), "it asks again over TLS");
+    assert_eq!([get, head, by_kernel].map(|answer| answer.unwrap().status().as_u16()), [503; 3]);
     assert!(started.elapsed() < Duration::from_secs(3), "{:?}", started.elapsed());
     disk.heal();
     assert_eq!(mirror.body("lab/a/squashfs").await, root("a"));

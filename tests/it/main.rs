@@ -14,6 +14,7 @@ mod failing;
 mod fetching;
 mod fuzzing;
 mod handing;
+mod hauling;
 mod holding;
 mod images;
 mod importing;

@@ -3,11 +3,9 @@
 use std::time::Duration;
 
 use cistern::digest::Digest;
-use cistern::disk::OsDisk;
 use serde_json::json;
 
-use crate::support::faulty::{Call, Fault, FaultyDisk};
-use crate::support::mirror::{Builder, Mirror, free_port, wait_for};
+use crate::support::mirror::{Builder, Mirror, wait_for};
 use crate::support::origin::{Act, Origin, header};
 use crate::support::stream::{Stream, Version, fingerprint, item, noise};
 
@@ -198,127 +196,6 @@ async fn raw(mirror: &Mirror, request: &str) -> String {
     let mut response = Vec::new();
     let _ = stream.read_to_end(&mut response).await;
     String::from_utf8_lossy(&response).into_owned()
-}
-
-/// What a host gets that asks as LXD does, with these lines besides: the head's lines without the time, and the body.
-async fn asked_like_lxd(mirror: &Mirror, path: &str, more: &str) -> (Vec<String>, Vec<u8>) {
-    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-    let mut stream = tokio::net::TcpStream::connect(mirror.address()).await.unwrap();
-    let request =
-        format!("GET /{path} HTTP/1.1\r\nHost: x\r\nUser-Agent: LXD 5.0.2\r\nAccept-Encoding: gzip\r\n{more}Connection: close\r\n\r\n");
-    stream.write_all(request.as_bytes()).await.unwrap();
-    let mut answer = Vec::new();
-    let _ = stream.read_to_end(&mut answer).await;
-    let end = answer.windows(4).position(|four| four == b"\r\n\r\n").unwrap() + 4;
-    let head = String::from_utf8(answer[..end].to_vec()).unwrap();
-    let mut lines: Vec<String> = head.trim_end().lines().map(ToOwned::to_owned).collect();
-    let dates = lines.iter().filter(|line| line.starts_with("date: ")).count();
-    assert_eq!(dates, 1, "{head}");
-    lines.retain(|line| !line.starts_with("date: "));
-    lines[1..].sort();
-    (lines, answer.split_off(end))
-}
-
-/// What the kernel sends and what hyper sends are one answer.
-#[tokio::test]
-async fn the_fast_lane_answers_like_every_other() {
-    let root = noise(3 << 20, 1);
-    let origin = Origin::start().await;
-    origin.put(noble(&root).tree());
-    let mirror = Builder::default().metrics(free_port()).remote("ubuntu", &[origin.url()], "").start().await;
-    let path = format!("ubuntu/{ROOT}");
-    let cold = asked_like_lxd(&mirror, &path, "").await;
-    assert!(cold.1 == root && cold.0.contains(&"cache-status: cistern; fwd=uri-miss; stored".to_owned()), "{:?}", cold.0);
-    wait_for(async || mirror.is_hit(&path).await).await;
-    let counted = async || {
-        let requests = mirror.metric("cistern_http_requests_total{code=\"200\",method=\"GET\",route=\"blob\"}").await;
-        let hits = mirror.metric("cistern_cache_requests_total{kind=\"blob\",remote=\"ubuntu\",result=\"hit\"}").await;
-        let bytes = mirror.metric("cistern_http_response_bytes_total{result=\"hit\",route=\"blob\"}").await;
-        let by_kernel = mirror.metric("cistern_http_sendfile_bytes_total").await;
-        [requests, hits, bytes, by_kernel]
-    };
-    let mut before = counted().await;
-    let mut answers = Vec::new();
-    // The second has a header that the lane does not know.
-    for (more, by_kernel) in [("", 3_145_728.0), ("X-Other: 1\r\n", 0.0)] {
-        answers.push(asked_like_lxd(&mirror, &path, more).await);
-        let expected = [before[0] + 1.0, before[1] + 1.0, before[2] + 3_145_728.0, before[3] + by_kernel];
-        wait_for(async || counted().await.iter().zip(expected).all(|(is, wanted)| (is - wanted).abs() < 0.5)).await;
-        before = counted().await;
-    }
-    assert!(answers[0].1 == root && answers[1].1 == root);
-    assert_eq!(answers[0].0, answers[1].0);
-    assert!(asked_like_lxd(&mirror, "ubuntu/images/noble/nothing", "").await.0[0].starts_with("HTTP/1.1 404"));
-    assert!(asked_like_lxd(&mirror, "streams/v1/index.json", "").await.0[0].starts_with("HTTP/1.1 308"));
-    assert_eq!(origin.requests(ROOT).len(), 1);
-}
-
-/// A host's request comes a moment after its connection, and a host that has said all it has to say may close its side.
-#[tokio::test]
-async fn hosts_that_ask_late_or_close_their_side_are_answered_and_the_kernel_sends() {
-    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-    let root = noise(3 << 20, 1);
-    let origin = Origin::start().await;
-    origin.put(noble(&root).tree());
-    let mirror = Builder::default().metrics(free_port()).remote("ubuntu", &[origin.url()], "").start().await;
-    let path = format!("ubuntu/{ROOT}");
-    mirror.body(&path).await;
-    wait_for(async || mirror.is_hit(&path).await).await;
-    for (connection, by_kernel) in [("close", 3_145_728.0), ("keep-alive", 0.0)] {
-        let before = mirror.metric("cistern_http_sendfile_bytes_total").await;
-        let mut stream = tokio::net::TcpStream::connect(mirror.address()).await.unwrap();
-        tokio::time::sleep(Duration::from_millis(50)).await;
-        let request = format!("GET /{path} HTTP/1.1\r\nHost: x\r\nConnection: {connection}\r\n\r\n");
-        stream.write_all(request.as_bytes()).await.unwrap();
-        stream.shutdown().await.unwrap();
-        let mut answer = Vec::new();
-        stream.read_to_end(&mut answer).await.unwrap();
-        assert!(answer.ends_with(&root), "{connection}: {} bytes", answer.len());
-        let sent = mirror.metric("cistern_http_sendfile_bytes_total").await - before;
-        assert!((sent - by_kernel).abs() < 0.5, "{connection}: {sent}");
-    }
-}
-
-/// What the lane has to say instead of a file is said and counted once.
-#[tokio::test]
-async fn a_refusal_in_the_fast_lane_is_counted_once() {
-    let origin = Origin::start().await;
-    origin.put(noble(&noise(32 << 20, 1)).tree());
-    let builder = Builder::default().metrics(free_port()).section("[limits]\nfile_readers = 1");
-    let mirror = builder.remote("ubuntu", &[origin.url()], "").start().await;
-    let path = format!("ubuntu/{ROOT}");
-    mirror.body(&path).await;
-    wait_for(async || mirror.is_hit(&path).await).await;
-    // It has the only seat, and takes its time.
-    let _seated = mirror.get(&path).await;
-    let (head, body) = asked_like_lxd(&mirror, &path, "").await;
-    assert!(head[0].starts_with("HTTP/1.1 503") && !body.is_empty(), "{head:?}");
-    let refused = "cistern_http_requests_total{code=\"503\",method=\"GET\",route=\"blob\"}";
-    assert!((mirror.metric(refused).await - 1.0).abs() < 0.5);
-}
-
-/// Invariant 6, where the kernel sends: what cannot be read, or is shorter than it was, is cut and never a whole file.
-#[tokio::test]
-async fn a_damaged_file_is_cut_in_the_fast_lane_too() {
-    let root = noise(8 << 20, 1);
-    let origin = Origin::start().await;
-    origin.put(noble(&root).tree());
-    let disk = FaultyDisk::over(OsDisk);
-    let mirror = Builder::default().disk(disk.clone()).remote("ubuntu", &[origin.url()], "").start().await;
-    let path = format!("ubuntu/{ROOT}");
-    mirror.body(&path).await;
-    wait_for(async || !mirror.files("blobs").is_empty()).await;
-    let mirror = mirror.restart().await;
-    disk.fail_all(Call::Read, Fault::Broken);
-    let (head, body) = asked_like_lxd(&mirror, &path, "").await;
-    assert!(!head[0].contains("200") || body.len() < root.len(), "{head:?} {}", body.len());
-    disk.heal();
-    assert!(asked_like_lxd(&mirror, &path, "").await.1 == root);
-    let blob = mirror.store().join("blobs").join(&mirror.files("blobs")[0]);
-    std::fs::OpenOptions::new().write(true).open(blob).unwrap().set_len(5 << 20).unwrap();
-    let (_, body) = asked_like_lxd(&mirror, &path, "").await;
-    assert_eq!(body.len(), 5 << 20, "it was open, and ends where the file ends");
-    assert!(asked_like_lxd(&mirror, &path, "").await.1 == root, "the next one gets it whole");
 }
 
 async fn raw_without_end(mirror: &Mirror, beginning: &str) {
