@@ -18,7 +18,6 @@ use crate::catalog::listing::{File, Image, Listing};
 use crate::catalog::mode::Mode;
 use crate::digest::{Claim, Expected, Fingerprint};
 use crate::http::path::StreamPath;
-use crate::simplestreams::file::ListedFile;
 
 /// One generation of everything that is served.
 #[derive(Debug, Default)]
@@ -199,7 +198,7 @@ impl Catalog {
     }
 
     /// The root that a delta makes, and its remote.
-    pub fn root_of(&self, delta: Expected) -> Option<(&Arc<str>, &ListedFile)> {
+    pub fn root_of(&self, delta: Expected) -> Option<(&Arc<str>, &File)> {
         self.remotes.iter().find_map(|(name, remote)| remote.listing.root_of(delta).map(|root| (name, root)))
     }
 
@@ -340,7 +339,10 @@ mod tests {
     #[test]
     fn a_delta_makes_the_root_that_its_document_says() {
         let mut listing = Listing::default();
-        listing.add_delta(expected("delta"), ListedFile { path: path("a"), expected: expected("a") });
+        for name in ["delta", "a"] {
+            listing.add_file(File::new(ListedFile { path: path(name), expected: expected(name) }, None));
+        }
+        listing.add_delta(&path("delta"), &path("a"));
         let catalog = catalog([("r", Mode::Proxy, Remote { listing: Arc::new(listing), ..Remote::default() })]);
         assert_eq!(catalog.root_of(expected("delta")).map(|(name, root)| (&**name, root.path.clone())), Some(("r", path("a"))));
         assert!(catalog.root_of(expected("a")).is_none());

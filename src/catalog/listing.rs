@@ -5,8 +5,8 @@ use std::hash::BuildHasher as _;
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use foldhash::HashSet;
 use foldhash::fast::RandomState;
-use foldhash::{HashMap, HashSet};
 use hashbrown::HashTable;
 use hashbrown::hash_table::Entry;
 
@@ -33,8 +33,8 @@ pub struct Listing {
     /// What all images need, and for each file the last place where it is needed.
     needs: Vec<Need>,
     by_file: HashTable<u32>,
-    /// The root that each delta makes.
-    roots: HashMap<Expected, ListedFile>,
+    /// The places of each delta and of the root that it makes.
+    roots: HashTable<(u32, u32)>,
     hasher: RandomState,
 }
 
@@ -170,20 +170,33 @@ impl Listing {
         needs.push(need);
     }
 
-    /// Notes which root a delta makes.
-    pub fn add_delta(&mut self, delta: Expected, root: ListedFile) {
-        self.roots.insert(delta, root);
+    /// Notes which root a delta makes; both are listed by their paths.
+    pub fn add_delta(&mut self, delta: &StreamPath, root: &StreamPath) {
+        let Some((delta, root)) = self.place_of(delta).zip(self.place_of(root)) else { return };
+        let Self { files, roots, hasher, .. } = self;
+        let expected = |place: u32| files[place as usize].expected;
+        let is_same = |(other, _): &(u32, u32)| expected(*other) == expected(delta);
+        match roots.entry(hasher.hash_one(expected(delta)), is_same, |(delta, _)| hasher.hash_one(expected(*delta))) {
+            // The last one wins.
+            Entry::Occupied(mut known) => known.get_mut().1 = root,
+            Entry::Vacant(vacant) => drop(vacant.insert((delta, root))),
+        }
     }
 
     /// The root that a delta makes.
-    pub fn root_of(&self, delta: Expected) -> Option<&ListedFile> {
-        self.roots.get(&delta)
+    pub fn root_of(&self, delta: Expected) -> Option<&File> {
+        let is_same = |(other, _): &(u32, u32)| self.files[*other as usize].expected == delta;
+        self.roots.find(self.hasher.hash_one(delta), is_same).map(|(_, root)| &self.files[*root as usize])
     }
 
     /// The file at a path.
     pub fn file(&self, path: &StreamPath) -> Option<&File> {
+        self.place_of(path).map(|place| &self.files[place as usize])
+    }
+
+    fn place_of(&self, path: &StreamPath) -> Option<u32> {
         let has_path = |place: &u32| self.files[*place as usize].path == *path;
-        self.by_path.find(self.hasher.hash_one(path), has_path).map(|place| &self.files[*place as usize])
+        self.by_path.find(self.hasher.hash_one(path), has_path).copied()
     }
 
     /// All files.

@@ -14,7 +14,7 @@ use crate::render::product::{Awaited, Content, Edited, Whence};
 use crate::render::{retain, twins};
 use crate::simplestreams::fault::Fault;
 use crate::simplestreams::outline::Outline;
-use crate::simplestreams::products::Product;
+use crate::simplestreams::products::{Item, Product};
 use crate::simplestreams::snapshot::Role;
 use crate::simplestreams::tree::Unread;
 
@@ -144,11 +144,19 @@ impl<'t> Batch<'t> {
         }
         // Where nothing else is changed these are only the root's.
         let has_more = press.role == Role::Images && twins::add_requirements(&mut product);
-        self.strip.add(&product, press.role, remote);
+        let at_root = self.strip.add(&product, press.role, remote);
         let json = match text.filter(|_| !has_more) {
             Some(text) => Cow::Borrowed(text.as_bytes()),
-            None => Cow::Owned(product.to_json().into()),
+            None => Cow::Owned(written(&product, at_root)),
         };
         self.own.push(Own { name: product.name, json });
     }
+}
+
+/// A product as JSON, of this length at most: at the root its paths are longer, and memory that grows step by step costs more than
+/// the writing.
+fn written(product: &Product<'_>, len: usize) -> Vec<u8> {
+    let mut out = Vec::with_capacity(len);
+    product.write(&mut out, &Item::write);
+    out
 }

@@ -108,8 +108,8 @@ impl Sheet {
 }
 
 impl Strip {
-    /// Makes a product ready for the root: its paths begin with the remote's name.
-    pub fn add(&mut self, product: &Product<'_>, role: Role, remote: &str) {
+    /// Makes a product ready for the root: its paths begin with the remote's name. How long it is there.
+    pub fn add(&mut self, product: &Product<'_>, role: Role, remote: &str) -> usize {
         let view = if role == Role::Images { View::of(product) } else { None };
         if !self.pieces.is_empty() {
             separate(&mut self.text);
@@ -117,7 +117,9 @@ impl Strip {
         write_name(&mut self.text, &product.name);
         let start = self.text.len();
         product.write(&mut self.text, &|item, out| item.write_below(out, remote));
-        self.pieces.push(Piece { name: product.name.to_string(), view, span: start..self.text.len() });
+        let span = start..self.text.len();
+        self.pieces.push(Piece { name: product.name.to_string(), view, span: span.clone() });
+        span.len()
     }
 }
 
@@ -145,7 +147,9 @@ mod tests {
         let (first, last) = document.products.split_at(document.products.len() / 2);
         let strips = [first, last].map(|products| {
             let mut strip = Strip::default();
-            products.iter().for_each(|product| strip.add(product, Role::Images, "far"));
+            for product in products {
+                strip.add(product, Role::Images, "far");
+            }
             strip
         });
         Sheet::new(&document.fields, document.place(), strips.into())

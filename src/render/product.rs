@@ -50,7 +50,7 @@ pub struct Content {
     /// Its images.
     pub images: Vec<Image>,
     /// Its deltas, each with the root that it makes.
-    pub deltas: Vec<(ListedFile, ListedFile)>,
+    pub deltas: Vec<(StreamPath, StreamPath)>,
 }
 
 impl Content {
@@ -58,7 +58,7 @@ impl Content {
     pub fn list(self, listing: &mut Listing) {
         self.files.into_iter().for_each(|file| listing.add_file(file));
         self.images.into_iter().for_each(|image| listing.add_image(image));
-        self.deltas.into_iter().for_each(|(delta, root)| listing.add_delta(delta.expected, root));
+        self.deltas.into_iter().for_each(|(delta, root)| listing.add_delta(&delta, &root));
     }
 }
 
@@ -246,14 +246,16 @@ fn types_there(product: Option<&Product<'_>>) -> Vec<(ImageType, String)> {
     there
 }
 
+fn path_of(item: &Item<'_>) -> Option<StreamPath> {
+    item.file.as_ref().map(|file| file.path.clone())
+}
+
 /// Each delta of a version with the root that it makes.
-fn deltas(product: &Product<'_>, version: &Version<'_>) -> Vec<(ListedFile, ListedFile)> {
+fn deltas(product: &Product<'_>, version: &Version<'_>) -> Vec<(StreamPath, StreamPath)> {
     let ftypes: Vec<Ftype> = version.items.iter().map(|item| images::ftype(&item.fields)).collect();
-    let file = |wanted: Ftype| {
-        version.items.iter().zip(&ftypes).find(|(_, ftype)| **ftype == wanted).and_then(|(item, _)| item.file.as_deref().cloned())
-    };
+    let file = |wanted: Ftype| version.items.iter().zip(&ftypes).find(|(_, ftype)| **ftype == wanted).and_then(|(item, _)| path_of(item));
     let of_item = |(item, ftype): (&Item<'_>, &Ftype)| match ftype {
-        Ftype::Delta(root) => Some((item.file.as_deref()?.clone(), file(Ftype::Root(*root))?)),
+        Ftype::Delta(root) => Some((path_of(item)?, file(Ftype::Root(*root))?)),
         _ => None,
     };
     if ftypes.iter().any(|ftype| matches!(ftype, Ftype::Delta(_))) && !product.versions.is_empty() {

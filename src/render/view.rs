@@ -60,6 +60,8 @@ impl View {
                 Seen { version: version_at, image: image_at, class, fingerprint, serial: Arc::clone(&serial), root }
             }));
         }
+        // It stays until the next documents come.
+        seen.shrink_to_fit();
         (!seen.is_empty()).then(|| Self { aliases: product.aliases(), images: seen })
     }
 

@@ -164,7 +164,7 @@ impl Asked<'_> {
         let door = self.door;
         let root = door.current.load().root_of(self.file.expected).map(|(remote, root)| (Arc::clone(remote), root.clone()));
         let Some((remote, root)) = root else { return };
-        let wanted = Wanted { host: Some(self.host), ..Wanted::of(&remote, &root) };
+        let wanted = Wanted { remote, path: root.path, expected: root.expected, host: Some(self.host) };
         // Its host is not kept waiting for what it did not ask for.
         let found = tokio::time::timeout(A_MOMENT, door.fetcher.find_within(&wanted, 0, Duration::ZERO)).await;
         match found {

@@ -76,6 +76,8 @@ struct Owners<'a> {
 impl<'a> Owners<'a> {
     fn first_come(products: &[Standing<'a>]) -> Self {
         let mut owners = Self::default();
+        // A table that grows step by step is written anew as often.
+        owners.images.reserve(products.iter().map(|(_, view)| view.images.len()).sum());
         for (spot, view) in products {
             for image in &view.images {
                 owners.images.entry((image.class.client, image.fingerprint)).or_insert(spot.of_image(image));
