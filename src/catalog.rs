@@ -3,6 +3,8 @@
 //! Types and look-ups; `render` fills them and `publish` puts one in the place of another, whole.
 
 pub mod document;
+pub mod files;
+pub mod images;
 pub mod listing;
 pub mod mode;
 pub mod name;
@@ -14,7 +16,9 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use crate::catalog::document::Document;
-use crate::catalog::listing::{File, Image, Listing};
+use crate::catalog::files::File;
+use crate::catalog::images::Image;
+use crate::catalog::listing::Listing;
 use crate::catalog::mode::Mode;
 use crate::digest::{Claim, Expected, Fingerprint};
 use crate::http::path::StreamPath;
@@ -218,7 +222,9 @@ mod tests {
     use std::collections::{BTreeMap, HashMap};
     use std::sync::Arc;
 
-    use crate::catalog::listing::{File, Image, Listing};
+    use crate::catalog::files::File;
+    use crate::catalog::images::Image;
+    use crate::catalog::listing::Listing;
     use crate::catalog::mode::Mode;
     use crate::catalog::{Catalog, HeldBack, Remote, Standing};
     use crate::digest::{Claim, Digest, Expected, Fingerprint};
@@ -342,7 +348,7 @@ mod tests {
         for name in ["delta", "a"] {
             listing.add_file(File::new(ListedFile { path: path(name), expected: expected(name) }, None));
         }
-        listing.add_delta(&path("delta"), &path("a"));
+        listing.parts().0.add_delta(&path("delta"), &path("a"));
         let catalog = catalog([("r", Mode::Proxy, Remote { listing: Arc::new(listing), ..Remote::default() })]);
         assert_eq!(catalog.root_of(expected("delta")).map(|(name, root)| (&**name, root.path.clone())), Some(("r", path("a"))));
         assert!(catalog.root_of(expected("a")).is_none());

@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::api::Missing;
 use crate::cache::Cache;
-use crate::catalog::listing::File;
+use crate::catalog::files::File;
 use crate::catalog::mode::Mode;
 use crate::fetch::Fetcher;
 use crate::fetch::download::Wanted;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use foldhash::{HashMap, HashSet};
 
 use crate::bundle::rendering::{selected, served};
-use crate::catalog::listing::Image;
+use crate::catalog::images::Image;
 use crate::catalog::query::{self, Found};
 use crate::catalog::{Catalog, Remote};
 use crate::digest::Fingerprint;
@@ -94,7 +94,7 @@ impl<'a> Scope<'a> {
         let filters = selection::Selection { filters, versions: 0 };
         let of_remote = |(name, remote): (&Arc<str>, &Arc<Remote>)| {
             let left: Vec<Fingerprint> = if filters.is_everything() {
-                remote.listing.fingerprints().into_iter().collect()
+                remote.listing.images().iter().map(|image| image.fingerprint).collect()
             } else {
                 served(remote).map(|snapshot| selected(name, &snapshot, &filters)).unwrap_or_default()
             };

@@ -14,7 +14,7 @@ use crate::bundle::plan::{Held, Order, Plan, seal, tree};
 use crate::bundle::rendering::{listing_only, served};
 use crate::bundle::stocktaking;
 use crate::cache::blocking;
-use crate::catalog::listing::Image;
+use crate::catalog::images::Image;
 use crate::catalog::mode::Mode;
 use crate::clock::Clock;
 use crate::digest::Digest;

@@ -11,7 +11,7 @@ use crate::bundle::choosing::{Chosen, choose};
 use crate::bundle::error::NoBundle;
 use crate::bundle::plan::Held;
 use crate::cache::blocking;
-use crate::catalog::listing::Image;
+use crate::catalog::images::Image;
 use crate::digest::{Digest, Expected, Fingerprint};
 use crate::library::Library;
 use crate::library::error::LibraryError;

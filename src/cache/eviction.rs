@@ -37,12 +37,11 @@ impl Cache {
     /// upstream lists again stays.
     pub fn settle_withdrawn(&self, remote: &str, listing: &Listing) {
         let now = self.now();
-        let listed = listing.fingerprints();
         self.books.change(|ledger| {
             let fates: Vec<(Fingerprint, Fate)> = ledger
                 .images()
                 .filter(|record| *record.remote == *remote && record.public)
-                .filter_map(|record| match (record.fate, listed.contains(&record.fingerprint)) {
+                .filter_map(|record| match (record.fate, listing.has_image(record.fingerprint)) {
                     // What a person keeps goes when that person says so.
                     (Fate::Stays, false) if record.owner != Owner::Operator => {
                         Some((record.fingerprint, Fate::Leaves(now, Reason::Withdrawn)))

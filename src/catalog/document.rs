@@ -28,9 +28,11 @@ pub struct Document {
 impl Document {
     /// Makes a document ready. `name` decides the media type.
     pub fn new(name: &str, plain: Bytes, taken_at: Timestamp) -> Self {
-        let digest = Digest::of(&plain);
+        let gzip = gzip(&plain);
+        // Packed it says the same, and is a quarter of the work.
+        let digest = Digest::of(gzip.as_ref().unwrap_or(&plain));
         Self {
-            gzip: gzip(&plain),
+            gzip,
             etag: format!("\"{digest}\""),
             gzip_etag: format!("\"{digest}-gzip\""),
             plain,

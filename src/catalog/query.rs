@@ -7,7 +7,7 @@ use std::sync::Arc;
 use regex::Regex;
 
 use crate::catalog::Catalog;
-use crate::catalog::listing::Image;
+use crate::catalog::images::Image;
 use crate::image::architecture::Architecture;
 use crate::image::ftype::ImageType;
 

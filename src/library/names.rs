@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use jiff::civil::Date;
 
 use crate::catalog::Catalog;
-use crate::catalog::listing::Image;
+use crate::catalog::images::Image;
 use crate::catalog::query;
 use crate::image::architecture::Architecture;
 use crate::image::version::midnight;

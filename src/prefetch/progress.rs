@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use crate::api::Missing;
 use crate::cache::error::FetchError;
-use crate::catalog::listing::File;
+use crate::catalog::files::File;
 use crate::digest::Expected;
 use crate::fetch::NotFound;
 use crate::fetch::download::Wanted;

@@ -7,7 +7,8 @@ use std::time::Duration;
 use foldhash::HashSet;
 use jiff::Timestamp;
 
-use crate::catalog::listing::{File, Listing};
+use crate::catalog::files::File;
+use crate::catalog::listing::Listing;
 use crate::catalog::mode::Mode;
 use crate::catalog::{HeldBack, Remote};
 use crate::digest::{Expected, Fingerprint};

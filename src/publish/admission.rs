@@ -5,7 +5,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use crate::catalog::Catalog;
-use crate::catalog::listing::Image;
+use crate::catalog::images::Image;
 use crate::catalog::mode::Mode;
 use crate::digest::{Digest, Fingerprint};
 use crate::ledger::Ledger;

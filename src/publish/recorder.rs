@@ -16,7 +16,7 @@ use crate::cache::lease::Lent;
 use crate::cache::news::Unread;
 use crate::cache::{Cache, blocking};
 use crate::catalog::Catalog;
-use crate::catalog::listing::Image;
+use crate::catalog::images::Image;
 use crate::digest::{Digest, Expected, Fingerprint, FingerprintHasher};
 use crate::ledger::Ledger;
 use crate::ledger::decision::Decision;

@@ -8,7 +8,9 @@ use tokio::sync::oneshot;
 
 use crate::cache::Cache;
 use crate::catalog::document::Document;
-use crate::catalog::listing::{File, Image, Listing};
+use crate::catalog::files::File;
+use crate::catalog::images::Image;
+use crate::catalog::listing::Listing;
 use crate::catalog::mode::Mode;
 use crate::catalog::{Catalog, HeldBack, Remote};
 use crate::digest::Digest;

@@ -5,7 +5,9 @@ use std::io;
 use std::sync::Arc;
 
 use crate::cache::Cache;
-use crate::catalog::listing::{File, Image, Listing};
+use crate::catalog::files::File;
+use crate::catalog::images::Image;
+use crate::catalog::listing::Listing;
 use crate::digest::{Digest, Fingerprint};
 use crate::http::path::StreamPath;
 use crate::image::ftype::ImageType;
@@ -52,7 +54,6 @@ pub fn relevant(ledger: &Ledger, remote: &str, listing: &Listing, awaited: &[Ima
         let serial = newest.entry((&image.version.product.name, image.image_type)).or_default();
         *serial = (&*image.version.serial).max(*serial);
     }
-    let listed = listing.fingerprints();
     let stock = stock(ledger, remote);
     let tracked =
         stock.tracked.into_iter().flat_map(|(product, types)| types.into_iter().map(move |(of, serial)| (product.clone(), of, serial)));
@@ -64,7 +65,7 @@ pub fn relevant(ledger: &Ledger, remote: &str, listing: &Listing, awaited: &[Ima
         arrived: awaited.iter().map(|image| image.fingerprint).filter(|fingerprint| stock.whole.contains(fingerprint)).collect(),
         unlisted: unlisted(ledger, remote, listing).map(|record| record.fingerprint).collect(),
         leaving: of_remote(ledger, remote)
-            .filter(|record| !record.stays() && listed.contains(&record.fingerprint))
+            .filter(|record| !record.stays() && listing.has_image(record.fingerprint))
             .map(|record| record.fingerprint)
             .collect(),
         held: if is_offline { sum(ledger) } else { (0, 0) },
@@ -80,8 +81,7 @@ pub fn sum(ledger: &Ledger) -> (usize, u64) {
 
 /// The images that are there to stay and that a listing does not have.
 pub fn unlisted<'a>(ledger: &'a Ledger, remote: &'a str, listing: &'a Listing) -> impl Iterator<Item = &'a Record> {
-    let listed = listing.fingerprints();
-    of_remote(ledger, remote).filter(move |record| record.stays() && record.public && !listed.contains(&record.fingerprint))
+    of_remote(ledger, remote).filter(move |record| record.stays() && record.public && !listing.has_image(record.fingerprint))
 }
 
 /// What was kept of the documents that listed these images. Waits for the disk; an error means that nobody knows.

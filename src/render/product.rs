@@ -6,7 +6,9 @@ use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use crate::catalog::listing::{self, File, Image, Listing};
+use crate::catalog::files::File;
+use crate::catalog::images::Image;
+use crate::catalog::listing::Listing;
 use crate::digest::Digest;
 use crate::http::path::StreamPath;
 use crate::image::architecture::Architecture;
@@ -54,11 +56,20 @@ pub struct Content {
 }
 
 impl Content {
-    /// Lists it.
-    pub fn list(self, listing: &mut Listing) {
-        self.files.into_iter().for_each(|file| listing.add_file(file));
-        self.images.into_iter().for_each(|image| listing.add_image(image));
-        self.deltas.into_iter().for_each(|(delta, root)| listing.add_delta(&delta, &root));
+    /// Lists what is in these, the files beside the images: each takes as long as the other.
+    pub fn list(contents: Vec<Self>, listing: &mut Listing) {
+        let (of_files, of_images): (Vec<_>, Vec<_>) =
+            contents.into_iter().map(|content| ((content.files, content.deltas), content.images)).unzip();
+        let (files, images) = listing.parts();
+        files.reserve(of_files.iter().map(|(files, _)| files.len()).sum());
+        images.reserve(of_images.iter().map(Vec::len).sum());
+        let list_files = || {
+            for (listed, deltas) in of_files {
+                listed.into_iter().for_each(|file| files.add(file));
+                deltas.iter().for_each(|(delta, root)| files.add_delta(delta, root));
+            }
+        };
+        rayon::join(list_files, || of_images.into_iter().flatten().for_each(|image| images.add(image)));
     }
 }
 
@@ -312,7 +323,7 @@ fn drop_wrong_images(product: &mut Product<'_>, wrong: &HashSet<Digest>) -> bool
         let (images, _) = images::of_version(name, version);
         let is_wrong = |image: &images::Image| {
             files_of(image, version)
-                .is_some_and(|files| wrong.contains(&listing::key(image.fingerprint, files.iter().map(|file| file.expected))))
+                .is_some_and(|files| wrong.contains(&Image::key_of(image.fingerprint, files.iter().map(|file| file.expected))))
         };
         let good: Vec<images::Image> = images.iter().filter(|image| !is_wrong(image)).cloned().collect();
         let has_wrong = good.len() != images.len();

@@ -7,7 +7,8 @@ use std::collections::{HashMap, HashSet};
 
 use bytes::Bytes;
 
-use crate::catalog::listing::{File, Listing};
+use crate::catalog::files::File;
+use crate::catalog::listing::Listing;
 use crate::http::path::StreamPath;
 use crate::render::batch::{Batch, Press};
 use crate::render::part::{Part, Ready, Sheet};
@@ -109,14 +110,12 @@ impl<'a> Work<'a> {
         let Some((document, mut batches)) = self.rendered(source, &text, Some(self.name)) else { return };
         let listing = &mut self.outcome.listing;
         let contents: Vec<Content> = batches.iter_mut().flat_map(|batch| std::mem::take(&mut batch.contents)).collect();
-        let sum = |count: fn(&Content) -> usize| contents.iter().map(count).sum();
-        listing.reserve(sum(|content| content.files.len()), sum(|content| content.images.len()));
         let is_changed = self.changed.contains(&source.path);
         let strips = batches.iter_mut().map(|batch| std::mem::take(&mut batch.strip)).collect();
         let own: Vec<(&str, &[u8])> = batches.iter().flat_map(|batch| &batch.own).map(|own| (&*own.name, &*own.json)).collect();
         let bytes = || if is_changed { document.to_json(&own).into() } else { source.bytes.clone() };
         let ((), (bytes, sheet)) = rayon::join(
-            || contents.into_iter().for_each(|content| content.list(listing)),
+            || Content::list(contents, listing),
             || rayon::join(bytes, || Sheet::new(&document.fields, document.place, strips)),
         );
         if is_changed {
@@ -174,8 +173,7 @@ impl<'a> Work<'a> {
     fn list_only(&mut self, source: &Source) {
         let Ok(text) = signature::text(&source.bytes) else { return };
         let Some((_, batches)) = self.rendered(source, &text, None) else { return };
-        let contents = batches.into_iter().flat_map(|batch| batch.contents);
-        contents.for_each(|content| content.list(&mut self.outcome.listing));
+        Content::list(batches.into_iter().flat_map(|batch| batch.contents).collect(), &mut self.outcome.listing);
     }
 
     fn index(&mut self, source: &Source) {

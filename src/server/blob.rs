@@ -15,7 +15,7 @@ use crate::cache::error::FetchError;
 use crate::cache::lease::Lent;
 use crate::cache::reader::Reader;
 use crate::catalog::document::content_type;
-use crate::catalog::listing::File;
+use crate::catalog::files::File;
 use crate::digest::Digest;
 use crate::fetch::Found;
 use crate::fetch::download::Wanted;

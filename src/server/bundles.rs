@@ -10,7 +10,7 @@ use crate::bundle::error::NoBundle;
 use crate::bundle::export::{Content, Exporter};
 use crate::bundle::plan::{Order, Plan, TREE, Tree};
 use crate::cache::blocking;
-use crate::catalog::listing::Image;
+use crate::catalog::images::Image;
 use crate::digest::Digest;
 use crate::fetch::Found;
 use crate::image::architecture::Architecture;

@@ -8,7 +8,7 @@ use reqwest::Url;
 use crate::api;
 use crate::cache::{Cache, blocking};
 use crate::catalog::Catalog;
-use crate::catalog::listing::Image;
+use crate::catalog::images::Image;
 use crate::catalog::query::{self, Filter, Found, NoImage};
 use crate::ledger::publication::OwnAlias;
 use crate::ledger::record::{Fate, Record};

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use crate::cache::Cache;
 use crate::catalog::Catalog;
 use crate::catalog::document::Document;
-use crate::catalog::listing::File;
+use crate::catalog::files::File;
 use crate::digest::Digest;
 use crate::http::path::StreamPath;
 use crate::server::access::{Entry, Form};

@@ -4,7 +4,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use cistern::catalog::listing::{File, Listing};
+use cistern::catalog::files::File;
+use cistern::catalog::listing::Listing;
 use cistern::catalog::mode::Mode;
 use cistern::catalog::{Catalog, Remote};
 use cistern::digest::{Claim, Digest, Expected, Fingerprint};

@@ -41,6 +41,9 @@ impl Ownership {
     /// to the place that the image kept: it must not fall back to an older image.
     pub fn settle(products: &[Standing<'_>]) -> Self {
         let owners = Owners::first_come(products);
+        if !owners.has_rivals {
+            return Self::default();
+        }
         let touched: HashSet<Spot> = products.iter().flat_map(|product| owners.touched_by(*product)).collect();
         let kept = owners.images.values().filter(|spot| touched.contains(&spot.of_product()));
         let mut images: HashMap<Spot, Vec<String>> = kept.map(|spot| (*spot, Vec::new())).collect();
@@ -71,6 +74,8 @@ impl Ownership {
 struct Owners<'a> {
     aliases: HashMap<(&'a str, Class), usize>,
     images: HashMap<(Client, Fingerprint), Spot>,
+    /// Whether anybody came later.
+    has_rivals: bool,
 }
 
 impl<'a> Owners<'a> {
@@ -80,11 +85,12 @@ impl<'a> Owners<'a> {
         owners.images.reserve(products.iter().map(|(_, view)| view.images.len()).sum());
         for (spot, view) in products {
             for image in &view.images {
-                owners.images.entry((image.class.client, image.fingerprint)).or_insert(spot.of_image(image));
+                let own = spot.of_image(image);
+                owners.has_rivals |= *owners.images.entry((image.class.client, image.fingerprint)).or_insert(own) != own;
             }
             for class in view.classes() {
                 for alias in &view.aliases {
-                    owners.aliases.entry((alias, class)).or_insert(spot.remote);
+                    owners.has_rivals |= *owners.aliases.entry((alias, class)).or_insert(spot.remote) != spot.remote;
                 }
             }
         }
