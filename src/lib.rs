@@ -57,7 +57,7 @@
 //!   holds ahead of requests what is to be held: all that a mirrored remote lists, and new versions of what is kept up to
 //!   date; [`scrub`] reads again what is held; [`library`] does what people want done with images; [`bundle`] is what
 //!   crosses an air gap.
-//! - **Floor 4, doors**: [`server`]: HTTP in, HTTP out, over any `AsyncRead + AsyncWrite`.
+//! - **Floor 4, doors**: [`server`]: HTTP in, HTTP out, over any `AsyncRead + AsyncWrite`; the fast lane over sockets.
 //! - **Floor 5, assembly**: [`cli`] reads arguments, [`config`] reads the configuration, [`app`] puts everything together
 //!   and ends it, [`demo`] shows it. Modules define their own `Options`; only [`config`] knows them all.
 //!
@@ -92,7 +92,7 @@
 //!
 //! **GET of a file that is held.** [`server::route`] → catalog → [`server::blob`] → [`cache::Cache::find`]: an open file
 //! out of a bounded cache of open files. Conditions and ranges are answered from digest and size. Over plain HTTP, asked for as LXD
-//! does, the kernel sends it ([`server::lane`]), also while it is fetched; otherwise [`server::body`] reads
+//! does, the kernel sends it ([`server::lane`]); otherwise [`server::body`] reads
 //! with `preadv2(RWF_NOWAIT)` on the async thread, and on a blocking one if the page is not in memory; frames grow only
 //! while the host takes them at once.
 //!
@@ -100,7 +100,8 @@
 //! is in the map before its task runs. [`fetch::download`] looks into the store once more, waits for its turn, opens the
 //! partial file (what an earlier fetch left is hashed again and goes on), asks one URL after the other, and sees to room
 //! before the status is told: [`fetch::sink`] writes and hashes on a thread of its own and tells readers of every batch;
-//! without room, or when the disk fails in the middle, bytes go through a ring in memory instead. A cut is resumed with
+//! without room, or when the disk fails in the middle, bytes go through a ring in memory instead. What is in the file goes to
+//! hosts in the same two ways as above. A cut is resumed with
 //! a range, at the next URL if need be. Gone is only what every URL calls gone. *Verified* releases the last byte,
 //! *landed* makes a hit, *failed* aborts every reader. When an image's last file has come, [`publish::recorder`] computes
 //! its fingerprint; an image that has another one is listed no more, and one that is right is recorded in the ledger, by the

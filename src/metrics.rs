@@ -103,7 +103,7 @@ impl Metrics {
                 new,
                 IntCounter::new(
                     "cistern_http_sendfile_bytes_total",
-                    "Bytes of bodies that the kernel sent to hosts out of files that are held; they are counted among the bytes of bodies, too.",
+                    "Bytes of bodies that the kernel sent to hosts out of files; they are counted among the bytes of bodies, too.",
                 ),
             ),
             http_first_byte: first_byte(new),

@@ -1,7 +1,7 @@
 //! HTTP in, HTTP out: what hosts, people and Prometheus talk to.
 //!
 //! [`listener`] accepts, [`connection`] tells TLS from plain HTTP, [`route`] tells what is asked for, and one file each
-//! answers that. Everything works over any `AsyncRead + AsyncWrite`.
+//! answers that. What goes through hyper works over any `AsyncRead + AsyncWrite`; the fast lane is for sockets.
 
 pub mod access;
 pub mod admin;

@@ -49,9 +49,11 @@ impl Secure {
     /// Looks at what was received: opens a record into `buffer`, or sends `request` where its time has come.
     fn step(&mut self, request: &[u8], buffer: &mut [u8]) -> io::Result<Step> {
         let status = self.tls.process_tls_records(&mut self.received[self.unopened.clone()]);
+        let mut discard = status.discard;
         let step = match status.state.map_err(io::Error::other)? {
             ConnectionState::ReadTraffic(mut traffic) => {
                 let record = traffic.next_record().expect("that is what it says").map_err(io::Error::other)?;
+                discard += record.discard;
                 let (now, later) = record.payload.split_at(record.payload.len().min(buffer.len()));
                 buffer[..now.len()].copy_from_slice(now);
                 self.opened.extend_from_slice(later);
@@ -74,7 +76,7 @@ impl Secure {
             ConnectionState::WriteTraffic(_) | ConnectionState::BlockedHandshake => Step::Starved,
             _ => Step::Over,
         };
-        self.unopened.start += status.discard;
+        self.unopened.start += discard;
         Ok(step)
     }
 

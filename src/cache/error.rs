@@ -36,6 +36,9 @@ pub enum FetchError {
     /// The disk failed.
     #[error("the disk failed: {0}")]
     Disk(String),
+    /// What was held turned out to be wrong while it was read.
+    #[error("the bytes of a blob turned out to be wrong")]
+    Broken,
     /// The task that wrote it is gone.
     #[error("the fetch ended without a word")]
     Vanished,

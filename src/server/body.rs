@@ -85,7 +85,7 @@ fn frames_of_part(Part { blob, range, seat }: Part) -> UnsyncBoxBody<Bytes, Fetc
         let read = chunks.read(blob.file(), position, len).await.inspect_err(|_| blob.note_failure());
         let bytes = read.map_err(|error| FetchError::Disk(error.to_string()))?;
         if blob.is_broken() {
-            return Err(FetchError::Disk("the bytes of a blob turned out to be wrong".to_owned()));
+            return Err(FetchError::Broken);
         }
         if bytes.is_empty() {
             blob.note_failure();
@@ -161,7 +161,7 @@ impl hyper::body::Body for Body {
     fn size_hint(&self) -> SizeHint {
         match self {
             Self::Part(part) => SizeHint::with_exact(part.range.end - part.range.start),
-            Self::Flow(_) => SizeHint::default(),
+            Self::Flow(flow) => flow.reader.left().map_or_else(SizeHint::default, SizeHint::with_exact),
             Self::Frames(frames) => frames.size_hint(),
         }
     }

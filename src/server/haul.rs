@@ -1,4 +1,4 @@
-//! Has the kernel send bytes of files to a socket: none of them comes into the program.
+//! Has the kernel send bytes of files to a socket, piece by piece as the host takes them.
 
 use std::io;
 
@@ -27,7 +27,7 @@ pub struct Haul<'s> {
 }
 
 impl<'s> Haul<'s> {
-    /// Nothing so far.
+    /// What goes to the host at the other end of this.
     pub fn to(stream: &'s TcpStream, metrics: &'s Metrics) -> Self {
         Self { stream, metrics, resident: 0, left: TURN_BYTES }
     }

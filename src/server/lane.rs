@@ -1,23 +1,25 @@
 //! The fast lane: a file over plain HTTP/1.1, the way LXD and Incus ask for it, which is one GET on a connection that ends then. The
-//! kernel moves the bytes from the file to the socket ([`super::haul`]), also while it is fetched, and none of them comes into the
-//! program.
+//! kernel moves the bytes from the file to the socket ([`super::haul`]), also while it is fetched. Only the last byte of such a file,
+//! which waits until all is verified, and what is not on the disk come out of the program's memory.
 //!
 //! The request is looked at and left in the socket. Whatever is not plainly one of these is hyper's, as if nobody had looked; what
 //! is, is answered by [`route::answer`] like every other one, and only the way of its body is another.
 
 use std::io;
+use std::ops::Range;
 use std::sync::Arc;
 
 use http_body_util::BodyExt as _;
 use hyper::body::Body as _;
-use hyper::header::{CONNECTION, CONTENT_LENGTH, DATE, HeaderName, HeaderValue};
+use hyper::header::{CONNECTION, DATE, HeaderName, HeaderValue};
 use hyper::http::response::Parts;
 use hyper::{Method, Request, StatusCode, Version};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use crate::cache::reader::Place;
+use crate::cache::error::FetchError;
+use crate::cache::reader::Whereabouts;
 use crate::server::body::{Body, Flow, Part};
 use crate::server::door::{Door, Peer, PlainHttp};
 use crate::server::haul::Haul;
@@ -54,13 +56,10 @@ pub async fn serve(door: &Arc<Door>, stream: &TcpStream, peer: Peer, stop: &Canc
         return Ok(Lane::NotTaken);
     }
     let Some((len, request)) = wish(&bytes[..count]) else { return Ok(Lane::NotTaken) };
-    let found = timeout(door.bounds.answer_timeout, route::has_sized_file(door, request.uri().path())).await;
-    let late = |_| io::Error::new(io::ErrorKind::TimedOut, "the store does not answer");
-    if !found.map_err(late)? {
+    if !route::has_sized_file(door, request.uri().path()) {
         return Ok(Lane::NotTaken);
     }
     let (head, body) = route::answer(door, peer, request).await.into_parts();
-    let is_sized = head.headers.contains_key(CONTENT_LENGTH);
     let (head, haul) = (head_of(&head, door), Haul::to(stream, &door.metrics));
     match body.into_parts() {
         (Body::Part(part), tally) => {
@@ -69,7 +68,7 @@ pub async fn serve(door: &Arc<Door>, stream: &TcpStream, peer: Peer, stop: &Canc
             haul.write(&head).await?;
             send_part(haul, part, tally).await?;
         }
-        (Body::Flow(flow), tally) if is_sized => {
+        (Body::Flow(flow), tally) if flow.reader.left().is_some() => {
             read_past(stream, len)?;
             haul.write(&head).await?;
             send_flow(haul, flow, tally).await?;
@@ -80,7 +79,7 @@ pub async fn serve(door: &Arc<Door>, stream: &TcpStream, peer: Peer, stop: &Canc
             haul.write(&[&head[..], &said[..]].concat()).await?;
             tally.sent(said.len() as u64);
         }
-        // It went in between, or turned out to be another one, and nobody says how long it is; then hyper asks for it once more.
+        // Other documents came in between, and it is another one, of which nobody says how long it is; then hyper asks once more.
         _ => return Ok(Lane::NotTaken),
     }
     Ok(Lane::Taken)
@@ -148,12 +147,12 @@ async fn send_part(mut haul: Haul<'_>, part: Part, mut tally: Tally) -> io::Resu
         haul.bring_in(blob.file(), position, end - position).await.inspect_err(|_| blob.note_failure())?;
         // It may have waited for its host for long.
         if blob.is_broken() {
-            return Err(io::Error::other("the bytes of a blob turned out to be wrong"));
+            return Err(io::Error::other(FetchError::Broken));
         }
         let Some(sent) = haul.send(blob.file(), position, end - position).await? else { continue };
         if sent == 0 {
             blob.note_failure();
-            return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "a blob is shorter than it was"));
+            return Err(ended_early());
         }
         position += sent;
         tally.sent(sent);
@@ -166,24 +165,29 @@ async fn send_flow(mut haul: Haul<'_>, mut flow: Flow, mut tally: Tally) -> io::
     loop {
         // First, so that the file is not kept open for a host that takes nothing.
         haul.writable().await?;
-        let Some(place) = flow.reader.place(usize::MAX).await else { return Ok(()) };
-        match place.map_err(io::Error::other)? {
-            Place::Memory(bytes) => {
+        let Some(next) = flow.reader.whereabouts(usize::MAX).await else { break };
+        match next.map_err(io::Error::other)? {
+            Whereabouts::Memory(bytes) => {
                 haul.write(&bytes).await?;
                 tally.sent(bytes.len() as u64);
             }
-            Place::File(file, range) => {
-                let (start, len) = (range.start, range.end - range.start);
-                haul.bring_in(&file, start, len).await?;
-                let Some(sent) = haul.send(&file, start, len).await? else { continue };
+            Whereabouts::File(file, Range { start, end }) => {
+                haul.bring_in(&file, start, end - start).await.inspect_err(|_| flow.reader.note_failure())?;
+                let Some(sent) = haul.send(&file, start, end - start).await? else { continue };
                 if sent == 0 {
-                    return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "a file is shorter than what came of it"));
+                    flow.reader.note_failure();
+                    return Err(ended_early());
                 }
-                flow.reader.took(sent);
+                flow.reader.advance(sent);
                 tally.sent(sent);
             }
         }
     }
+    if flow.reader.left() == Some(0) { Ok(()) } else { Err(ended_early()) }
+}
+
+fn ended_early() -> io::Error {
+    io::Error::new(io::ErrorKind::UnexpectedEof, "a file is shorter than it was")
 }
 
 #[cfg(test)]

@@ -89,7 +89,7 @@ fn status(error: &FetchError, retry_wrong: Duration) -> (StatusCode, Option<Dura
         FetchError::Upstream { retry_after: None, .. } | FetchError::Vanished => (StatusCode::BAD_GATEWAY, None),
         FetchError::Wrong(_) => (StatusCode::BAD_GATEWAY, Some(retry_wrong)),
         FetchError::TimedOut => (StatusCode::GATEWAY_TIMEOUT, None),
-        FetchError::Busy | FetchError::TooSlow | FetchError::Abandoned | FetchError::Disk(_) => {
+        FetchError::Busy | FetchError::TooSlow | FetchError::Abandoned | FetchError::Disk(_) | FetchError::Broken => {
             (StatusCode::SERVICE_UNAVAILABLE, Some(DEFAULT_RETRY))
         }
     }
@@ -103,7 +103,9 @@ fn told(error: &FetchError) -> &'static str {
         FetchError::TimedOut => "the image server did not answer in time",
         FetchError::Wrong(_) => "the image server sent another file than its documents say",
         FetchError::Busy => "too many downloads are under way",
-        FetchError::TooSlow | FetchError::Abandoned | FetchError::Disk(_) => "the mirror is in trouble; try again later",
+        FetchError::TooSlow | FetchError::Abandoned | FetchError::Disk(_) | FetchError::Broken => {
+            "the mirror is in trouble; try again later"
+        }
     }
 }
 

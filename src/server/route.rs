@@ -62,11 +62,10 @@ pub async fn answer<B>(door: &Door, peer: Peer, request: Request<B>) -> Response
     asking.tally(response, label, result)
 }
 
-/// Whether there is a file at a path, of a size that can be told before all of it has come: its document says it, or it is held.
-pub async fn has_sized_file(door: &Door, path: &str) -> bool {
-    let catalog = door.current.load();
-    let Ok(Route::File { file, .. }) = route(&catalog, &door.cache, path) else { return false };
-    file.expected.size.is_some() || matches!(door.cache.find(file.expected).await, Ok(Some(_)))
+/// Whether there is a file at a path whose document says how long it is.
+pub fn has_sized_file(door: &Door, path: &str) -> bool {
+    let found = route(&door.current.load(), &door.cache, path);
+    matches!(found, Ok(Route::File { file, .. }) if file.expected.size.is_some())
 }
 
 /// Whether this is a name or an address, and perhaps a port.

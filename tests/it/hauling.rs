@@ -237,6 +237,27 @@ async fn a_host_that_takes_nothing_keeps_nothing_of_a_fetch_that_failed() {
     assert!(rest.len() < root.len());
 }
 
+/// Invariant 6: what was right when it came, and was changed by the disk before a slow host had it all, is cut in either way.
+#[tokio::test]
+async fn a_slow_host_is_cut_when_what_it_reads_turns_out_to_be_wrong() {
+    let root = noise(24 << 20, 1);
+    for more in ["", "X-Other: 1\r\n"] {
+        let (_origin, mirror) = origin_and_mirror(&root, Builder::default()).await;
+        let path = format!("ubuntu/{ROOT}");
+        let mut slow = tokio::net::TcpStream::connect(mirror.address()).await.unwrap();
+        slow.write_all(format!("GET /{path} HTTP/1.1\r\nHost: x\r\n{more}Connection: close\r\n\r\n").as_bytes()).await.unwrap();
+        wait_for(async || mirror.is_hit(&path).await).await;
+        let blob = mirror.store().join("blobs").join(&mirror.files("blobs")[0]);
+        let mut bytes = std::fs::read(&blob).unwrap();
+        bytes[23 << 20] ^= 1;
+        std::io::Write::write_all(&mut std::fs::OpenOptions::new().write(true).open(&blob).unwrap(), &bytes).unwrap();
+        crate::managing::failed(&mirror, &["cache", "verify"]).await;
+        let mut rest = Vec::new();
+        let _ = slow.read_to_end(&mut rest).await;
+        assert!(rest.len() < root.len(), "{more:?}: {}", rest.len());
+    }
+}
+
 /// How many files of the store this process has open that have no name any more.
 fn deleted_and_open(mirror: &Mirror) -> usize {
     let store = mirror.store().display().to_string();
