@@ -27,6 +27,7 @@ pub struct Flight {
     progress: watch::Sender<Progress>,
     cabin: Mutex<Cabin>,
     moved: Notify,
+    began: Instant,
 }
 
 /// How far a flight is.
@@ -74,6 +75,8 @@ struct Cabin {
 #[derive(Debug)]
 pub struct Seat {
     position: AtomicU64,
+    /// Since when it could have moved on, in milliseconds of the flight.
+    since: AtomicU64,
     is_left_behind: AtomicBool,
 }
 
@@ -82,7 +85,7 @@ impl Flight {
     pub fn new(expected: Expected) -> Self {
         let (size, in_file) = (expected.size, u64::MAX);
         let progress = Progress { stage: Stage::Asking, received: 0, size, file: None, given_up: None, in_file, is_lost: false };
-        Self { expected, progress: watch::Sender::new(progress), cabin: Mutex::default(), moved: Notify::new() }
+        Self { expected, progress: watch::Sender::new(progress), cabin: Mutex::default(), moved: Notify::new(), began: Instant::now() }
     }
 
     /// What it is to bring.
@@ -102,7 +105,8 @@ impl Flight {
         if is_over || cabin.ring.as_ref().is_some_and(|ring| !ring.has_all_from(start)) {
             return None;
         }
-        let seat = Arc::new(Seat { position: AtomicU64::new(start), is_left_behind: AtomicBool::new(false) });
+        let (position, since) = (AtomicU64::new(start), AtomicU64::new(self.millis()));
+        let seat = Arc::new(Seat { position, since, is_left_behind: AtomicBool::new(false) });
         cabin.seats.push(Arc::clone(&seat));
         Some(seat)
     }
@@ -121,7 +125,12 @@ impl Flight {
     /// Notes how far a reader got.
     pub fn moved(&self, seat: &Seat, position: u64) {
         seat.position.store(position, Ordering::Relaxed);
+        seat.since.store(self.millis(), Ordering::Relaxed);
         self.moved.notify_one();
+    }
+
+    fn millis(&self) -> u64 {
+        u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
 
     fn cabin(&self) -> MutexGuard<'_, Cabin> {
@@ -214,17 +223,15 @@ impl Pilot {
         });
     }
 
-    /// Puts bytes into the ring. Waits while it is full, and leaves the slowest reader behind after `patience`. An error
-    /// means that nobody reads any more.
+    /// Puts bytes into the ring. Waits while it is full, and leaves behind whoever is slowest and has not moved for `patience`. An
+    /// error means that nobody reads any more.
     pub async fn push(&self, chunk: Bytes, patience: Duration) -> Result<(), FetchError> {
         let len = chunk.len() as u64;
-        let mut slowest = (u64::MAX, Instant::now());
-        while let Some(position) = self.try_push(&chunk)? {
-            // Others may move while the slowest does not: only its own moves give it more time.
-            if position != slowest.0 {
-                slowest = (position, Instant::now() + patience);
-            }
-            if tokio::time::timeout_at(slowest.1, self.flight.moved.notified()).await.is_err() {
+        // Others may move while the slowest does not: only its own moves give it more time. Of several that have stopped each was
+        // waited for together with the first.
+        while let Some(since) = self.try_push(&chunk)? {
+            let until = self.flight.began + Duration::from_millis(since) + patience;
+            if tokio::time::timeout_at(until, self.flight.moved.notified()).await.is_err() {
                 self.leave_slowest_behind();
             }
         }
@@ -232,18 +239,23 @@ impl Pilot {
         Ok(())
     }
 
-    /// Puts bytes into the ring if they fit; otherwise says where the slowest reader is.
+    /// Puts bytes into the ring if they fit; otherwise says since when the slowest reader could have moved on.
     fn try_push(&self, chunk: &Bytes) -> Result<Option<u64>, FetchError> {
+        let now = self.flight.millis();
         let Cabin { seats, ring } = &mut *self.flight.cabin();
-        let slowest = seats.iter().map(|seat| seat.position.load(Ordering::Relaxed)).min().ok_or(FetchError::Abandoned)?;
+        let slowest = seats.iter().min_by_key(|seat| seat.position.load(Ordering::Relaxed)).ok_or(FetchError::Abandoned)?;
+        let (position, since) = (slowest.position.load(Ordering::Relaxed), slowest.since.load(Ordering::Relaxed));
         let ring = ring.get_or_insert_with(|| Ring::new(0, 0));
         // What everybody has is kept while there is room: a reader who comes later can share it.
         if !ring.has_room(chunk.len()) {
-            ring.forget_before(slowest);
+            ring.forget_before(position);
         }
         if !ring.has_room(chunk.len()) {
-            return Ok(Some(slowest));
+            return Ok(Some(since));
         }
+        // Whoever has everything so far had nothing to take until now.
+        let waiting = seats.iter().filter(|seat| seat.position.load(Ordering::Relaxed) >= ring.end());
+        waiting.for_each(|seat| seat.since.store(now, Ordering::Relaxed));
         ring.push(chunk.clone());
         Ok(None)
     }
@@ -310,6 +322,9 @@ impl Drop for Pilot {
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
+    use std::time::Duration;
+
+    use bytes::Bytes;
 
     use crate::cache::books::Books;
     use crate::cache::error::FetchError;
@@ -362,5 +377,23 @@ mod tests {
         assert_eq!((taken(&books), reader.borrow().file.is_some()), (80, true));
         drop(reader);
         assert_eq!(taken(&books), 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn whoever_had_nothing_to_take_has_all_its_time_when_something_comes() {
+        const PATIENCE: Duration = Duration::from_secs(1);
+        let expected = Expected { claim: Claim::Sha256(Digest::of(b"1")), size: None };
+        let pilot = Pilot::new(Arc::new(Flight::new(expected)), Arc::<Metrics>::default());
+        let seat = pilot.flight().take_seat(0).unwrap();
+        pilot.open_ring(0, 4);
+        tokio::time::sleep(10 * PATIENCE).await;
+        pilot.push(Bytes::from_static(b"abc"), PATIENCE).await.unwrap();
+        let moves = async {
+            tokio::time::sleep(PATIENCE / 2).await;
+            pilot.flight().moved(&seat, 3);
+        };
+        let (pushed, ()) = tokio::join!(pilot.push(Bytes::from_static(b"def"), PATIENCE), moves);
+        assert!(pushed.is_ok() && !seat.is_left_behind());
+        assert!(pilot.push(Bytes::from_static(b"ghi"), PATIENCE).await.is_err() && seat.is_left_behind(), "and then no more");
     }
 }

@@ -29,6 +29,11 @@ impl Ring {
         self.start == self.first || position >= self.start
     }
 
+    /// Where its bytes end.
+    pub fn end(&self) -> u64 {
+        self.end
+    }
+
     /// Forgets whole chunks that lie before `position`.
     pub fn forget_before(&mut self, position: u64) {
         while let Some(len) = self.chunks.front().map(|chunk| chunk.len() as u64).filter(|len| self.start + len <= position) {

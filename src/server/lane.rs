@@ -82,7 +82,15 @@ pub async fn serve(door: &Arc<Door>, stream: &TcpStream, peer: Peer, stop: &Canc
         // Other documents came in between, and it is another one, of which nobody says how long it is; then hyper asks once more.
         _ => return Ok(Lane::NotTaken),
     }
+    read_away(stream);
     Ok(Lane::Taken)
+}
+
+/// Takes what came after the request: of a connection that is closed with something unread, the system throws away what the host
+/// has not taken yet.
+fn read_away(stream: &TcpStream) {
+    let mut bytes = [0; LOOK_BYTES];
+    while stream.try_read(&mut bytes).is_ok_and(|read| read > 0) {}
 }
 
 /// What these bytes ask for, if they are one whole request for a file, of an ordinary kind.

@@ -258,6 +258,60 @@ async fn a_slow_host_is_cut_when_what_it_reads_turns_out_to_be_wrong() {
     }
 }
 
+/// T9: each of those who stand still stops at another place, and none of them is given time of its own.
+#[tokio::test]
+async fn hosts_that_stand_still_are_waited_for_together() {
+    let root = noise(40 << 20, 1);
+    let builder = Builder::default().storage("min_free = \"0%\"\ncapacity = \"100KiB\"");
+    let builder = builder.section("[limits]\nring_size = \"1MiB\"\nsilence_timeout = \"2s\"");
+    let (origin, mirror) = origin_and_mirror(&root, builder).await;
+    origin.act(ROOT, [Act::StallAt(1000, Duration::from_millis(500))]);
+    let request = format!("GET /ubuntu/{ROOT} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+    let mut hosts = Vec::new();
+    for _ in 0..6 {
+        let mut host = tokio::net::TcpStream::connect(mirror.address()).await.unwrap();
+        host.write_all(request.as_bytes()).await.unwrap();
+        hosts.push(host);
+    }
+    let mut busy = hosts.pop().unwrap();
+    let started = std::time::Instant::now();
+    let stopping = hosts.iter_mut().enumerate().map(|(number, host)| async move {
+        let mut taken = vec![0; (number + 1) * 100_000];
+        host.read_exact(&mut taken).await
+    });
+    let mut answer = Vec::new();
+    let (stopped, all) = tokio::join!(futures_util::future::join_all(stopping), busy.read_to_end(&mut answer));
+    assert!(stopped.into_iter().all(|read| read.is_ok()) && all.is_ok() && answer.ends_with(&root));
+    assert!(started.elapsed() < Duration::from_secs(6), "{:?}", started.elapsed());
+    assert_eq!(origin.requests(ROOT).len(), 1);
+}
+
+/// Some clients end a request with a line too many, or begin the next one.
+#[tokio::test]
+async fn what_a_host_sends_after_its_request_costs_it_no_bytes() {
+    let root = noise(8 << 20, 1);
+    let (_origin, mirror) = origin_and_mirror(&root, Builder::default()).await;
+    let path = format!("ubuntu/{ROOT}");
+    mirror.body(&path).await;
+    wait_for(async || mirror.is_hit(&path).await).await;
+    let mut stream = tokio::net::TcpStream::connect(mirror.address()).await.unwrap();
+    stream.write_all(format!("GET /{path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").as_bytes()).await.unwrap();
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    stream.write_all(b"\r\n").await.unwrap();
+    let mut answer = Vec::new();
+    let mut piece = vec![0; 64 << 10];
+    loop {
+        // Slower than the server, so that its last bytes are still in the socket when it is done.
+        let read = stream.read(&mut piece).await.unwrap();
+        if read == 0 {
+            break;
+        }
+        answer.extend_from_slice(&piece[..read]);
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+    assert!(answer.ends_with(&root), "{}", answer.len());
+}
+
 /// How many files of the store this process has open that have no name any more.
 fn deleted_and_open(mirror: &Mirror) -> usize {
     let store = mirror.store().display().to_string();
