@@ -363,7 +363,10 @@ fn local(bench: &Bench, table: &mut Table) {
     let work = "cold file of 128 MiB, upstream as fast as the machine";
     let servers = [&bench.cistern, &bench.nginx];
     let (mut costs, mut busy) = ([Vec::new(), Vec::new()], [Vec::new(), Vec::new()]);
+    // What the bytes have to go through in any case, and the peer does not do.
+    let mut hashes = Vec::new();
     for round in 0..ROUNDS {
+        hashes.push(cost_of_hashing(&bench.origin.file(&near(round, 0)).expect("it has the file")));
         for (at, server) in servers.iter().enumerate() {
             touch_memory(bench);
             let one = bench.checked(server, &near(round, 0));
@@ -380,6 +383,16 @@ fn local(bench: &Bench, table: &mut Table) {
         table.add(work, &format!("{}: CPU s/GiB", server.name), cost, goal(Goal::AtMost(1.5)), json!(costs[at]));
         table.add(work, &format!("{}: processors used by 4 files at once", server.name), used, goal(Goal::AtLeast(1.0)), json!(busy[at]));
     }
+    table.add(work, "SHA-256 of a file in memory: s/GiB", median(hashes.iter().copied()), Goal::None, json!(hashes));
+    let ratios = (0..ROUNDS).map(|round| costs[0][round] / (costs[1][round] + hashes[round]));
+    table.add(work, "CPU s/GiB, nginx and that hash = 1", median(ratios), Goal::None, Value::Null);
+}
+
+/// How many seconds a GiB takes to be hashed, on one processor.
+fn cost_of_hashing(bytes: &[u8]) -> f64 {
+    let started = Instant::now();
+    std::hint::black_box(Digest::of(bytes));
+    started.elapsed().as_secs_f64() * f64::from(1 << 30) / bytes.len() as f64
 }
 
 /// Hosts that ask nothing, or take nothing, and a server that has done nothing else.
