@@ -86,11 +86,13 @@ pub async fn serve(door: &Arc<Door>, stream: &TcpStream, peer: Peer, stop: &Canc
     Ok(Lane::Taken)
 }
 
-/// Takes what came after the request: of a connection that is closed with something unread, the system throws away what the host
-/// has not taken yet.
+/// Takes what came after the request, within reason: of a connection that is closed with something unread, the system throws away
+/// what the host has not taken yet.
 fn read_away(stream: &TcpStream) {
+    const LOOKS: usize = 32;
     let mut bytes = [0; LOOK_BYTES];
-    while stream.try_read(&mut bytes).is_ok_and(|read| read > 0) {}
+    let takes_something = |_| stream.try_read(&mut bytes).is_ok_and(|read| read > 0);
+    let _ = (0..LOOKS).all(takes_something);
 }
 
 /// What these bytes ask for, if they are one whole request for a file, of an ordinary kind.
