@@ -52,9 +52,7 @@ async fn asked_like_lxd(mirror: &Mirror, path: &str, more: &str) -> (Vec<String>
 #[tokio::test]
 async fn the_fast_lane_answers_like_every_other() {
     let root = noise(3 << 20, 1);
-    let origin = Origin::start().await;
-    origin.put(noble(&root).tree());
-    let mirror = Builder::default().metrics(free_port()).remote("ubuntu", &[origin.url()], "").start().await;
+    let (origin, mirror) = origin_and_mirror(&root, Builder::default()).await;
     let path = format!("ubuntu/{ROOT}");
     let cold = asked_like_lxd(&mirror, &path, "").await;
     assert!(cold.1 == root && cold.0.contains(&"cache-status: cistern; fwd=uri-miss; stored".to_owned()), "{:?}", cold.0);
@@ -63,8 +61,7 @@ async fn the_fast_lane_answers_like_every_other() {
         let requests = mirror.metric("cistern_http_requests_total{code=\"200\",method=\"GET\",route=\"blob\"}").await;
         let hits = mirror.metric("cistern_cache_requests_total{kind=\"blob\",remote=\"ubuntu\",result=\"hit\"}").await;
         let bytes = mirror.metric("cistern_http_response_bytes_total{result=\"hit\",route=\"blob\"}").await;
-        let by_kernel = mirror.metric("cistern_http_sendfile_bytes_total").await;
-        [requests, hits, bytes, by_kernel]
+        [requests, hits, bytes, sent_by_the_kernel(&mirror).await]
     };
     let mut before = counted().await;
     let mut answers = Vec::new();
@@ -86,14 +83,12 @@ async fn the_fast_lane_answers_like_every_other() {
 #[tokio::test]
 async fn hosts_that_ask_late_or_close_their_side_are_answered_and_the_kernel_sends() {
     let root = noise(3 << 20, 1);
-    let origin = Origin::start().await;
-    origin.put(noble(&root).tree());
-    let mirror = Builder::default().metrics(free_port()).remote("ubuntu", &[origin.url()], "").start().await;
+    let (_origin, mirror) = origin_and_mirror(&root, Builder::default()).await;
     let path = format!("ubuntu/{ROOT}");
     mirror.body(&path).await;
     wait_for(async || mirror.is_hit(&path).await).await;
     for (connection, by_kernel) in [("close", 3_145_728.0), ("keep-alive", 0.0)] {
-        let before = mirror.metric("cistern_http_sendfile_bytes_total").await;
+        let before = sent_by_the_kernel(&mirror).await;
         let mut stream = tokio::net::TcpStream::connect(mirror.address()).await.unwrap();
         tokio::time::sleep(Duration::from_millis(50)).await;
         let request = format!("GET /{path} HTTP/1.1\r\nHost: x\r\nConnection: {connection}\r\n\r\n");
@@ -102,7 +97,7 @@ async fn hosts_that_ask_late_or_close_their_side_are_answered_and_the_kernel_sen
         let mut answer = Vec::new();
         stream.read_to_end(&mut answer).await.unwrap();
         assert!(answer.ends_with(&root), "{connection}: {} bytes", answer.len());
-        let sent = mirror.metric("cistern_http_sendfile_bytes_total").await - before;
+        let sent = sent_by_the_kernel(&mirror).await - before;
         assert!((sent - by_kernel).abs() < 0.5, "{connection}: {sent}");
     }
 }
@@ -110,10 +105,7 @@ async fn hosts_that_ask_late_or_close_their_side_are_answered_and_the_kernel_sen
 /// What the lane has to say instead of a file is said and counted once.
 #[tokio::test]
 async fn a_refusal_in_the_fast_lane_is_counted_once() {
-    let origin = Origin::start().await;
-    origin.put(noble(&noise(32 << 20, 1)).tree());
-    let builder = Builder::default().metrics(free_port()).section("[limits]\nfile_readers = 1");
-    let mirror = builder.remote("ubuntu", &[origin.url()], "").start().await;
+    let (_origin, mirror) = origin_and_mirror(&noise(32 << 20, 1), Builder::default().section("[limits]\nfile_readers = 1")).await;
     let path = format!("ubuntu/{ROOT}");
     mirror.body(&path).await;
     wait_for(async || mirror.is_hit(&path).await).await;
@@ -129,10 +121,8 @@ async fn a_refusal_in_the_fast_lane_is_counted_once() {
 #[tokio::test]
 async fn a_damaged_file_is_cut_in_the_fast_lane_too() {
     let root = noise(8 << 20, 1);
-    let origin = Origin::start().await;
-    origin.put(noble(&root).tree());
     let disk = FaultyDisk::over(OsDisk);
-    let mirror = Builder::default().disk(disk.clone()).remote("ubuntu", &[origin.url()], "").start().await;
+    let (_origin, mirror) = origin_and_mirror(&root, Builder::default().disk(disk.clone())).await;
     let path = format!("ubuntu/{ROOT}");
     mirror.body(&path).await;
     wait_for(async || !mirror.files("blobs").is_empty()).await;
