@@ -5,8 +5,10 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;
+use std::ops::Range;
 
-use rayon::iter::{IntoParallelRefIterator as _, ParallelIterator as _};
+use rayon::iter::ParallelIterator as _;
+use rayon::slice::ParallelSlice as _;
 
 use crate::render::part::Strip;
 use crate::render::policy::{Policy, Retained};
@@ -17,6 +19,9 @@ use crate::simplestreams::outline::Outline;
 use crate::simplestreams::products::{Item, Product};
 use crate::simplestreams::snapshot::Role;
 use crate::simplestreams::tree::Unread;
+
+/// Into how many batches a document is divided: enough for all processors to be busy until the last one.
+const BATCHES: usize = 64;
 
 /// How the products of a document are rendered.
 #[derive(Clone, Copy, Debug)]
@@ -37,7 +42,9 @@ pub struct Press<'p, 't> {
 #[derive(Debug, Default)]
 pub struct Batch<'t> {
     /// As they are under the remote's own name.
-    pub own: Vec<Own<'t>>,
+    own: Vec<Own<'t>>,
+    /// The JSON of those that are not as they came, one after the other.
+    written: Vec<u8>,
     /// As they are at the root.
     pub strip: Strip,
     /// What is in them, to be listed.
@@ -58,27 +65,42 @@ pub struct Batch<'t> {
 
 /// A product as it is under the remote's own name.
 #[derive(Debug)]
-pub struct Own<'t> {
+struct Own<'t> {
     /// Its key.
-    pub name: Cow<'t, str>,
+    name: Cow<'t, str>,
     /// The rest of it.
-    pub json: Cow<'t, [u8]>,
+    json: Json<'t>,
+}
+
+/// The JSON of a product.
+#[derive(Debug)]
+enum Json<'t> {
+    /// As upstream has it.
+    AsItCame(&'t str),
+    /// Where it was written.
+    Written(Range<usize>),
 }
 
 impl<'t> Press<'_, 't> {
     /// Renders the products of a document, and those of images that need one of their own.
     pub fn render(&self, document: &Outline<'t>) -> Vec<Batch<'t>> {
-        let add = |mut batch: Batch<'t>, unread: &Unread<'t>| {
-            self.add(&mut batch, unread);
-            batch
-        };
-        let mut batches: Vec<Batch<'t>> = document.products.par_iter().fold(Batch::default, add).collect();
+        let size = document.products.len().div_ceil(BATCHES).max(1);
+        let mut batches: Vec<Batch<'t>> = document.products.par_chunks(size).map(|products| self.batch(products)).collect();
         let apart = self.apart(&batches);
         if !apart.is_empty() {
             let apart = self.set_apart(&apart, &batches);
             batches.push(apart);
         }
         batches
+    }
+
+    fn batch(&self, products: &[Unread<'t>]) -> Batch<'t> {
+        let mut batch = Batch::default();
+        if self.remote.is_some() {
+            batch.reserve(products.iter().map(|unread| unread.text.len()).sum());
+        }
+        products.iter().for_each(|unread| self.add(&mut batch, unread));
+        batch
     }
 
     fn add(&self, batch: &mut Batch<'t>, unread: &Unread<'t>) {
@@ -124,6 +146,25 @@ impl<'t> Press<'_, 't> {
 }
 
 impl<'t> Batch<'t> {
+    /// The products under the remote's own name: the name and the JSON of each.
+    pub fn own(&self) -> impl Iterator<Item = (&str, &[u8])> {
+        self.own.iter().map(|own| {
+            let json = match &own.json {
+                Json::AsItCame(text) => text.as_bytes(),
+                Json::Written(place) => &self.written[place.clone()],
+            };
+            (&*own.name, json)
+        })
+    }
+
+    /// Makes room for products whose JSON is this long at upstream: memory that grows step by step costs more than the writing. Twins
+    /// and the root's longer paths make it longer by a third.
+    fn reserve(&mut self, len: usize) {
+        let room = len + len / 2;
+        self.written.reserve(room);
+        self.strip.reserve(room);
+    }
+
     /// Adds a product. `text` is what upstream has, if that can be taken as it is.
     fn add(&mut self, edited: Edited<'t>, text: Option<&'t str>, press: &Press<'_, 't>) {
         let Edited { product, is_changed, is_incomplete, content, awaited, apart, faults } = edited;
@@ -144,19 +185,14 @@ impl<'t> Batch<'t> {
         }
         // Where nothing else is changed these are only the root's.
         let has_more = press.role == Role::Images && twins::add_requirements(&mut product);
-        let at_root = self.strip.add(&product, press.role, remote);
-        let json = match text.filter(|_| !has_more) {
-            Some(text) => Cow::Borrowed(text.as_bytes()),
-            None => Cow::Owned(written(&product, at_root)),
-        };
+        self.strip.add(&product, press.role, remote);
+        let json = text.filter(|_| !has_more).map_or_else(|| self.written(&product), Json::AsItCame);
         self.own.push(Own { name: product.name, json });
     }
-}
 
-/// A product as JSON, of this length at most: at the root its paths are longer, and memory that grows step by step costs more than
-/// the writing.
-fn written(product: &Product<'_>, len: usize) -> Vec<u8> {
-    let mut out = Vec::with_capacity(len);
-    product.write(&mut out, &Item::write);
-    out
+    fn written(&mut self, product: &Product<'_>) -> Json<'t> {
+        let start = self.written.len();
+        product.write(&mut self.written, &Item::write);
+        Json::Written(start..self.written.len())
+    }
 }

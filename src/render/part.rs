@@ -108,8 +108,13 @@ impl Sheet {
 }
 
 impl Strip {
-    /// Makes a product ready for the root: its paths begin with the remote's name. How long it is there.
-    pub fn add(&mut self, product: &Product<'_>, role: Role, remote: &str) -> usize {
+    /// Makes room for so many bytes more.
+    pub fn reserve(&mut self, len: usize) {
+        self.text.reserve(len);
+    }
+
+    /// Makes a product ready for the root: its paths begin with the remote's name.
+    pub fn add(&mut self, product: &Product<'_>, role: Role, remote: &str) {
         let view = if role == Role::Images { View::of(product) } else { None };
         if !self.pieces.is_empty() {
             separate(&mut self.text);
@@ -117,9 +122,7 @@ impl Strip {
         write_name(&mut self.text, &product.name);
         let start = self.text.len();
         product.write(&mut self.text, &|item, out| item.write_below(out, remote));
-        let span = start..self.text.len();
-        self.pieces.push(Piece { name: product.name.to_string(), view, span: span.clone() });
-        span.len()
+        self.pieces.push(Piece { name: product.name.to_string(), view, span: start..self.text.len() });
     }
 }
 

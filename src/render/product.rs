@@ -194,6 +194,7 @@ impl<'a> Edited<'a> {
     /// Lists the files that are left.
     fn list_files(&mut self) {
         let Some(product) = &self.product else { return };
+        self.content.files.reserve_exact(product.versions.iter().map(|version| version.items.len()).sum());
         for version in &product.versions {
             let modified = modified(version);
             self.content.files.extend(version.items.iter().filter_map(|item| Some(File::new(item.file.as_deref()?.clone(), modified))));
@@ -357,7 +358,12 @@ fn listed(image: &images::Image, version: &Version<'_>, facts: &Arc<version::Ver
 }
 
 fn files_of(image: &images::Image, version: &Version<'_>) -> Option<Vec<ListedFile>> {
-    image.places().map(|place| version.items.get(place)?.file.as_deref().cloned()).collect()
+    // Collected, they would have room for four, as long as they are listed.
+    let mut files = Vec::with_capacity(image.places().count());
+    for place in image.places() {
+        files.push(version.items.get(place)?.file.as_deref()?.clone());
+    }
+    Some(files)
 }
 
 /// What a document says of a version; `None` if clients skip it.

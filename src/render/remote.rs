@@ -112,7 +112,7 @@ impl<'a> Work<'a> {
         let contents: Vec<Content> = batches.iter_mut().flat_map(|batch| std::mem::take(&mut batch.contents)).collect();
         let is_changed = self.changed.contains(&source.path);
         let strips = batches.iter_mut().map(|batch| std::mem::take(&mut batch.strip)).collect();
-        let own: Vec<(&str, &[u8])> = batches.iter().flat_map(|batch| &batch.own).map(|own| (&*own.name, &*own.json)).collect();
+        let own: Vec<(&str, &[u8])> = batches.iter().flat_map(Batch::own).collect();
         let bytes = || if is_changed { document.to_json(&own).into() } else { source.bytes.clone() };
         let ((), (bytes, sheet)) = rayon::join(
             || Content::list(contents, listing),
