@@ -113,6 +113,8 @@ async fn one_herd() -> (usize, Duration) {
 }
 
 /// A refresh, from the bytes to what is served under the remote's name and at the root, gzipped.
+///
+/// What was asked for is 250 ms on a machine that makes a tree of the same document in 76, and 250 ms are what it is there.
 async fn refresh() {
     let origin = Origin::start().await;
     origin.put(large_document(50_000, "20260101"));
@@ -124,20 +126,37 @@ async fn refresh() {
         let socket = folder.path().join("admin.sock");
         ask::<RefreshReport>(&socket, hyper::Method::POST, "/1.0/remotes/ubuntu/refresh", body).await.unwrap()
     };
-    let mut times = Vec::new();
+    let (mut times, mut ratios) = (Vec::new(), Vec::new());
     for serial in ["20260102", "20260103", "20260104", "20260105", "20260106"] {
         origin.put(large_document(50_000, serial));
         let direct = Instant::now();
         let bytes = reqwest::get(format!("{}/streams/v1/images.json", origin.url())).await.unwrap().bytes().await.unwrap();
         let direct = direct.elapsed();
+        let tree = time_of_a_tree(&bytes);
         let started = Instant::now();
         assert_eq!(refresh().await.result.label(), "changed");
-        times.push((started.elapsed().saturating_sub(direct), bytes.len()));
+        let time = started.elapsed().saturating_sub(direct);
+        times.push((time, bytes.len()));
+        ratios.push(time.as_secs_f64() / tree.as_secs_f64());
     }
     times.sort();
     let (median, size) = times[times.len() / 2];
     let figure = format!("refresh of 50,000 items ({} MiB): from bytes to served", size >> 20);
-    report(&figure, &millis(median), "400 ms", median < Duration::from_millis(400));
+    report(&figure, &millis(median), "250 ms", median < Duration::from_millis(250));
+    ratios.sort_by(f64::total_cmp);
+    let ratio = ratios[ratios.len() / 2];
+    report("the same: the document as a tree of serde_json = 1", &format!("{ratio:.2}"), "3.29", ratio <= 250.0 / 76.0);
+}
+
+/// How long `serde_json` takes to make a tree of a document; the median of three.
+fn time_of_a_tree(bytes: &[u8]) -> Duration {
+    let mut times = [(); 3].map(|()| {
+        let started = Instant::now();
+        std::hint::black_box(serde_json::from_slice::<serde_json::Value>(bytes).unwrap());
+        started.elapsed()
+    });
+    times.sort();
+    times[1]
 }
 
 /// The program itself.

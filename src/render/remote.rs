@@ -65,6 +65,11 @@ fn files_of_document(source: &Source) -> Vec<File> {
     files
 }
 
+/// A document with the products that were rendered of it.
+fn put_together(document: &Outline<'_>, batches: &[Batch<'_>]) -> Bytes {
+    document.to_json(&batches.iter().flat_map(Batch::own).collect::<Vec<_>>()).into()
+}
+
 /// Renders the newest snapshot of the remote `name`.
 pub fn render(name: &str, newest: &Snapshot, policy: &Policy) -> Rendered {
     let mut work = Work::new(name, newest, policy);
@@ -112,15 +117,17 @@ impl<'a> Work<'a> {
         let contents: Vec<Content> = batches.iter_mut().flat_map(|batch| std::mem::take(&mut batch.contents)).collect();
         let is_changed = self.changed.contains(&source.path);
         let strips = batches.iter_mut().map(|batch| std::mem::take(&mut batch.strip)).collect();
-        let own: Vec<(&str, &[u8])> = batches.iter().flat_map(Batch::own).collect();
-        let bytes = || if is_changed { document.to_json(&own).into() } else { source.bytes.clone() };
-        let ((), (bytes, sheet)) = rayon::join(
-            || Content::list(contents, listing),
-            || rayon::join(bytes, || Sheet::new(&document.fields, document.place, strips)),
-        );
         if is_changed {
-            self.products_left.insert(source.path.clone(), own.iter().map(|(name, _)| (*name).to_owned()).collect());
+            let names = batches.iter().flat_map(Batch::own).map(|(name, _)| name.to_owned());
+            self.products_left.insert(source.path.clone(), names.collect());
         }
+        // One after the other, beside the listing: what the first is made of is let go of before the second is made.
+        let put_together = || {
+            let bytes = if is_changed { put_together(&document, &batches) } else { source.bytes.clone() };
+            drop(batches);
+            (bytes, Sheet::new(&document.fields, document.place, strips))
+        };
+        let ((), (bytes, sheet)) = rayon::join(|| Content::list(contents, listing), put_together);
         let ready = self.ready(&source.path, bytes);
         self.outcome.documents.push(ready);
         self.sheets.insert(source.path.clone(), sheet);
