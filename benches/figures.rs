@@ -114,7 +114,8 @@ async fn one_herd() -> (usize, Duration) {
 
 /// A refresh, from the bytes to what is served under the remote's name and at the root, gzipped.
 ///
-/// What was asked for is 250 ms on a machine that makes a tree of the same document in 76, and 250 ms are what it is there.
+/// The limit is 250 ms, on a machine whose `serde_json` takes 76 for a tree of such a document: that it is missed elsewhere says
+/// little, and the ratio more.
 async fn refresh() {
     let origin = Origin::start().await;
     origin.put(large_document(50_000, "20260101"));
@@ -152,8 +153,11 @@ async fn refresh() {
 fn time_of_a_tree(bytes: &[u8]) -> Duration {
     let mut times = [(); 3].map(|()| {
         let started = Instant::now();
-        std::hint::black_box(serde_json::from_slice::<serde_json::Value>(bytes).unwrap());
-        started.elapsed()
+        let tree = std::hint::black_box(serde_json::from_slice::<serde_json::Value>(bytes).unwrap());
+        let time = started.elapsed();
+        // To let go of it is no part of that.
+        drop(tree);
+        time
     });
     times.sort();
     times[1]

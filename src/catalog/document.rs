@@ -42,10 +42,10 @@ impl Document {
     }
 }
 
-/// Packs a document; `None` where it would not be shorter. Documents become a quarter, and memory is made empty whether or not it
-/// is used after that, so that it is asked for half as much first.
+/// Packs a document; `None` where it would not be shorter. Documents become a quarter, and memory is zeroed whether or not it is used
+/// after that, so that half of their size is tried first.
 fn gzip(plain: &[u8]) -> Option<Bytes> {
-    [plain.len() / 2, plain.len()].into_iter().find_map(|room| gzip_into(plain, room))
+    [plain.len() / 2, plain.len().saturating_sub(1)].into_iter().find_map(|room| gzip_into(plain, room))
 }
 
 /// Packs a document into this much memory, if it is enough. Most of it is hashes, so that more effort than this wins nothing.

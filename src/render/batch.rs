@@ -20,7 +20,7 @@ use crate::simplestreams::products::{Item, Product};
 use crate::simplestreams::snapshot::Role;
 use crate::simplestreams::tree::Unread;
 
-/// Into how many batches a document is divided: enough for all processors to be busy until the last one.
+/// Into how many batches a document is divided: some for each processor of most machines.
 const BATCHES: usize = 64;
 
 /// How the products of a document are rendered.
@@ -45,6 +45,8 @@ pub struct Batch<'t> {
     own: Vec<Own<'t>>,
     /// The JSON of those that are not as they came, one after the other.
     written: Vec<u8>,
+    /// How much room that gets, once there is one.
+    room: usize,
     /// As they are at the root.
     pub strip: Strip,
     /// What is in them, to be listed.
@@ -158,11 +160,10 @@ impl<'t> Batch<'t> {
     }
 
     /// Makes room for products whose JSON is this long at upstream: memory that grows step by step costs more than the writing. Twins
-    /// and the root's longer paths make it longer by a third.
+    /// and the root's longer paths make most of them longer by a third.
     fn reserve(&mut self, len: usize) {
-        let room = len + len / 2;
-        self.written.reserve(room);
-        self.strip.reserve(room);
+        self.room = len + len / 2;
+        self.strip.reserve(self.room);
     }
 
     /// Adds a product. `text` is what upstream has, if that can be taken as it is.
@@ -186,11 +187,14 @@ impl<'t> Batch<'t> {
         // Where nothing else is changed these are only the root's.
         let has_more = press.role == Role::Images && twins::add_requirements(&mut product);
         self.strip.add(&product, press.role, remote);
-        let json = text.filter(|_| !has_more).map_or_else(|| self.written(&product), Json::AsItCame);
+        let json = text.filter(|_| !has_more).map_or_else(|| self.write_own(&product), Json::AsItCame);
         self.own.push(Own { name: product.name, json });
     }
 
-    fn written(&mut self, product: &Product<'_>) -> Json<'t> {
+    fn write_own(&mut self, product: &Product<'_>) -> Json<'t> {
+        if self.written.is_empty() {
+            self.written.reserve(self.room);
+        }
         let start = self.written.len();
         product.write(&mut self.written, &Item::write);
         Json::Written(start..self.written.len())

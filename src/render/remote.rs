@@ -122,12 +122,12 @@ impl<'a> Work<'a> {
             self.products_left.insert(source.path.clone(), names.collect());
         }
         // One after the other, beside the listing: what the first is made of is let go of before the second is made.
-        let put_together = || {
+        let finish = || {
             let bytes = if is_changed { put_together(&document, &batches) } else { source.bytes.clone() };
             drop(batches);
             (bytes, Sheet::new(&document.fields, document.place, strips))
         };
-        let ((), (bytes, sheet)) = rayon::join(|| Content::list(contents, listing), put_together);
+        let ((), (bytes, sheet)) = rayon::join(|| Content::list(contents, listing), finish);
         let ready = self.ready(&source.path, bytes);
         self.outcome.documents.push(ready);
         self.sheets.insert(source.path.clone(), sheet);
@@ -303,6 +303,34 @@ mod tests {
         let policy = Policy { selection: Selection { versions: 1, ..Selection::default() }, ..Policy::default() };
         let documents = rendered(&text, &policy).documents;
         assert_eq!(documents[0].bytes, format!(r#"{{"products":{{"p":{{"arch":"amd64","versions":{{"20260101":{good}}}}}}}}}"#));
+    }
+
+    /// More products than there are batches, and some of each batch go out as they came.
+    #[test]
+    fn a_document_of_many_products_is_what_each_of_them_is() {
+        let many = |bad: &str, prefix: &str| {
+            let product = |number: usize| {
+                let bad = if number.is_multiple_of(3) { bad } else { "" };
+                let good = format!(r#""good":{{"path":"{prefix}f{number}","md5":"900150983cd24fb0d6963f7d28e17f72"}}"#);
+                format!(r#""p{number}":{{"arch":"amd64","versions":{{"20260101":{{"items":{{{good}{bad}}}}}}}}}"#)
+            };
+            format!(r#"{{"products":{{{}}}}}"#, (0..300).map(product).collect::<Vec<_>>().join(","))
+        };
+        let path = |path: &str| StreamPath::from_document(path).unwrap();
+        let source = |name: &str, role, text: String| Source::new(path(name), role, text.into());
+        let index = r#"{"index":{"x":{"datatype":"image-downloads","path":"streams/v1/x.json"}}}"#;
+        let documents = vec![
+            source("streams/v1/index.json", Role::Index, index.to_owned()),
+            source("streams/v1/x.json", Role::Images, many(r#","bad":{"path":"b"}"#, "")),
+        ];
+        let snapshot = Snapshot { url: String::new(), accepted_at: Timestamp::UNIX_EPOCH, documents };
+        let rendered = render("far", &snapshot, &Policy::default());
+        assert_eq!(rendered.documents[0].bytes, many("", ""));
+        let sheet = &rendered.parts[0].sheet;
+        assert_eq!(sheet.text, many("", "far/"));
+        assert!(sheet.pieces.iter().all(|piece| sheet.json(piece).starts_with(r#"{"arch""#) && sheet.json(piece).ends_with("}}}}}")));
+        let faulty: Vec<String> = rendered.faults.iter().map(|(_, fault)| fault.at[0].clone()).collect();
+        assert_eq!(faulty, (0..300).step_by(3).map(|number| format!("p{number}")).collect::<Vec<_>>());
     }
 
     #[test]
