@@ -144,7 +144,12 @@ impl Refresher {
     }
 
     async fn feed(&mut self, Fed { bundle, documents, occasion, reply }: Fed) {
-        if occasion == Occasion::Start && self.past.newest().is_some_and(|newest| !newest.is_of_bundles()) {
+        let is_news = match (occasion, self.past.newest()) {
+            (Occasion::Import, _) => true,
+            (Occasion::Start, newest) => newest.is_none_or(Snapshot::is_of_bundles),
+            (Occasion::StartWithNothing, newest) => newest.is_some_and(Snapshot::is_of_bundles),
+        };
+        if !is_news {
             return tell(vec![reply], &self.report(RefreshResult::Unchanged, None));
         }
         let url = Snapshot::url_of_bundle(&bundle);

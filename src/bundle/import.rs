@@ -266,13 +266,19 @@ impl Importer {
             if let Some(other) = unreadable.into_iter().next() {
                 return Err(other.into());
             }
+            let has_something: BTreeSet<String> = imported.iter().flat_map(|bundle| remotes(&bundle.manifest)).collect();
             let mut names = imports::remotes(disk, layout)?;
-            names.extend(imported.iter().flat_map(|bundle| remotes(&bundle.manifest)));
-            Ok(names.into_iter().map(|name| (listed(&imported, &name), name)).collect::<Vec<(Vec<Source>, String)>>())
+            names.extend(has_something.iter().cloned());
+            let feed = |name: String| (listed(&imported, &name), has_something.contains(&name), name);
+            Ok(names.into_iter().map(feed).collect::<Vec<(Vec<Source>, bool, String)>>())
         });
         let mut first = Ok(());
-        for (documents, remote) in joined.await? {
-            let occasion = if emptied.contains(&remote) { Occasion::Import } else { Occasion::Start };
+        for (documents, has_something, remote) in joined.await? {
+            let occasion = match emptied.contains(&remote) {
+                true => Occasion::Import,
+                false if has_something => Occasion::Start,
+                false => Occasion::StartWithNothing,
+            };
             let fed = self.library.desk.feed(&remote, "as imported".to_owned(), documents, occasion).await;
             self.library.publisher.review(remote.as_str().into()).await.map_err(|_| NotImported::Ending)?;
             match served(fed) {

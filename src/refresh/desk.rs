@@ -43,6 +43,8 @@ pub enum Occasion {
     Import,
     /// The program starts. What upstream sent in between stays.
     Start,
+    /// The program starts, and no bundle lists anything for it. It may never have: an import ended before its bundle was listed.
+    StartWithNothing,
 }
 
 /// Who keeps the documents of a remote.
