@@ -1,13 +1,14 @@
 //! `cistern serve`
 
 use std::collections::HashMap;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use sd_notify::NotifyState;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::task::{JoinError, JoinHandle};
 use tokio_util::sync::CancellationToken;
@@ -66,20 +67,31 @@ pub fn outside() -> Outside {
 
 async fn serve(config: Config, path: Option<PathBuf>) -> Result<(), Failure> {
     let app = App::start(config, outside()).await?;
+    // Whoever learns that it listens may send one at once.
+    let signals = listen_to_signals();
     let addresses: Vec<String> = app.addresses().iter().map(ToString::to_string).collect();
     tracing::info!(version = env!("CARGO_PKG_VERSION"), addresses = addresses.join(", "), "listening");
     tell_systemd(&[NotifyState::Ready]);
     let stop = CancellationToken::new();
     let (reload, reloads) = mpsc::channel(1);
-    let signals = tokio::spawn(follow_signals(path, reload, stop.clone()));
+    let signals = tokio::spawn(follow_signals(signals, path, reload, stop.clone()));
     let ended = app.run(reloads, stop).await;
     signals.abort();
     ended.map_err(|error| Failure::new(FAILED, error))
 }
 
+/// From now on these end the program no more by themselves: SIGHUP, SIGTERM and SIGINT.
+fn listen_to_signals() -> [io::Result<Signal>; 3] {
+    [SignalKind::hangup(), SignalKind::terminate(), SignalKind::interrupt()].map(signal)
+}
+
 /// SIGHUP reads the configuration again, SIGTERM and SIGINT end the program.
-async fn follow_signals(path: Option<PathBuf>, reload: mpsc::Sender<Result<Config, ConfigError>>, stop: CancellationToken) {
-    let signals = [SignalKind::hangup(), SignalKind::terminate(), SignalKind::interrupt()].map(signal);
+async fn follow_signals(
+    signals: [io::Result<Signal>; 3],
+    path: Option<PathBuf>,
+    reload: mpsc::Sender<Result<Config, ConfigError>>,
+    stop: CancellationToken,
+) {
     let [Ok(mut hangup), Ok(mut terminate), Ok(mut interrupt)] = signals else {
         tracing::error!("cannot listen to signals; only SIGKILL ends this program");
         return;
@@ -135,20 +147,17 @@ mod tests {
     use std::time::Duration;
 
     use rustix::process::{Signal, getpid, kill_process};
-    use tokio::signal::unix::{SignalKind, signal};
     use tokio::sync::mpsc;
     use tokio_util::sync::CancellationToken;
 
-    use crate::cli::serve::follow_signals;
+    use crate::cli::serve::{follow_signals, listen_to_signals};
 
     #[tokio::test]
     async fn a_program_that_is_busy_with_a_reload_hears_that_it_is_to_stop() {
-        // None of these ends this process from here on.
-        let _heard = [SignalKind::hangup(), SignalKind::terminate()].map(|kind| signal(kind).unwrap());
+        let signals = listen_to_signals();
         let (reload, mut reloads) = mpsc::channel(1);
         let stop = CancellationToken::new();
-        let following = tokio::spawn(follow_signals(Some("/nonexistent/cistern.toml".into()), reload, stop.clone()));
-        tokio::time::sleep(Duration::from_millis(100)).await;
+        let following = tokio::spawn(follow_signals(signals, Some("/nonexistent/cistern.toml".into()), reload, stop.clone()));
         for _ in 0..4 {
             kill_process(getpid(), Signal::HUP).unwrap();
             tokio::time::sleep(Duration::from_millis(50)).await;
