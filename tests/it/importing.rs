@@ -531,6 +531,25 @@ async fn wanted(setting: &Setting, bundle: &Path) -> usize {
     usize::try_from(said["blobs"].as_u64().unwrap()).unwrap()
 }
 
+/// An import may end between the moment when its remotes are there and the one when its bundle is listed.
+#[tokio::test]
+async fn a_remote_of_which_no_bundle_was_ever_listed_is_none_after_a_start() {
+    let config = "[server]\nlisten = [\"127.0.0.1:0\"]\nplain_http = \"all\"\nmetrics = \"127.0.0.1:0\"\n\
+                  admin_socket = \"{folder}/admin.sock\"\n[remotes.other]\nmode = \"offline\"";
+    let server = Server::start_with(config, |folder| {
+        let names = folder.join("store/state/bundles/remotes");
+        std::fs::create_dir_all(&names).unwrap();
+        std::fs::write(names.join("lab"), "").unwrap();
+    });
+    let client = reqwest::Client::builder().no_proxy().build().unwrap();
+    let url = format!("http://{}/lab/streams/v1/images.json", server.addresses()[0]);
+    // What bundles say is given to remotes beside the serving.
+    for _ in 0..25 {
+        assert_eq!(client.get(&url).send().await.unwrap().status(), 404, "hosts would keep an empty list for an hour");
+        tokio::time::sleep(Duration::from_millis(40)).await;
+    }
+}
+
 /// A site that is fed two bundles in turn, and whose server is killed at random moments, lists one of them or the other.
 #[tokio::test]
 async fn a_site_whose_server_is_killed_while_it_is_fed_lists_all_of_a_bundle_or_nothing() {
