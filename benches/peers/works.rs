@@ -384,9 +384,6 @@ fn local(bench: &Bench, table: &mut Table) {
         table.add(work, &format!("{}: processors used by 4 files at once", server.name), used, goal(Goal::AtLeast(1.0)), json!(busy[at]));
     }
     table.add(work, "SHA-256 of a file in memory: s/GiB", median(hashes.iter().copied()), Goal::None, json!(hashes));
-    // The 1.5 s are those of a machine that hashes 1.85 GiB in a second. Where there is no hardware for that this says nothing.
-    let ratios = (0..ROUNDS).map(|round| costs[0][round] / hashes[round]);
-    table.add(work, "cistern: CPU s/GiB, that hash = 1", median(ratios), Goal::AtMost(2.775), Value::Null);
     let ratios = (0..ROUNDS).map(|round| costs[0][round] / (costs[1][round] + hashes[round]));
     table.add(work, "CPU s/GiB, nginx and that hash = 1", median(ratios), Goal::None, Value::Null);
 }

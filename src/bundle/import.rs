@@ -260,25 +260,25 @@ impl Importer {
     /// Has all remotes that bundles ever brought list what bundles say now; `emptied` are those that list less by somebody's wish.
     /// The first that does not is told when all others do.
     async fn feed_all(&self, emptied: &BTreeSet<String>) -> Result<(), NotImported> {
-        let joined = self.with_cache(|cache| {
+        let emptied = emptied.clone();
+        let joined = self.with_cache(move |cache| {
             let (disk, layout) = (&**cache.store().disk(), cache.store().layout());
             let (imported, unreadable) = imports::load(disk, layout)?;
             if let Some(other) = unreadable.into_iter().next() {
                 return Err(other.into());
             }
-            let has_something: BTreeSet<String> = imported.iter().flat_map(|bundle| remotes(&bundle.manifest)).collect();
-            let mut names = imports::remotes(disk, layout)?;
-            names.extend(has_something.iter().cloned());
-            let feed = |name: String| (listed(&imported, &name), has_something.contains(&name), name);
-            Ok(names.into_iter().map(feed).collect::<Vec<(Vec<Source>, bool, String)>>())
-        });
-        let mut first = Ok(());
-        for (documents, has_something, remote) in joined.await? {
-            let occasion = match emptied.contains(&remote) {
+            let listing: BTreeSet<String> = imported.iter().flat_map(|bundle| remotes(&bundle.manifest)).collect();
+            let occasion = |name: &String| match emptied.contains(name) {
                 true => Occasion::Import,
-                false if has_something => Occasion::Start,
+                false if listing.contains(name) => Occasion::Start,
                 false => Occasion::StartWithNothing,
             };
+            let names = &imports::remotes(disk, layout)? | &listing;
+            let fed = names.into_iter().map(|name| (listed(&imported, &name), occasion(&name), name));
+            Ok(fed.collect::<Vec<(Vec<Source>, Occasion, String)>>())
+        });
+        let mut first = Ok(());
+        for (documents, occasion, remote) in joined.await? {
             let fed = self.library.desk.feed(&remote, "as imported".to_owned(), documents, occasion).await;
             self.library.publisher.review(remote.as_str().into()).await.map_err(|_| NotImported::Ending)?;
             match served(fed) {

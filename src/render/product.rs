@@ -195,9 +195,8 @@ impl<'a> Edited<'a> {
     fn list_files(&mut self) {
         let Some(product) = &self.product else { return };
         // All products' files are there together until they are listed.
-        self.content
-            .files
-            .reserve_exact(product.versions.iter().flat_map(|version| &version.items).filter(|item| item.file.is_some()).count());
+        let items = product.versions.iter().flat_map(|version| &version.items);
+        self.content.files.reserve_exact(items.filter(|item| item.file.is_some()).count());
         for version in &product.versions {
             let modified = modified(version);
             self.content.files.extend(version.items.iter().filter_map(|item| Some(File::new(item.file.as_deref()?.clone(), modified))));

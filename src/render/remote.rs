@@ -65,11 +65,6 @@ fn files_of_document(source: &Source) -> Vec<File> {
     files
 }
 
-/// A document with the products that were rendered of it.
-fn put_together(document: &Outline<'_>, batches: &[Batch<'_>]) -> Bytes {
-    document.to_json(&batches.iter().flat_map(Batch::own).collect::<Vec<_>>()).into()
-}
-
 /// Renders the newest snapshot of the remote `name`.
 pub fn render(name: &str, newest: &Snapshot, policy: &Policy) -> Rendered {
     let mut work = Work::new(name, newest, policy);
@@ -123,7 +118,8 @@ impl<'a> Work<'a> {
         }
         // One after the other, beside the listing: what the first is made of is let go of before the second is made.
         let finish = || {
-            let bytes = if is_changed { put_together(&document, &batches) } else { source.bytes.clone() };
+            let own: Vec<_> = batches.iter().flat_map(Batch::own).collect();
+            let bytes = if is_changed { document.to_json(&own).into() } else { source.bytes.clone() };
             drop(batches);
             (bytes, Sheet::new(&document.fields, document.place, strips))
         };
