@@ -4,6 +4,7 @@
 //! a field that is not understood is never touched. [`remote`] makes what is served under a remote's own name, and
 //! [`root`] what is served of all remotes together.
 
+pub mod assembly;
 pub mod batch;
 pub mod hold_back;
 pub mod join;

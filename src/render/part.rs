@@ -12,6 +12,7 @@ use crate::http::path::StreamPath;
 use crate::render::view::View;
 use crate::simplestreams::index::Entry;
 use crate::simplestreams::object::{Object, separate, write_name};
+use crate::simplestreams::outline::Unfinished;
 use crate::simplestreams::products::Product;
 use crate::simplestreams::snapshot::Role;
 
@@ -54,6 +55,15 @@ pub struct Sheet {
     pub pieces: Vec<Piece>,
 }
 
+/// A sheet that gets its products some at a time.
+#[derive(Debug)]
+pub struct UnfinishedSheet {
+    text: Unfinished,
+    fields: String,
+    place: usize,
+    pieces: Vec<Piece>,
+}
+
 /// A product of a sheet.
 #[derive(Clone, Debug)]
 pub struct Piece {
@@ -79,28 +89,28 @@ impl Part {
     }
 }
 
-impl Sheet {
-    /// Puts together the products of a document whose fields these are; `products` stands at this place among them.
-    pub fn new(document: &Object<'_>, place: Option<usize>, strips: Vec<Strip>) -> Self {
-        let place = place.unwrap_or(document.len());
-        let fields = document.to_json();
-        let mut text =
-            Vec::with_capacity(fields.len() + strips.iter().map(|strip| strip.text.len() + 1).sum::<usize>() + "\"products\":{},".len());
-        let mut pieces = Vec::with_capacity(strips.iter().map(|strip| strip.pieces.len()).sum());
-        document.write(&mut text, Some(place), |text| {
-            write_name(text, "products");
-            text.push(b'{');
-            for strip in strips.into_iter().filter(|strip| !strip.pieces.is_empty()) {
-                separate(text);
-                let start = text.len();
-                text.extend_from_slice(&strip.text);
-                pieces.extend(strip.pieces.into_iter().map(|piece| piece.moved_by(start)));
-            }
-            text.push(b'}');
-        });
-        Self { text: text.into(), fields, place, pieces }
+impl UnfinishedSheet {
+    /// A document whose fields these are; `products` stands at this place among them. What it gets has room for so many bytes.
+    pub fn new(document: &Object<'_>, place: Option<usize>, room: usize) -> Self {
+        let text = Unfinished::new(document, place, room);
+        Self { text, fields: document.to_json(), place: place.unwrap_or(document.len()), pieces: Vec::new() }
     }
 
+    /// Adds products.
+    pub fn add(&mut self, strip: Strip) {
+        if !strip.pieces.is_empty() {
+            let start = self.text.add_written(&strip.text);
+            self.pieces.extend(strip.pieces.into_iter().map(|piece| piece.moved_by(start)));
+        }
+    }
+
+    /// The whole sheet.
+    pub fn finish(self) -> Sheet {
+        Sheet { text: self.text.finish().into(), fields: self.fields, place: self.place, pieces: self.pieces }
+    }
+}
+
+impl Sheet {
     /// A product as JSON.
     pub fn json(&self, piece: &Piece) -> &str {
         std::str::from_utf8(&self.text[piece.span.clone()]).expect("JSON is written as UTF-8")
@@ -134,7 +144,7 @@ impl Piece {
 
 #[cfg(test)]
 mod tests {
-    use crate::render::part::{Sheet, Strip};
+    use crate::render::part::{Sheet, Strip, UnfinishedSheet};
     use crate::simplestreams::products::Products;
     use crate::simplestreams::snapshot::Role;
 
@@ -148,14 +158,13 @@ mod tests {
         }
         // Two strips, as if they had been made side by side.
         let (first, last) = document.products.split_at(document.products.len() / 2);
-        let strips = [first, last].map(|products| {
+        let mut sheet = UnfinishedSheet::new(&document.fields, document.place(), 0);
+        for products in [first, last] {
             let mut strip = Strip::default();
-            for product in products {
-                strip.add(product, Role::Images, "far");
-            }
-            strip
-        });
-        Sheet::new(&document.fields, document.place(), strips.into())
+            products.iter().for_each(|product| strip.add(product, Role::Images, "far"));
+            sheet.add(strip);
+        }
+        sheet.finish()
     }
 
     fn document(path: &str) -> String {

@@ -56,13 +56,21 @@ pub struct Content {
 }
 
 impl Content {
+    /// Makes room for so many times what is in these: tables that grow step by step are written anew as often.
+    pub fn reserve<'c>(contents: impl Iterator<Item = &'c Self>, times: usize, listing: &mut Listing) {
+        let counts = contents.map(|content| (content.files.len(), content.images.len()));
+        let (of_files, of_images) =
+            counts.fold((0, 0), |(files, images), (more_files, more_images)| (files + more_files, images + more_images));
+        let (files, images) = listing.parts();
+        files.reserve(of_files * times);
+        images.reserve(of_images * times);
+    }
+
     /// Lists what is in these, the files beside the images: each takes as long as the other.
     pub fn list(contents: Vec<Self>, listing: &mut Listing) {
         let (of_files, of_images): (Vec<_>, Vec<_>) =
             contents.into_iter().map(|content| ((content.files, content.deltas), content.images)).unzip();
         let (files, images) = listing.parts();
-        files.reserve(of_files.iter().map(|(files, _)| files.len()).sum());
-        images.reserve(of_images.iter().map(Vec::len).sum());
         let list_files = || {
             for (listed, deltas) in of_files {
                 listed.into_iter().for_each(|file| files.add(file));

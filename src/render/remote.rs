@@ -10,10 +10,11 @@ use bytes::Bytes;
 use crate::catalog::files::File;
 use crate::catalog::listing::Listing;
 use crate::http::path::StreamPath;
-use crate::render::batch::{Batch, Press};
+use crate::render::assembly::Assembly;
+use crate::render::batch::Press;
 use crate::render::part::{Part, Ready, Sheet};
 use crate::render::policy::{Policy, Retained};
-use crate::render::product::{Awaited, Content, Whence, modified};
+use crate::render::product::{Awaited, Whence, modified};
 use crate::render::{retain, sound};
 use crate::signature;
 use crate::simplestreams::fault::Fault;
@@ -107,56 +108,52 @@ impl<'a> Work<'a> {
 
     fn products(&mut self, source: &Source) {
         let Ok(text) = signature::text(&source.bytes) else { return };
-        let Some((document, mut batches)) = self.rendered(source, &text, Some(self.name)) else { return };
-        let listing = &mut self.outcome.listing;
-        let contents: Vec<Content> = batches.iter_mut().flat_map(|batch| std::mem::take(&mut batch.contents)).collect();
+        let Some(document) = self.outline(source, &text) else { return };
+        let assembly = self.rendered(source, &document, Some(self.name));
         let is_changed = self.changed.contains(&source.path);
-        let strips = batches.iter_mut().map(|batch| std::mem::take(&mut batch.strip)).collect();
         if is_changed {
-            let names = batches.iter().flat_map(Batch::own).map(|(name, _)| name.to_owned());
-            self.products_left.insert(source.path.clone(), names.collect());
+            self.products_left.insert(source.path.clone(), assembly.names.iter().map(ToString::to_string).collect());
         }
-        // One after the other, beside the listing: what the first is made of is let go of before the second is made.
-        let finish = || {
-            let own: Vec<_> = batches.iter().flat_map(Batch::own).collect();
-            let bytes = if is_changed { document.to_json(&own).into() } else { source.bytes.clone() };
-            drop(batches);
-            (bytes, Sheet::new(&document.fields, document.place, strips))
-        };
-        let ((), (bytes, sheet)) = rayon::join(|| Content::list(contents, listing), finish);
+        let (own, sheet) = assembly.finish(is_changed);
+        let bytes = own.map_or_else(|| source.bytes.clone(), Bytes::from);
         let ready = self.ready(&source.path, bytes);
         self.outcome.documents.push(ready);
         self.sheets.insert(source.path.clone(), sheet);
     }
 
-    /// Makes of a document what hosts get, but for putting it together, and notes how it went.
-    fn rendered<'t>(&mut self, source: &Source, text: &'t str, remote: Option<&str>) -> Option<(Outline<'t>, Vec<Batch<'t>>)>
+    /// A document whose products are not read yet, and whose fields are sound.
+    fn outline<'t>(&mut self, source: &Source, text: &'t str) -> Option<Outline<'t>> {
+        let (mut document, mut faults) = Outline::parse(text).ok()?;
+        if source.role == Role::Images {
+            faults.extend(sound::make_sound(&mut document.fields));
+        } else {
+            // What others make of their documents is their business.
+            faults.clear();
+        }
+        if !faults.is_empty() {
+            self.changed.insert(source.path.clone());
+        }
+        self.note(source, faults);
+        Some(document)
+    }
+
+    /// Makes of the products of a document what hosts get, and notes how it went.
+    fn rendered<'d, 't>(&mut self, source: &Source, document: &'d Outline<'t>, remote: Option<&str>) -> Assembly<'d, 't>
     where
         'a: 't,
     {
-        let (mut document, mut faults) = Outline::parse(text).ok()?;
-        let for_images = source.role == Role::Images;
-        if for_images {
-            faults.extend(sound::make_sound(&mut document.fields));
-        } else {
-            faults.clear();
-        }
-        let is_sound = faults.is_empty();
-        self.note(source, faults);
         let policy: &'t Policy = self.policy;
-        let retained = if for_images { self.retained(source, &document.fields) } else { Vec::new() };
+        let retained = if source.role == Role::Images { self.retained(source, &document.fields) } else { Vec::new() };
         let whence = Whence { path: &source.path, fields: &document.fields };
         let press = Press { role: source.role, policy, retained: &retained, whence, remote };
-        let mut batches = press.render(&document);
-        for batch in &mut batches {
-            self.incomplete |= batch.is_incomplete;
-            self.outcome.awaited.append(&mut batch.awaited);
-            self.note(source, std::mem::take(&mut batch.faults));
-        }
-        if !is_sound || batches.iter().any(|batch| batch.is_changed) {
+        let mut assembly = Assembly::of(document, &press, &mut self.outcome.listing);
+        self.incomplete |= assembly.found.is_incomplete;
+        self.outcome.awaited.append(&mut assembly.found.awaited);
+        self.note(source, std::mem::take(&mut assembly.found.faults));
+        if assembly.found.is_changed {
             self.changed.insert(source.path.clone());
         }
-        Some((document, batches))
+        assembly
     }
 
     /// The images that this document listed and may have to list for longer than upstream does.
@@ -175,8 +172,8 @@ impl<'a> Work<'a> {
     /// Lists a document that is not served any more.
     fn list_only(&mut self, source: &Source) {
         let Ok(text) = signature::text(&source.bytes) else { return };
-        let Some((_, batches)) = self.rendered(source, &text, None) else { return };
-        Content::list(batches.into_iter().flat_map(|batch| batch.contents).collect(), &mut self.outcome.listing);
+        let Some(document) = self.outline(source, &text) else { return };
+        self.rendered(source, &document, None);
     }
 
     fn index(&mut self, source: &Source) {
@@ -304,29 +301,34 @@ mod tests {
     /// More products than there are batches, and some of each batch go out as they came.
     #[test]
     fn a_document_of_many_products_is_what_each_of_them_is() {
-        let many = |bad: &str, prefix: &str| {
-            let product = |number: usize| {
-                let bad = if number.is_multiple_of(3) { bad } else { "" };
-                let good = format!(r#""good":{{"path":"{prefix}f{number}","md5":"900150983cd24fb0d6963f7d28e17f72"}}"#);
-                format!(r#""p{number}":{{"arch":"amd64","versions":{{"20260101":{{"items":{{{good}{bad}}}}}}}}}"#)
+        // Many are not as they came; only one of the last; none.
+        for is_bad in [|number: usize| number.is_multiple_of(3), |number| number == 290, |_| false] {
+            let many = |bad: &str, prefix: &str| {
+                let product = |number: usize| {
+                    let bad = if is_bad(number) { bad } else { "" };
+                    let good = format!(r#""good":{{"path":"{prefix}f{number}","md5":"900150983cd24fb0d6963f7d28e17f72"}}"#);
+                    format!(r#""p{number}":{{"arch":"amd64","versions":{{"20260101":{{"items":{{{good}{bad}}}}}}}}}"#)
+                };
+                format!(r#"{{"products":{{{}}}}}"#, (0..300).map(product).collect::<Vec<_>>().join(","))
             };
-            format!(r#"{{"products":{{{}}}}}"#, (0..300).map(product).collect::<Vec<_>>().join(","))
-        };
-        let path = |path: &str| StreamPath::from_document(path).unwrap();
-        let source = |name: &str, role, text: String| Source::new(path(name), role, text.into());
-        let index = r#"{"index":{"x":{"datatype":"image-downloads","path":"streams/v1/x.json"}}}"#;
-        let documents = vec![
-            source("streams/v1/index.json", Role::Index, index.to_owned()),
-            source("streams/v1/x.json", Role::Images, many(r#","bad":{"path":"b"}"#, "")),
-        ];
-        let snapshot = Snapshot { url: String::new(), accepted_at: Timestamp::UNIX_EPOCH, documents };
-        let rendered = render("far", &snapshot, &Policy::default());
-        assert_eq!(rendered.documents[0].bytes, many("", ""));
-        let sheet = &rendered.parts[0].sheet;
-        assert_eq!(sheet.text, many("", "far/"));
-        assert!(sheet.pieces.iter().all(|piece| sheet.json(piece).starts_with(r#"{"arch""#) && sheet.json(piece).ends_with("}}}}}")));
-        let faulty: Vec<String> = rendered.faults.iter().map(|(_, fault)| fault.at[0].clone()).collect();
-        assert_eq!(faulty, (0..300).step_by(3).map(|number| format!("p{number}")).collect::<Vec<_>>());
+            let path = |path: &str| StreamPath::from_document(path).unwrap();
+            let source = |name: &str, role, text: String| Source::new(path(name), role, text.into());
+            let index = r#"{"index":{"x":{"datatype":"image-downloads","path":"streams/v1/x.json"}}}"#;
+            let documents = vec![
+                source("streams/v1/index.json", Role::Index, index.to_owned()),
+                source("streams/v1/x.json", Role::Images, many(r#","bad":{"path":"b"}"#, "")),
+            ];
+            let snapshot = Snapshot { url: String::new(), accepted_at: Timestamp::UNIX_EPOCH, documents };
+            let rendered = render("far", &snapshot, &Policy::default());
+            assert_eq!(rendered.documents[0].bytes, many("", ""));
+            let sheet = &rendered.parts[0].sheet;
+            assert_eq!(sheet.text, many("", "far/"));
+            assert!(sheet.pieces.iter().all(|piece| sheet.json(piece).starts_with(r#"{"arch""#) && sheet.json(piece).ends_with("}}}}}")));
+            let faulty: Vec<String> = rendered.faults.iter().map(|(_, fault)| fault.at[0].clone()).collect();
+            assert_eq!(faulty, (0..300).filter(|number| is_bad(*number)).map(|number| format!("p{number}")).collect::<Vec<_>>());
+            let files: Vec<String> = rendered.listing.files().iter().map(|file| file.path.to_string()).collect();
+            assert_eq!(files, (0..300).map(|number| format!("f{number}")).collect::<Vec<_>>());
+        }
     }
 
     #[test]

@@ -4,7 +4,7 @@
 //! read. What is done with each product by itself needs one of them at a time.
 
 use crate::simplestreams::fault::Fault;
-use crate::simplestreams::object::{Object, write_children, write_name};
+use crate::simplestreams::object::{Object, separate, write_name};
 use crate::simplestreams::tree::{self, Node, Unread};
 
 /// A products document whose products were not read.
@@ -18,32 +18,65 @@ pub struct Outline<'a> {
     pub place: Option<usize>,
 }
 
+/// A products document that is being written: it gets its products one after the other.
+#[derive(Debug)]
+pub struct Unfinished {
+    /// What there is so far.
+    text: Vec<u8>,
+    /// What comes after the last product.
+    rest: Vec<u8>,
+}
+
 impl<'a> Outline<'a> {
     /// Reads a products document but for its products. Those that are no objects are left out, with the reason.
     pub fn parse(text: &'a str) -> serde_json::Result<(Self, Vec<Fault>)> {
         let (Node { fields, children, place }, faults) = tree::read(text, "products")?;
         Ok((Self { fields, products: children, place }, faults))
     }
+}
 
-    /// The document as JSON, with these products: the name and the JSON of each.
-    pub fn to_json(&self, products: &[(&str, &[u8])]) -> Vec<u8> {
-        // Memory that grows step by step costs more than the writing.
-        let len: usize = products.iter().map(|(name, json)| name.len() + json.len() + "\"\":,".len()).sum();
-        let mut out = Vec::with_capacity(len + 4096);
-        self.fields.write(&mut out, self.place, |out| {
-            write_children(out, "products", products, |out, (name, json)| {
-                write_name(out, name);
-                out.extend_from_slice(json);
-            });
+impl Unfinished {
+    /// One with these fields and `products` at this place among them; what it gets has room for so many bytes.
+    pub fn new(fields: &Object<'_>, place: Option<usize>, room: usize) -> Self {
+        let mut text = Vec::with_capacity(room);
+        let mut at = 0;
+        fields.write(&mut text, Some(place.unwrap_or(fields.len())), |text| {
+            write_name(text, "products");
+            text.push(b'{');
+            at = text.len();
+            text.push(b'}');
         });
-        out
+        let rest = text.split_off(at);
+        Self { text, rest }
+    }
+
+    /// Adds a product.
+    pub fn add(&mut self, name: &str, json: &[u8]) {
+        separate(&mut self.text);
+        write_name(&mut self.text, name);
+        self.text.extend_from_slice(json);
+    }
+
+    /// Adds products that were written one after the other, with their names; where they begin.
+    pub fn add_written(&mut self, products: &[u8]) -> usize {
+        separate(&mut self.text);
+        let start = self.text.len();
+        self.text.extend_from_slice(products);
+        start
+    }
+
+    /// The whole document.
+    pub fn finish(mut self) -> Vec<u8> {
+        self.text.extend_from_slice(&self.rest);
+        self.text.shrink_to_fit();
+        self.text
     }
 }
 
 #[cfg(test)]
 mod tests {
     use crate::simplestreams::fault::Fault;
-    use crate::simplestreams::outline::Outline;
+    use crate::simplestreams::outline::{Outline, Unfinished};
     use crate::simplestreams::products::{Product, Products};
 
     /// Everything of a document, and what is wrong with it, whichever way it is read.
@@ -97,7 +130,17 @@ mod tests {
     #[test]
     fn a_document_is_written_with_the_products_that_it_is_given() {
         let (outline, _) = Outline::parse(r#"{"a":1,"products":{"p":{"x":1}},"b":2}"#).unwrap();
-        let json = outline.to_json(&[("p\"", b"{}"), ("q", br#"{"y":1}"#)]);
-        assert_eq!(String::from_utf8(json).unwrap(), r#"{"a":1,"products":{"p\"":{},"q":{"y":1}},"b":2}"#);
+        let mut document = Unfinished::new(&outline.fields, outline.place, 0);
+        assert_eq!(document.add_written(br#""o":{"x":1}"#), r#"{"a":1,"products":{"#.len());
+        document.add("p\"", b"{}");
+        assert_eq!(document.add_written(br#""q":{"y":1}"#), r#"{"a":1,"products":{"o":{"x":1},"p\"":{},"#.len());
+        assert_eq!(String::from_utf8(document.finish()).unwrap(), r#"{"a":1,"products":{"o":{"x":1},"p\"":{},"q":{"y":1}},"b":2}"#);
+    }
+
+    #[test]
+    fn a_document_without_products_gets_them_after_everything_else() {
+        let (outline, _) = Outline::parse(r#"{"a":1}"#).unwrap();
+        let document = Unfinished::new(&outline.fields, outline.place, 0);
+        assert_eq!(String::from_utf8(document.finish()).unwrap(), r#"{"a":1,"products":{}}"#);
     }
 }

@@ -1,0 +1,137 @@
+//! A document that is put together of batches of its products.
+//!
+//! It is written twice: as it stands under the remote's own name, and as the root takes it; and what is in it is listed. All that is
+//! done while the next batches are made, and what a batch was written into is let go of: a refresh needs little memory beside
+//! what comes of it.
+
+use std::borrow::Cow;
+use std::collections::BTreeSet;
+
+use rayon::iter::ParallelIterator as _;
+use rayon::slice::ParallelSlice as _;
+
+use crate::catalog::listing::Listing;
+use crate::render::batch::{Batch, Found, Json, Own, Press, room};
+use crate::render::part::{Sheet, UnfinishedSheet};
+use crate::render::policy::Retained;
+use crate::render::product::Content;
+use crate::simplestreams::outline::{Outline, Unfinished};
+
+/// Into how many batches a document is divided.
+const BATCHES: usize = 64;
+/// How many of them are made side by side: some for each processor of most machines.
+const AT_ONCE: usize = 8;
+
+/// The products of a document, as far as they were rendered.
+#[derive(Debug)]
+pub struct Assembly<'d, 't> {
+    outline: &'d Outline<'t>,
+    /// For how many bytes each document gets room.
+    room: usize,
+    /// The keys of its products under the remote's own name.
+    pub names: Vec<Cow<'t, str>>,
+    own: Document<'t>,
+    sheet: UnfinishedSheet,
+    /// What was found in them.
+    pub found: Found,
+}
+
+/// What it is under the remote's own name.
+#[derive(Debug)]
+enum Document<'t> {
+    /// All products are upstream's so far: nothing is written, for it may go out as it came.
+    AsItCame(Vec<&'t str>),
+    /// Some are not.
+    Written(Unfinished),
+}
+
+impl<'d, 't> Assembly<'d, 't> {
+    /// Renders the products of a document, and those of images that need one of their own, and lists what is in them.
+    pub fn of(outline: &'d Outline<'t>, press: &Press<'_, 't>, listing: &mut Listing) -> Self {
+        let mut assembly = Self::new(outline, press);
+        let size = outline.products.len().div_ceil(BATCHES).max(1);
+        let rounds = outline.products.chunks(size * AT_ONCE);
+        let mut left = rounds.len();
+        let mut ready = Vec::new();
+        for products in rounds {
+            let render = || products.par_chunks(size).map(|products| press.batch(products)).collect();
+            let (next, ()) = rayon::join(render, || ready.drain(..).for_each(|batch| assembly.add(batch, listing)));
+            ready = next;
+            // As many for each round as for this one.
+            Content::reserve(ready.iter().flat_map(|batch| &batch.contents), left, listing);
+            left -= 1;
+        }
+        ready.into_iter().for_each(|batch| assembly.add(batch, listing));
+        assembly.set_apart(press, listing);
+        assembly
+    }
+
+    fn new(outline: &'d Outline<'t>, press: &Press<'_, 't>) -> Self {
+        let len = outline.products.iter().map(|unread| unread.text.len()).sum();
+        // Of a document that is listed and nothing else nothing is written.
+        let room = press.remote.map_or(0, |_| room(len));
+        let sheet = UnfinishedSheet::new(&outline.fields, outline.place, room);
+        Self { outline, room, names: Vec::new(), own: Document::AsItCame(Vec::new()), sheet, found: Found::default() }
+    }
+
+    fn add(&mut self, batch: Batch<'t>, listing: &mut Listing) {
+        let Batch { own, written, strip, contents, found, .. } = batch;
+        for Own { name, json } in own {
+            match json {
+                Json::AsItCame(text) => self.add_as_it_came(&name, text),
+                Json::Written(place) => self.written().add(&name, &written[place]),
+            }
+            self.names.push(name);
+        }
+        self.sheet.add(strip);
+        Content::list(contents, listing);
+        self.found.append(found);
+    }
+
+    fn add_as_it_came(&mut self, name: &str, text: &'t str) {
+        match &mut self.own {
+            Document::AsItCame(texts) => texts.push(text),
+            Document::Written(document) => document.add(name, text.as_bytes()),
+        }
+    }
+
+    /// Adds products for retained images that need one of their own: there is none of that name, or it cannot take them.
+    fn set_apart(&mut self, press: &Press<'_, 't>, listing: &mut Listing) {
+        if press.retained.is_empty() {
+            return;
+        }
+        let names: BTreeSet<String> = self.names.iter().map(ToString::to_string).collect();
+        let has_none = |retained: &Retained| !names.contains(&*retained.slot.product) && !retained.is_selected;
+        let of_none = (0..press.retained.len()).filter(|place| has_none(press.retained[*place].0));
+        let places: Vec<usize> = of_none.chain(self.found.apart.iter().copied()).collect();
+        if !places.is_empty() {
+            let batch = press.set_apart(&places, names, &self.found.aliases);
+            self.add(batch, listing);
+        }
+    }
+
+    /// What hosts get under the remote's own name, unless that is what came, and what the root takes.
+    pub fn finish(mut self, is_changed: bool) -> (Option<Vec<u8>>, Sheet) {
+        if is_changed {
+            self.written();
+        }
+        let own = match self.own {
+            Document::Written(document) if is_changed => Some(document.finish()),
+            _ => None,
+        };
+        (own, self.sheet.finish())
+    }
+
+    /// The document with all products so far.
+    fn written(&mut self) -> &mut Unfinished {
+        if let Document::AsItCame(texts) = &self.own {
+            let mut document = Unfinished::new(&self.outline.fields, self.outline.place, self.room);
+            self.names.iter().zip(texts).for_each(|(name, text)| document.add(name, text.as_bytes()));
+            self.own = Document::Written(document);
+        }
+        match &mut self.own {
+            Document::Written(document) => document,
+            Document::AsItCame(_) => unreachable!("it was written just now"),
+        }
+    }
+}
