@@ -30,7 +30,8 @@ fn path(text: &str) -> StreamPath {
 pub fn documents(data: &[u8]) {
     let (index, products) = (path("streams/v1/index.json"), path("streams/v1/images.json"));
     drop(read_index(&index, data));
-    drop(read_products(&Wanted { path: products.clone(), kind: Kind::Images, content_id: "images".to_owned() }, data));
+    let source = Source::new(products.clone(), Role::Images, Bytes::copy_from_slice(data));
+    drop(read_products(&Wanted { path: products.clone(), kind: Kind::Images, content_id: "images".to_owned() }, &source));
     let sources = |index_bytes: &[u8], products_bytes: &[u8]| {
         let source = |path: &StreamPath, role, bytes: &[u8]| Source::new(path.clone(), role, Bytes::copy_from_slice(bytes));
         let documents = vec![source(&index, Role::Index, index_bytes), source(&products, Role::Images, products_bytes)];

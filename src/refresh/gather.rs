@@ -8,12 +8,11 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::BytesMut;
 use futures_util::StreamExt as _;
 use jiff::Timestamp;
 
 use crate::cache::blocking;
-use crate::digest::Digest;
 use crate::fetch::source::Source;
 use crate::http::path::StreamPath;
 use crate::refresh::gathered::Gathered;
@@ -70,13 +69,6 @@ struct Set {
     seen: HashSet<StreamPath>,
 }
 
-/// What came of a document.
-#[derive(Clone, Debug)]
-struct Received {
-    bytes: Bytes,
-    digest: Digest,
-}
-
 impl Gatherer<'_> {
     /// Gathers a whole set, or says why there is none.
     pub async fn gather(&self) -> Result<Gathered, NotGathered> {
@@ -103,20 +95,19 @@ impl Gatherer<'_> {
 
     async fn unsigned(&self, set: &mut Set) -> Result<(), NotGathered> {
         let index = well_known(INDEX_PATH);
-        let received = self.fetch(&index, set).await.map_err(|failure| NotGathered::Failure(index.clone(), failure))?;
-        let mut indexes = VecDeque::from([(index, received)]);
-        while let Some((path, received)) = indexes.pop_front() {
-            let wanted = read_index(&path, &received.bytes)?.wanted;
-            set.add(path, Role::Index, received);
+        let first = self.fetch(&index, Role::Index, set).await.map_err(|failure| NotGathered::Failure(index, failure))?;
+        let mut indexes = VecDeque::from([first]);
+        while let Some(index) = indexes.pop_front() {
+            let wanted = read_index(&index.path, &index.bytes)?.wanted;
+            set.add(index);
             for wanted in wanted {
                 if !set.is_new(&wanted.path, self.bounds)? {
                     continue;
                 }
-                let Some(received) = self.wanted(&wanted, set).await? else { continue };
-                match wanted.kind {
-                    Kind::Nested => indexes.push_back((wanted.path, received)),
-                    Kind::Images => set.add(wanted.path, Role::Images, received),
-                    Kind::Other => set.add(wanted.path, Role::Other, received),
+                match self.wanted(&wanted, set).await? {
+                    Some(nested) if nested.role == Role::Index => indexes.push_back(nested),
+                    Some(document) => set.add(document),
+                    None => {}
                 }
             }
         }
@@ -125,9 +116,9 @@ impl Gatherer<'_> {
 
     /// A document that an index names; `None` if hosts can do without it. They fail on the whole remote without one of
     /// images.
-    async fn wanted(&self, wanted: &Wanted, set: &mut Set) -> Result<Option<Received>, NotGathered> {
+    async fn wanted(&self, wanted: &Wanted, set: &mut Set) -> Result<Option<Document>, NotGathered> {
         let is_needed = wanted.kind != Kind::Other;
-        match self.fetch(&wanted.path, set).await {
+        match self.fetch(&wanted.path, role(wanted.kind), set).await {
             Ok(received) => Ok(Some(received)),
             Err(failure) if is_absent(&failure) && is_needed => Err(Refusal::Missing { path: wanted.path.clone() }.into()),
             Err(failure) if is_absent(&failure) || matches!(failure, Failure::TooLarge { .. }) && !is_needed => {
@@ -146,14 +137,14 @@ impl Gatherer<'_> {
         if let Some(received) = self.optional(&index, set).await
             && let Ok(facts) = read_index(&index, &received.bytes)
         {
-            set.add(index, Role::Signed, received);
+            set.add(received);
             self.add_signed(facts.wanted.into_iter().map(|wanted| wanted.path), set).await?;
         }
         let signature = |path: &StreamPath| StreamPath::from_document(&format!("{path}.gpg")).ok();
         let mut signatures = unsigned.iter().filter_map(signature);
         let Some(first) = signatures.next() else { return Ok(()) };
         if let Some(received) = self.optional(&first, set).await.filter(|received| is_signature(&received.bytes)) {
-            set.add(first, Role::Signed, received);
+            set.add(received);
             self.add_signed(signatures, set).await?;
         }
         Ok(())
@@ -164,15 +155,15 @@ impl Gatherer<'_> {
             if set.is_new(&path, self.bounds)?
                 && let Some(received) = self.optional(&path, set).await
             {
-                set.add(path, Role::Signed, received);
+                set.add(received);
             }
         }
         Ok(())
     }
 
     /// A document that nobody named.
-    async fn optional(&self, path: &StreamPath, set: &mut Set) -> Option<Received> {
-        match self.fetch(path, set).await {
+    async fn optional(&self, path: &StreamPath, set: &mut Set) -> Option<Document> {
+        match self.fetch(path, Role::Signed, set).await {
             Ok(received) => Some(received),
             Err(failure) => {
                 tracing::debug!(remote = %self.source.name(), document = %path, %failure, "no signed document");
@@ -181,21 +172,25 @@ impl Gatherer<'_> {
         }
     }
 
-    async fn fetch(&self, path: &StreamPath, set: &mut Set) -> Result<Received, Failure> {
+    async fn fetch(&self, path: &StreamPath, role: Role, set: &mut Set) -> Result<Document, Failure> {
         let known = self.past.validators(self.url_name(), path);
         let (etag, last_modified) = known.map(|(known, _)| (known.etag.clone(), known.last_modified.clone())).unwrap_or_default();
         let kind = upstream::Kind::Document { etag, last_modified };
         let answer = self.source.upstream().get(Request { url: self.url, path: path.clone(), kind }).await?;
-        let (received, validators) = match (answer.status, known) {
-            (200, _) => self.receive(answer).await?,
-            (304, Some((known, source))) => (Received { bytes: source.bytes.clone(), digest: source.digest }, known.clone()),
+        let (document, validators) = match (answer.status, known) {
+            (200, _) => self.receive(path, role, answer).await?,
+            (304, Some((known, document))) => {
+                let mut same = document.clone();
+                same.role = role;
+                (same, known.clone())
+            }
             (status, _) => return Err(Failure::Nonsense(format!("{status} to a request for a document"))),
         };
         set.validators.insert(path.to_string(), validators);
-        Ok(received)
+        Ok(document)
     }
 
-    async fn receive(&self, answer: Answer) -> Result<(Received, Validators), Failure> {
+    async fn receive(&self, path: &StreamPath, role: Role, answer: Answer) -> Result<(Document, Validators), Failure> {
         let limit = self.bounds.document_bytes;
         // Memory that grows step by step is copied as often.
         let mut bytes = BytesMut::with_capacity(usize::try_from(answer.length.unwrap_or_default().min(limit)).unwrap_or_default());
@@ -210,12 +205,12 @@ impl Gatherer<'_> {
         if answer.length.is_some_and(|length| length != bytes.len() as u64) {
             return Err(Failure::Cut("it ended early".to_owned()));
         }
-        let bytes = bytes.freeze();
-        // A large document takes longer to hash than anybody else should wait for this thread.
-        let hashed = blocking(move || Ok(Received { digest: Digest::of(&bytes), bytes })).await;
-        let received = hashed.map_err(|error| Failure::Nonsense(error.to_string()))?;
-        let digest = received.digest.to_string();
-        Ok((received, Validators { etag: answer.etag, last_modified: answer.last_modified, digest }))
+        let (path, bytes) = (path.clone(), bytes.freeze());
+        // A large document takes longer to hash and to read than anybody else should wait for this thread.
+        let read = blocking(move || Ok(Document::new(path, role, bytes))).await;
+        let document = read.map_err(|error| Failure::Nonsense(error.to_string()))?;
+        let digest = document.digest.to_string();
+        Ok((document, Validators { etag: answer.etag, last_modified: answer.last_modified, digest }))
     }
 
     fn url_name(&self) -> &str {
@@ -231,9 +226,9 @@ async fn census(snapshot: &Arc<Snapshot>) -> Result<Census, NotGathered> {
 }
 
 impl Set {
-    fn add(&mut self, path: StreamPath, role: Role, Received { bytes, digest }: Received) {
-        self.seen.insert(path.clone());
-        self.documents.push(Document { path, role, bytes, digest });
+    fn add(&mut self, document: Document) {
+        self.seen.insert(document.path.clone());
+        self.documents.push(document);
     }
 
     /// Whether a document is to be fetched; an error if there are too many already.
@@ -242,6 +237,14 @@ impl Set {
             return Err(Refusal::TooMuch(format!("more than {} documents (limits.documents)", bounds.documents)));
         }
         Ok(self.seen.insert(path.clone()))
+    }
+}
+
+fn role(kind: Kind) -> Role {
+    match kind {
+        Kind::Nested => Role::Index,
+        Kind::Images => Role::Images,
+        Kind::Other => Role::Other,
     }
 }
 

@@ -16,7 +16,6 @@ use crate::render::part::{Part, Ready, Sheet};
 use crate::render::policy::{Policy, Retained};
 use crate::render::product::{Awaited, Whence, modified};
 use crate::render::{retain, sound};
-use crate::signature;
 use crate::simplestreams::fault::Fault;
 use crate::simplestreams::file::ListedFile;
 use crate::simplestreams::index::{Entry, Index};
@@ -54,8 +53,8 @@ pub fn listing_of(snapshot: &Snapshot, policy: &Policy) -> Listing {
 
 /// The files that one document names.
 fn files_of_document(source: &Source) -> Vec<File> {
-    let Ok(text) = signature::text(&source.bytes) else { return Vec::new() };
-    let Ok((document, _)) = Outline::parse(&text) else { return Vec::new() };
+    let Ok(text) = source.text() else { return Vec::new() };
+    let Ok((document, _)) = source.outline(&text) else { return Vec::new() };
     let mut files = Vec::new();
     for product in document.products.iter().filter_map(|unread| unread.read::<Product<'_>>().0) {
         for version in &product.versions {
@@ -107,7 +106,7 @@ impl<'a> Work<'a> {
     }
 
     fn products(&mut self, source: &Source) {
-        let Ok(text) = signature::text(&source.bytes) else { return };
+        let Ok(text) = source.text() else { return };
         let Some(document) = self.outline(source, &text) else { return };
         let assembly = self.rendered(source, &document, Some(self.name));
         let is_changed = self.changed.contains(&source.path);
@@ -122,8 +121,8 @@ impl<'a> Work<'a> {
     }
 
     /// A document whose products are not read yet, and whose fields are sound.
-    fn outline<'t>(&mut self, source: &Source, text: &'t str) -> Option<Outline<'t>> {
-        let (mut document, mut faults) = Outline::parse(text).ok()?;
+    fn outline<'t>(&mut self, source: &'t Source, text: &'t str) -> Option<Outline<'t>> {
+        let (mut document, mut faults) = source.outline(text).ok()?;
         if source.role == Role::Images {
             faults.extend(sound::make_sound(&mut document.fields));
         } else {
@@ -171,13 +170,13 @@ impl<'a> Work<'a> {
 
     /// Lists a document that is not served any more.
     fn list_only(&mut self, source: &Source) {
-        let Ok(text) = signature::text(&source.bytes) else { return };
+        let Ok(text) = source.text() else { return };
         let Some(document) = self.outline(source, &text) else { return };
         self.rendered(source, &document, None);
     }
 
     fn index(&mut self, source: &Source) {
-        let Ok(text) = signature::text(&source.bytes) else { return };
+        let Ok(text) = source.text() else { return };
         let Ok((mut index, mut faults)) = Index::parse(&text) else { return };
         faults.extend(sound::make_index_sound(&mut index));
         let mut is_changed = !faults.is_empty();

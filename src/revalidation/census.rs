@@ -45,7 +45,7 @@ impl Census {
         let Some(source) = snapshot.document(path) else {
             return if wanted.kind == Kind::Images { Err(Refusal::Missing { path: path.clone() }) } else { Ok(()) };
         };
-        let facts = match read_products(wanted, &source.bytes) {
+        let facts = match read_products(wanted, source) {
             // What others make of their documents is their business.
             Err(_) if wanted.kind == Kind::Other => return Ok(()),
             facts => facts?,

@@ -13,8 +13,8 @@ use crate::simplestreams::digestible;
 use crate::simplestreams::images;
 use crate::simplestreams::index::{self, Index, Kind};
 use crate::simplestreams::object::Object;
-use crate::simplestreams::outline::Outline;
 use crate::simplestreams::products::{self, Item, Product, Version};
+use crate::simplestreams::snapshot::Source;
 use crate::simplestreams::tree::Unread;
 use crate::simplestreams::updated;
 
@@ -60,10 +60,11 @@ pub fn read_index(path: &StreamPath, bytes: &[u8]) -> Result<IndexFacts, Refusal
 }
 
 /// Reads a products document, or says why it is not the one that the index names.
-pub fn read_products(wanted: &Wanted, bytes: &[u8]) -> Result<ProductsFacts, Refusal> {
+pub fn read_products(wanted: &Wanted, source: &Source) -> Result<ProductsFacts, Refusal> {
     let path = &wanted.path;
-    let text = text(path, bytes)?;
-    let (document, _faults) = Outline::parse(&text).map_err(|error| not_json(path, &error))?;
+    let not_json = |reason: String| Refusal::NotJson { path: path.clone(), reason };
+    let text = source.text().map_err(|error| not_json(error.to_string()))?;
+    let (document, _faults) = source.outline(&text).map_err(|error| not_json(error.to_string()))?;
     check_format(path, &document.fields, products::FORMAT, ("products", document.place.is_some()))?;
     let content_id = document.fields.text_or_none("content_id").map(String::from);
     if let Some(actual) = content_id.filter(|actual| *actual != wanted.content_id) {
@@ -127,11 +128,16 @@ mod tests {
     use crate::revalidation::document::{Wanted, read_index, read_products};
     use crate::revalidation::refusal::Refusal;
     use crate::simplestreams::index::Kind;
+    use crate::simplestreams::snapshot::{Role, Source};
 
     const IMAGES: &str = r#"{"products":{"p":{"aliases":"a","arch":"amd64","versions":{"20260101":{"label":"x","items":{"u":{"ftype":"lxd_combined.tar.gz","md5":"b","path":"a","sha256":"aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa","size":1},"m":{"ftype":"manifest"}}}}},"q":{}}}"#;
 
     fn path() -> StreamPath {
         StreamPath::from_document("streams/v1/x.json").unwrap()
+    }
+
+    fn source(bytes: &[u8]) -> Source {
+        Source::new(path(), Role::Images, bytes.to_vec().into())
     }
 
     fn wanted() -> Wanted {
@@ -158,19 +164,19 @@ mod tests {
     /// T32
     #[test]
     fn what_is_not_the_document_that_the_index_names_is_refused() {
-        assert!(matches!(read_products(&wanted(), b"<html>"), Err(Refusal::NotJson { .. })));
-        assert!(matches!(read_products(&wanted(), &[0xff, 0xfe]), Err(Refusal::NotJson { .. })));
-        assert!(matches!(read_products(&wanted(), br#"{"index":{},"format":"index:1.0"}"#), Err(Refusal::WrongFormat { .. })));
-        assert!(matches!(read_products(&wanted(), br#"{"products":{},"content_id":"y"}"#), Err(Refusal::WrongContentId { .. })));
-        assert!(read_products(&wanted(), br#"{"products":{},"content_id":"x"}"#).is_ok());
+        assert!(matches!(read_products(&wanted(), &source(b"<html>")), Err(Refusal::NotJson { .. })));
+        assert!(matches!(read_products(&wanted(), &source(&[0xff, 0xfe])), Err(Refusal::NotJson { .. })));
+        assert!(matches!(read_products(&wanted(), &source(br#"{"index":{},"format":"index:1.0"}"#)), Err(Refusal::WrongFormat { .. })));
+        assert!(matches!(read_products(&wanted(), &source(br#"{"products":{},"content_id":"y"}"#)), Err(Refusal::WrongContentId { .. })));
+        assert!(read_products(&wanted(), &source(br#"{"products":{},"content_id":"x"}"#)).is_ok());
     }
 
     #[test]
     fn images_are_counted_by_product() {
-        let facts = read_products(&wanted(), IMAGES.as_bytes()).unwrap();
+        let facts = read_products(&wanted(), &source(IMAGES.as_bytes())).unwrap();
         assert_eq!(facts.census, [("p".to_owned(), 1), ("q".to_owned(), 0)].into());
         let ids = Wanted { kind: Kind::Other, ..wanted() };
-        assert_eq!(read_products(&ids, IMAGES.as_bytes()).unwrap().census["p"], 2);
+        assert_eq!(read_products(&ids, &source(IMAGES.as_bytes())).unwrap().census["p"], 2);
     }
 
     /// T32: `max_gone` compares these counts, and what nobody can see is gone.
@@ -191,7 +197,7 @@ mod tests {
         ] {
             let text = IMAGES.replace(good, bad);
             assert_ne!(text, IMAGES, "{good}");
-            assert_eq!(read_products(&wanted(), text.as_bytes()).unwrap().census["p"], 0, "{bad}");
+            assert_eq!(read_products(&wanted(), &source(text.as_bytes())).unwrap().census["p"], 0, "{bad}");
         }
     }
 }

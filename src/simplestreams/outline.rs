@@ -3,6 +3,8 @@
 //! As a tree a document takes three times the memory of its bytes, and to ask for that and to give it back takes longer than to
 //! read. What is done with each product by itself needs one of them at a time.
 
+use std::ops::Range;
+
 use crate::simplestreams::fault::Fault;
 use crate::simplestreams::object::{Object, separate, write_name};
 use crate::simplestreams::tree::{self, Node, Unread};
@@ -16,6 +18,17 @@ pub struct Outline<'a> {
     pub products: Vec<Unread<'a>>,
     /// Where `products` stands among its fields, if it has them.
     pub place: Option<usize>,
+}
+
+/// Where the products of a document are in its text: what is kept of an outline, so that the text is gone over once.
+#[derive(Clone, Debug)]
+pub struct Places {
+    /// Its fields but for `products`, as JSON.
+    fields: String,
+    /// The name of each product, and where the rest of it is.
+    products: Vec<(String, Range<usize>)>,
+    place: Option<usize>,
+    faults: Vec<Fault>,
 }
 
 /// A products document that is being written: it gets its products one after the other.
@@ -32,6 +45,25 @@ impl<'a> Outline<'a> {
     pub fn parse(text: &'a str) -> serde_json::Result<(Self, Vec<Fault>)> {
         let (Node { fields, children, place }, faults) = tree::read(text, "products")?;
         Ok((Self { fields, products: children, place }, faults))
+    }
+}
+
+impl Places {
+    /// Reads a products document but for its products.
+    pub fn of(text: &str) -> serde_json::Result<Self> {
+        let (Outline { fields, products, place }, faults) = Outline::parse(text)?;
+        let products = products.into_iter().map(|Unread { name, text: product }| {
+            let start = product.as_ptr().addr() - text.as_ptr().addr();
+            (name.into_owned(), start..start + product.len())
+        });
+        Ok(Self { fields: fields.to_json(), products: products.collect(), place, faults })
+    }
+
+    /// The outline of the document, whose text this is, and what is wrong with it.
+    pub fn outline<'a>(&'a self, text: &'a str) -> serde_json::Result<(Outline<'a>, Vec<Fault>)> {
+        let products = self.products.iter().map(|(name, span)| Unread { name: name.into(), text: &text[span.clone()] });
+        let outline = Outline { fields: Object::parse(&self.fields)?, products: products.collect(), place: self.place };
+        Ok((outline, self.faults.clone()))
     }
 }
 
@@ -76,12 +108,13 @@ impl Unfinished {
 #[cfg(test)]
 mod tests {
     use crate::simplestreams::fault::Fault;
-    use crate::simplestreams::outline::{Outline, Unfinished};
+    use crate::simplestreams::outline::{Outline, Places, Unfinished};
     use crate::simplestreams::products::{Product, Products};
 
     /// Everything of a document, and what is wrong with it, whichever way it is read.
     fn read(text: &str) -> (Vec<String>, Vec<String>) {
-        let (outline, mut faults) = Outline::parse(text).unwrap();
+        let places = Places::of(text).unwrap();
+        let (outline, mut faults) = places.outline(text).unwrap();
         let mut products = Vec::new();
         for unread in &outline.products {
             let (product, found) = unread.read::<Product<'_>>();
@@ -99,6 +132,7 @@ mod tests {
             r#"{"content_id":"x","products":{"p":{"aliases":"a","versions":{"1":{"items":{"i":{"size":1}}}},"os":"o"}},"format":"f"}"#,
             r#"{"products":{"a":1,"b":{"versions":[]},"c":{"versions":{"v":"x","w":{"items":{"i":null,"j":{}}}}}}}"#,
             r#"{"products":{"a":{},"b":{"x":1}},"y":2,"products":{"b":{"x":2},"c":null}}"#,
+            r#"{"m\u00e9":{"a":"\ud83d\ude00"},"products":{"\u00e9\"":{"\n":"é"}},"m\u00e9":[1, 2]}"#,
             r#"{"products":null}"#,
             r#"{"products":[1,{}]}"#,
             "{}",
@@ -108,7 +142,8 @@ mod tests {
             let mut faults: Vec<String> = faults.iter().map(Fault::to_string).collect();
             faults.sort();
             assert_eq!(read(text), (products, faults), "{text}");
-            let (outline, _) = Outline::parse(text).unwrap();
+            let places = Places::of(text).unwrap();
+            let (outline, _) = places.outline(text).unwrap();
             assert_eq!((outline.place, outline.fields.to_json()), (together.place(), together.fields.to_json()), "{text}");
         }
     }
@@ -123,7 +158,7 @@ mod tests {
     #[test]
     fn what_is_no_document_is_refused() {
         for text in ["", "<html></html>", "[]", "7", "null", r#"{"products":{"#, r#"{"products":{"a":{]}}"#, r#"{"products":{}} x"#] {
-            assert!(Outline::parse(text).is_err(), "{text}");
+            assert!(Places::of(text).is_err(), "{text}");
         }
     }
 

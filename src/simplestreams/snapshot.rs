@@ -1,11 +1,17 @@
 //! Upstream's documents, as they were taken from one of its URLs at one time.
 
+use std::borrow::Cow;
+use std::sync::Arc;
+
 use bytes::Bytes;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::digest::Digest;
 use crate::http::path::StreamPath;
+use crate::signature::{self, BadFrame};
+use crate::simplestreams::fault::Fault;
+use crate::simplestreams::outline::{Outline, Places};
 
 /// What the URL of documents begins with that came in bundles.
 const BUNDLE: &str = "bundle:";
@@ -22,7 +28,7 @@ pub struct Snapshot {
 }
 
 /// One document as upstream sent it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Source {
     /// Its path below the top of its server.
     pub path: StreamPath,
@@ -32,7 +38,29 @@ pub struct Source {
     pub bytes: Bytes,
     /// Their digest.
     pub digest: Digest,
+    /// Where its products are, or why it cannot be read.
+    places: Arc<Result<Places, Unreadable>>,
 }
+
+/// Why a document cannot be read.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Unreadable {
+    /// It is no text.
+    #[error(transparent)]
+    NoText(#[from] BadFrame),
+    /// It is no JSON, or no object.
+    #[error("{0}")]
+    NoObject(String),
+}
+
+impl PartialEq for Source {
+    /// Equal digests are equal bytes.
+    fn eq(&self, other: &Self) -> bool {
+        (&self.path, self.role, self.digest) == (&other.path, other.role, other.digest)
+    }
+}
+
+impl Eq for Source {}
 
 /// What a document is to us.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -66,9 +94,32 @@ impl Snapshot {
 }
 
 impl Source {
-    /// A document that came; takes as long as hashing it.
+    /// A document that came; takes as long as hashing it, or as reading it to its end.
     pub fn new(path: StreamPath, role: Role, bytes: Bytes) -> Self {
-        let digest = Digest::of(&bytes);
-        Self { path, role, bytes, digest }
+        let (digest, places) = rayon::join(|| Digest::of(&bytes), || places(&bytes));
+        Self { path, role, bytes, digest, places: Arc::new(places) }
+    }
+
+    /// Its text, without the frame of a signature.
+    pub fn text(&self) -> Result<Cow<'_, str>, BadFrame> {
+        signature::text(&self.bytes)
+    }
+
+    /// Its outline, if it is one of products, and what is wrong with that. `text` is its text.
+    pub fn outline<'a>(&'a self, text: &'a str) -> Result<(Outline<'a>, Vec<Fault>), Unreadable> {
+        match &*self.places {
+            Ok(places) => Ok(places.outline(text)?),
+            Err(unreadable) => Err(unreadable.clone()),
+        }
+    }
+}
+
+fn places(bytes: &[u8]) -> Result<Places, Unreadable> {
+    Ok(Places::of(&signature::text(bytes)?)?)
+}
+
+impl From<serde_json::Error> for Unreadable {
+    fn from(error: serde_json::Error) -> Self {
+        Self::NoObject(error.to_string())
     }
 }
