@@ -6,15 +6,13 @@
 mod carrying;
 mod holding;
 mod large_store;
+mod refreshing;
 #[path = "../tests/support/main.rs"]
 mod support;
 
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
-
-use cistern::api::{RefreshReport, RefreshRequest};
-use cistern::cli::admin::ask;
 
 use crate::support::large::large_document;
 use crate::support::mirror::wait_for;
@@ -33,7 +31,7 @@ async fn main() {
         herd().await;
     }
     if is_wanted("refresh") {
-        refresh().await;
+        refreshing::run().await;
     }
     if is_wanted("memory") {
         memory().await;
@@ -112,59 +110,6 @@ async fn one_herd() -> (usize, Duration) {
     (requests.len(), firsts.iter().map(|first| first.saturating_duration_since(upstream)).max().unwrap())
 }
 
-/// A refresh, from the bytes to what is served under the remote's name and at the root, gzipped.
-///
-/// The limit is of a machine whose `serde_json` takes 76 ms for a tree of such a document: that it is missed elsewhere says little,
-/// and the ratio more.
-async fn refresh() {
-    const LIMIT: Duration = Duration::from_millis(250);
-    const TREE: Duration = Duration::from_millis(76);
-    let origin = Origin::start().await;
-    origin.put(large_document(50_000, "20260101"));
-    let folder = tempfile::tempdir().unwrap();
-    let server = Server::start(folder.path(), &origin.url()).await;
-    server.serves(folder.path()).await;
-    let refresh = async || {
-        let body = serde_json::to_vec(&RefreshRequest { accept: true }).unwrap();
-        let socket = folder.path().join("admin.sock");
-        ask::<RefreshReport>(&socket, hyper::Method::POST, "/1.0/remotes/ubuntu/refresh", body).await.unwrap()
-    };
-    let (mut times, mut ratios) = (Vec::new(), Vec::new());
-    for serial in ["20260102", "20260103", "20260104", "20260105", "20260106"] {
-        origin.put(large_document(50_000, serial));
-        let direct = Instant::now();
-        let bytes = reqwest::get(format!("{}/streams/v1/images.json", origin.url())).await.unwrap().bytes().await.unwrap();
-        let direct = direct.elapsed();
-        let tree = time_of_a_tree(&bytes);
-        let started = Instant::now();
-        assert_eq!(refresh().await.result.label(), "changed");
-        let time = started.elapsed().saturating_sub(direct);
-        times.push((time, bytes.len()));
-        ratios.push(time.as_secs_f64() / tree.as_secs_f64());
-    }
-    times.sort();
-    let (median, size) = times[times.len() / 2];
-    let figure = format!("refresh of 50,000 items ({} MiB): from bytes to served", size >> 20);
-    report(&figure, &millis(median), &millis(LIMIT), median < LIMIT);
-    ratios.sort_by(f64::total_cmp);
-    let (ratio, limit) = (ratios[ratios.len() / 2], LIMIT.as_secs_f64() / TREE.as_secs_f64());
-    report("the same: the document as a tree of serde_json = 1", &format!("{ratio:.2}"), &format!("{limit:.2}"), ratio <= limit);
-}
-
-/// How long `serde_json` takes to make a tree of a document; the median of three.
-fn time_of_a_tree(bytes: &[u8]) -> Duration {
-    let mut times = [(); 3].map(|()| {
-        let started = Instant::now();
-        let tree = std::hint::black_box(serde_json::from_slice::<serde_json::Value>(bytes).unwrap());
-        let time = started.elapsed();
-        // To let go of it is no part of that.
-        drop(tree);
-        time
-    });
-    times.sort();
-    times[1]
-}
-
 /// The program itself.
 struct Server {
     child: Child,
@@ -199,20 +144,30 @@ impl Server {
         server
     }
 
-    /// Waits until a host gets a document.
-    async fn serves(&self, folder: &Path) {
+    /// Waits until a host gets a document; such a host.
+    async fn serves(&self, folder: &Path) -> reqwest::Client {
         let ca = folder.join("store/tls/ca.crt");
         wait_for(async || ca.exists()).await;
         let ca = std::fs::read(ca).unwrap();
-        let client =
-            reqwest::Client::builder().tls_certs_only(reqwest::Certificate::from_pem_bundle(&ca).unwrap()).no_proxy().build().unwrap();
+        let host = reqwest::Client::builder().tls_certs_only(reqwest::Certificate::from_pem_bundle(&ca).unwrap()).no_proxy().no_gzip();
+        let host = host.build().unwrap();
         let url = format!("https://{}/ubuntu/streams/v1/index.json", self.address);
-        wait_for(async || client.get(&url).send().await.is_ok_and(|response| response.status() == 200)).await;
+        wait_for(async || host.get(&url).send().await.is_ok_and(|response| response.status() == 200)).await;
+        host
     }
 
-    fn resident_mib(&self) -> f64 {
+    /// The most memory that it had, since it was asked to forget that.
+    fn most_mib(&self) -> f64 {
+        self.memory_mib("VmHWM:")
+    }
+
+    fn forget_most(&self) {
+        std::fs::write(format!("/proc/{}/clear_refs", self.child.id()), "5").unwrap();
+    }
+
+    fn memory_mib(&self, field: &str) -> f64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
-        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix(field)).unwrap();
         line.trim().trim_end_matches(" kB").parse::<f64>().unwrap() / 1024.0
     }
 }
@@ -251,7 +206,7 @@ async fn memory() {
         .collect();
     let mut most: f64 = 0.0;
     while hosts.iter().any(|host| !host.is_finished()) {
-        most = most.max(server.resident_mib());
+        most = most.max(server.most_mib());
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     for host in hosts {

@@ -9,6 +9,7 @@
 #![allow(clippy::cast_precision_loss, reason = "what is measured is no exact thing")]
 
 mod load;
+mod machine;
 mod origin;
 mod results;
 mod secure;
