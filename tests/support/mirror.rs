@@ -316,18 +316,23 @@ impl Mirror {
     }
 }
 
-/// Starts an app. One that was stopped lets go of its store when its last thread that waits for the disk is done.
+/// Starts an app. One that was stopped lets go of its store when its last thread that waits for the disk is done, and of its
+/// socket when no process has it that another test has just begun.
 async fn start(text: &str, disk: &Arc<dyn Disk>) -> App {
     let started = std::time::Instant::now();
     loop {
         let config = Config::parse(text, "test", []).unwrap();
         let outside = Outside { disk: Arc::clone(disk), clock: Arc::new(SystemClock), upstreams: HashMap::new() };
-        match App::start(config, outside).await {
-            Err(StartError::Store(StoreError::InUse(_))) if started.elapsed() < PATIENCE => {
-                tokio::time::sleep(Duration::from_millis(20)).await;
-            }
-            app => return app.unwrap(),
+        let app = App::start(config, outside).await;
+        let is_in_use = match &app {
+            Err(StartError::Store(StoreError::InUse(_))) => true,
+            Err(StartError::Socket { source, .. }) => source.kind() == std::io::ErrorKind::AddrInUse,
+            _ => false,
+        };
+        if !is_in_use || started.elapsed() > PATIENCE {
+            return app.unwrap();
         }
+        tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }
 
