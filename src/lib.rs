@@ -113,8 +113,9 @@
 //!
 //! **Publish.** [`publish::shelf`] renders what depends on a change: [`render::remote`] for a remote's own name (exactly as
 //! it came, unless selection, twins, a wrong fingerprint or an item that clients cannot digest require otherwise), product
-//! by product ([`render::product`]). Each product is also made ready for the root ([`render::part`]), and put in its place while the
-//! next ones are rendered ([`render::assembly`]); [`render::root`] only settles who owns what and joins the pieces of all remotes. The new [`catalog::Catalog`] takes the
+//! by product ([`render::product`]). Each product is also made ready for the root ([`render::part`]), and put in its place
+//! while the next ones are rendered ([`render::assembly`]); [`render::root`] only settles who owns what and joins the pieces
+//! of all remotes. The new [`catalog::Catalog`] takes the
 //! place of the old one whole.
 //!
 //! **Modes.** A remote in *proxy* mode is fetched from when a host first asks. One in *mirror* mode has a [`prefetch::Prefetcher`]

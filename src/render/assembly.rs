@@ -11,7 +11,7 @@ use rayon::iter::ParallelIterator as _;
 use rayon::slice::ParallelSlice as _;
 
 use crate::catalog::listing::Listing;
-use crate::render::batch::{Batch, Found, Json, Own, Press, room};
+use crate::render::batch::{Batch, Found, Json, Own, Press, len, room};
 use crate::render::part::{Sheet, UnfinishedSheet};
 use crate::render::policy::Retained;
 use crate::render::product::Content;
@@ -19,7 +19,7 @@ use crate::simplestreams::outline::{Outline, Unfinished};
 
 /// Into how many batches a document is divided.
 const BATCHES: usize = 64;
-/// How many of them are made side by side: some for each processor of most machines.
+/// How many of them are made side by side at least: more where there are many processors.
 const AT_ONCE: usize = 8;
 
 /// The products of a document, as far as they were rendered.
@@ -50,16 +50,17 @@ impl<'d, 't> Assembly<'d, 't> {
     pub fn of(outline: &'d Outline<'t>, press: &Press<'_, 't>, listing: &mut Listing) -> Self {
         let mut assembly = Self::new(outline, press);
         let size = outline.products.len().div_ceil(BATCHES).max(1);
-        let rounds = outline.products.chunks(size * AT_ONCE);
-        let mut left = rounds.len();
+        let mut left = len(&outline.products);
         let mut ready = Vec::new();
-        for products in rounds {
+        let at_once = AT_ONCE.max(2 * rayon::current_num_threads());
+        for products in outline.products.chunks(size * at_once) {
             let render = || products.par_chunks(size).map(|products| press.batch(products)).collect();
             let (next, ()) = rayon::join(render, || ready.drain(..).for_each(|batch| assembly.add(batch, listing)));
             ready = next;
-            // As many for each round as for this one.
-            Content::reserve(ready.iter().flat_map(|batch| &batch.contents), left, listing);
-            left -= 1;
+            // As many in what is left as in as much of this.
+            let round = len(products);
+            Content::reserve(ready.iter().flat_map(|batch| &batch.contents), left.div_ceil(round.max(1)), listing);
+            left -= round;
         }
         ready.into_iter().for_each(|batch| assembly.add(batch, listing));
         assembly.set_apart(press, listing);
@@ -67,9 +68,8 @@ impl<'d, 't> Assembly<'d, 't> {
     }
 
     fn new(outline: &'d Outline<'t>, press: &Press<'_, 't>) -> Self {
-        let len = outline.products.iter().map(|unread| unread.text.len()).sum();
         // Of a document that is listed and nothing else nothing is written.
-        let room = press.remote.map_or(0, |_| room(len));
+        let room = press.remote.map_or(0, |_| room(&outline.products));
         let sheet = UnfinishedSheet::new(&outline.fields, outline.place, room);
         Self { outline, room, names: Vec::new(), own: Document::AsItCame(Vec::new()), sheet, found: Found::default() }
     }

@@ -88,7 +88,7 @@ impl<'t> Press<'_, 't> {
     pub fn batch(&self, products: &[Unread<'t>]) -> Batch<'t> {
         let mut batch = Batch::default();
         if self.remote.is_some() {
-            batch.room = room(products.iter().map(|unread| unread.text.len()).sum());
+            batch.room = room(products);
             batch.strip.reserve(batch.room);
         }
         products.iter().for_each(|unread| self.add(&mut batch, unread));
@@ -174,8 +174,14 @@ impl Found {
     }
 }
 
-/// Room for products whose JSON is this long at upstream: memory that grows step by step costs more than the writing. Twins and the
-/// root's longer paths make most of them longer by a third.
-pub fn room(len: usize) -> usize {
+/// How long the JSON of products is at upstream.
+pub fn len(products: &[Unread<'_>]) -> usize {
+    products.iter().map(|unread| unread.text.len()).sum()
+}
+
+/// Room for the JSON of products: memory that grows step by step costs more than the writing. Twins and the root's longer paths make
+/// most of them longer by a third.
+pub fn room(products: &[Unread<'_>]) -> usize {
+    let len = len(products);
     len + len / 2
 }

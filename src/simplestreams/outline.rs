@@ -20,7 +20,7 @@ pub struct Outline<'a> {
     pub place: Option<usize>,
 }
 
-/// Where the products of a document are in its text: what is kept of an outline, so that the text is gone over once.
+/// Where the products of a document are in its text: what is kept of an outline, so that they are looked for once.
 #[derive(Clone, Debug)]
 pub struct Places {
     /// Its fields but for `products`, as JSON.
@@ -57,6 +57,15 @@ impl Places {
             (name.into_owned(), start..start + product.len())
         });
         Ok(Self { fields: fields.to_json(), products: products.collect(), place, faults })
+    }
+
+    /// How much memory it takes, more or less. Of very many very small products, or very many that come again, it is a multiple of
+    /// the document.
+    pub fn size(&self) -> usize {
+        let products: usize = self.products.iter().map(|product| size_of_val(product) + product.0.len()).sum();
+        let faults: usize =
+            self.faults.iter().map(|fault| size_of_val(fault) + fault.at.iter().map(|at| size_of_val(at) + at.len()).sum::<usize>()).sum();
+        self.fields.len() + products + faults
     }
 
     /// The outline of the document, whose text this is, and what is wrong with it.
