@@ -200,18 +200,20 @@ impl Exporter {
     /// Adds what lists the files of a remote, and its documents as they came; what it lists.
     async fn add_documents(&self, remote: &Arc<str>, held: &Held, all: &mut BTreeMap<BundlePath, Bytes>) -> Result<Rendered, NoBundle> {
         let catalog = self.library.cache.current().load();
-        let listed = catalog.remotes.get(remote).and_then(|remote| served(remote)).ok_or_else(|| NoBundle::Changed(Arc::clone(remote)))?;
+        let changed = || NoBundle::Changed(Arc::clone(remote));
+        let listed = catalog.remotes.get(remote).cloned().ok_or_else(changed)?;
         let (store, name, files) = (Arc::clone(self.library.cache.store()), Arc::clone(remote), held.clone());
         let is_own = catalog.mode(remote) == Some(Mode::Own);
         let made = blocking(move || {
+            let Some(listed) = served(&listed) else { return Ok(None) };
             let rendered = listing_only(&name, &listed, &files);
             let newest = if is_own { None } else { snapshots::load(&**store.disk(), store.layout(), &name)?.into_iter().next() };
-            Ok((rendered, newest))
+            Ok(Some((rendered, newest)))
         });
-        let (rendered, newest) = made.await?;
+        let (rendered, newest) = made.await?.ok_or_else(changed)?;
         let is_listed = |(file, ..): &(ListedFile, Digest, u64)| rendered.listing.has_claim(file.expected.claim);
         if !held.iter().all(is_listed) {
-            return Err(NoBundle::Changed(Arc::clone(remote)));
+            return Err(changed());
         }
         let name = |kind: fn(String, StreamPath) -> BundlePath, path: StreamPath| kind(remote.to_string(), path);
         all.extend(rendered.documents.iter().map(|ready| (name(BundlePath::Rendered, ready.path.clone()), ready.bytes.clone())));

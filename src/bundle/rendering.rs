@@ -13,7 +13,7 @@ use crate::render::remote::{Rendered, render};
 use crate::revalidation::document::read_index;
 use crate::selection::Selection;
 use crate::simplestreams::file::ListedFile;
-use crate::simplestreams::index::{INDEX_PATH, Kind};
+use crate::simplestreams::index::INDEX_PATH;
 use crate::simplestreams::products::Products;
 use crate::simplestreams::snapshot::{Role, Snapshot, Source};
 
@@ -36,19 +36,11 @@ pub fn documents_of(find: &dyn Fn(&StreamPath) -> Option<Bytes>) -> Vec<Source> 
         if role == Role::Index
             && let Ok(facts) = read_index(&path, &bytes)
         {
-            wanted.extend(facts.wanted.into_iter().rev().map(|wanted| (wanted.path, role_of(wanted.kind))));
+            wanted.extend(facts.wanted.into_iter().rev().map(|wanted| (wanted.path, Role::from(wanted.kind))));
         }
         documents.push(Source::new(path, role, bytes));
     }
     documents
-}
-
-fn role_of(kind: Kind) -> Role {
-    match kind {
-        Kind::Nested => Role::Index,
-        Kind::Images => Role::Images,
-        Kind::Other => Role::Other,
-    }
 }
 
 /// The images that pass filters.

@@ -118,7 +118,7 @@ impl Gatherer<'_> {
     /// images.
     async fn wanted(&self, wanted: &Wanted, set: &mut Set) -> Result<Option<Document>, NotGathered> {
         let is_needed = wanted.kind != Kind::Other;
-        match self.fetch(&wanted.path, role(wanted.kind), set).await {
+        match self.fetch(&wanted.path, wanted.kind.into(), set).await {
             Ok(received) => Ok(Some(received)),
             Err(failure) if is_absent(&failure) && is_needed => Err(Refusal::Missing { path: wanted.path.clone() }.into()),
             Err(failure) if is_absent(&failure) || matches!(failure, Failure::TooLarge { .. }) && !is_needed => {
@@ -237,14 +237,6 @@ impl Set {
             return Err(Refusal::TooMuch(format!("more than {} documents (limits.documents)", bounds.documents)));
         }
         Ok(self.seen.insert(path.clone()))
-    }
-}
-
-fn role(kind: Kind) -> Role {
-    match kind {
-        Kind::Nested => Role::Index,
-        Kind::Images => Role::Images,
-        Kind::Other => Role::Other,
     }
 }
 

@@ -30,19 +30,13 @@ pub struct Assembly<'d, 't> {
     room: usize,
     /// The keys of its products under the remote's own name.
     pub names: Vec<Cow<'t, str>>,
-    own: Document<'t>,
+    /// The rest of each, for as long as all of them are upstream's: the document may go out as it came.
+    texts: Vec<&'t str>,
+    /// The document under the remote's own name, once one of them is not.
+    own: Option<Unfinished>,
     sheet: UnfinishedSheet,
     /// What was found in them.
     pub found: Found,
-}
-
-/// What it is under the remote's own name.
-#[derive(Debug)]
-enum Document<'t> {
-    /// All products are upstream's so far: nothing is written, for it may go out as it came.
-    AsItCame(Vec<&'t str>),
-    /// Some are not.
-    Written(Unfinished),
 }
 
 impl<'d, 't> Assembly<'d, 't> {
@@ -71,7 +65,7 @@ impl<'d, 't> Assembly<'d, 't> {
         // Of a document that is listed and nothing else nothing is written.
         let room = press.remote.map_or(0, |_| room(&outline.products));
         let sheet = UnfinishedSheet::new(&outline.fields, outline.place, room);
-        Self { outline, room, names: Vec::new(), own: Document::AsItCame(Vec::new()), sheet, found: Found::default() }
+        Self { outline, room, names: Vec::new(), texts: Vec::new(), own: None, sheet, found: Found::default() }
     }
 
     fn add(&mut self, batch: Batch<'t>, listing: &mut Listing) {
@@ -90,8 +84,8 @@ impl<'d, 't> Assembly<'d, 't> {
 
     fn add_as_it_came(&mut self, name: &str, text: &'t str) {
         match &mut self.own {
-            Document::AsItCame(texts) => texts.push(text),
-            Document::Written(document) => document.add(name, text.as_bytes()),
+            None => self.texts.push(text),
+            Some(document) => document.add(name, text.as_bytes()),
         }
     }
 
@@ -115,23 +109,16 @@ impl<'d, 't> Assembly<'d, 't> {
         if is_changed {
             self.written();
         }
-        let own = match self.own {
-            Document::Written(document) if is_changed => Some(document.finish()),
-            _ => None,
-        };
-        (own, self.sheet.finish())
+        (self.own.filter(|_| is_changed).map(Unfinished::finish), self.sheet.finish())
     }
 
     /// The document with all products so far.
     fn written(&mut self) -> &mut Unfinished {
-        if let Document::AsItCame(texts) = &self.own {
-            let mut document = Unfinished::new(&self.outline.fields, self.outline.place, self.room);
-            self.names.iter().zip(texts).for_each(|(name, text)| document.add(name, text.as_bytes()));
-            self.own = Document::Written(document);
-        }
-        match &mut self.own {
-            Document::Written(document) => document,
-            Document::AsItCame(_) => unreachable!("it was written just now"),
-        }
+        let Self { outline, room, names, texts, own, .. } = self;
+        own.get_or_insert_with(|| {
+            let mut document = Unfinished::new(&outline.fields, outline.place, *room);
+            names.iter().zip(texts).for_each(|(name, text)| document.add(name, text.as_bytes()));
+            document
+        })
     }
 }

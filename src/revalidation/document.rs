@@ -1,6 +1,5 @@
 //! Reads one document, as far as is needed to say whether it is one.
 
-use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
@@ -49,7 +48,7 @@ pub struct ProductsFacts {
 
 /// Reads an index, or says why it is none.
 pub fn read_index(path: &StreamPath, bytes: &[u8]) -> Result<IndexFacts, Refusal> {
-    let text = text(path, bytes)?;
+    let text = signature::text(bytes).map_err(|error| not_json(path, &error))?;
     let (index, _faults) = Index::parse(&text).map_err(|error| not_json(path, &error))?;
     check_format(path, &index.fields, index::FORMAT, ("index", index.has_entries()))?;
     let wanted = index.entries.iter().filter_map(|entry| {
@@ -62,9 +61,8 @@ pub fn read_index(path: &StreamPath, bytes: &[u8]) -> Result<IndexFacts, Refusal
 /// Reads a products document, or says why it is not the one that the index names.
 pub fn read_products(wanted: &Wanted, source: &Source) -> Result<ProductsFacts, Refusal> {
     let path = &wanted.path;
-    let not_json = |reason: String| Refusal::NotJson { path: path.clone(), reason };
-    let text = source.text().map_err(|error| not_json(error.to_string()))?;
-    let (document, _faults) = source.outline(&text).map_err(|error| not_json(error.to_string()))?;
+    let text = source.text().map_err(|error| not_json(path, &error))?;
+    let (document, _faults) = source.outline(&text).map_err(|error| not_json(path, &error))?;
     check_format(path, &document.fields, products::FORMAT, ("products", document.place.is_some()))?;
     let content_id = document.fields.text_or_none("content_id").map(String::from);
     if let Some(actual) = content_id.filter(|actual| *actual != wanted.content_id) {
@@ -99,11 +97,7 @@ fn can_be_had(item: &Item<'_>) -> bool {
     digestible::item(&item.fields).is_ok() && matches!(item.listed_file(), Ok(Some(_)))
 }
 
-fn text<'a>(path: &StreamPath, bytes: &'a [u8]) -> Result<Cow<'a, str>, Refusal> {
-    signature::text(bytes).map_err(|error| Refusal::NotJson { path: path.clone(), reason: error.to_string() })
-}
-
-fn not_json(path: &StreamPath, error: &serde_json::Error) -> Refusal {
+fn not_json(path: &StreamPath, error: &impl ToString) -> Refusal {
     Refusal::NotJson { path: path.clone(), reason: error.to_string() }
 }
 

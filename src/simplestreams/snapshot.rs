@@ -11,6 +11,7 @@ use crate::digest::Digest;
 use crate::http::path::StreamPath;
 use crate::signature::{self, BadFrame};
 use crate::simplestreams::fault::Fault;
+use crate::simplestreams::index::Kind;
 use crate::simplestreams::outline::{Outline, Places};
 
 /// What the URL of documents begins with that came in bundles.
@@ -78,6 +79,17 @@ pub enum Role {
     Signed,
 }
 
+impl From<Kind> for Role {
+    /// What a document is of which an index says this.
+    fn from(kind: Kind) -> Self {
+        match kind {
+            Kind::Nested => Self::Index,
+            Kind::Images => Self::Images,
+            Kind::Other => Self::Other,
+        }
+    }
+}
+
 impl Snapshot {
     /// The URL of documents that came in the bundle that is called `name`.
     pub fn url_of_bundle(name: &str) -> String {
@@ -111,7 +123,7 @@ impl Source {
     /// Its outline, if it is one of products, and what is wrong with that. `text` is its text.
     pub fn outline<'a>(&'a self, text: &'a str) -> Result<(Outline<'a>, Vec<Fault>), Unreadable> {
         match &*self.places {
-            Ok(Some(places)) => Ok(places.outline(text)?),
+            Ok(Some(places)) => Ok(places.outline(text)),
             Ok(None) => Ok(Outline::parse(text)?),
             Err(unreadable) => Err(unreadable.clone()),
         }
